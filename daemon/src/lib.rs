@@ -1,0 +1,4 @@
+//! The colony: gathers what agents see, keeps it, answers.
+//!
+//! In: uplink sessions of agents, questions of people. Out: answers, acknowledgements, a supervised
+//! local agent. Ingest never waits for a query; an agent's word for who it is is never enough.

@@ -1,0 +1,3 @@
+//! `coral-daemon`: see the library.
+
+fn main() {}

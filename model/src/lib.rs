@@ -1,0 +1,19 @@
+//! What every Coral program means by its words.
+//!
+//! Service names, ids, moments and windows, the latency histogram, the filter language, the types
+//! each question is answered with, paths and configuration. Everything here is plain data and pure
+//! functions: no terminal, no runtime, no socket, no protobuf. Programs disagree about how to show
+//! or move these things, never about what they are.
+
+pub mod hist;
+pub mod id;
+pub mod num;
+pub mod question;
+pub mod text;
+pub mod time;
+pub mod view;
+
+pub use hist::Histogram;
+pub use id::{AgentId, ResourceId, SegmentId, SpanId, TraceId};
+pub use question::{Dimension, Mode, Question, View};
+pub use time::{Time, Window};

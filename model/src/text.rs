@@ -1,0 +1,136 @@
+//! Text from telemetry is hostile: this is where it is made safe to look at.
+//!
+//! Control characters could move the cursor, bidirectional overrides could reorder a line, and a
+//! megabyte could fill a screen. Everything that reaches a terminal passes through [`clean`].
+
+use std::borrow::Cow;
+
+use unicode_width::UnicodeWidthChar;
+
+/// True for characters that must never reach a terminal: C0, C1, DEL, bidirectional controls,
+/// zero-width joiners' invisible relatives, and the tag block used to hide text.
+#[must_use]
+pub fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// The text on one line, without hostile characters: newlines and tabs become a space, others `·`.
+#[must_use]
+pub fn clean(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hostile) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(
+        text.chars()
+            .map(|c| match c {
+                '\n' | '\r' | '\t' => ' ',
+                c if is_hostile(c) => '·',
+                c => c,
+            })
+            .collect(),
+    )
+}
+
+/// Cleaned and cut to `width` terminal columns, with `…` where it was cut.
+#[must_use]
+pub fn fit(text: &str, width: usize) -> String {
+    let text = clean(text);
+    let mut out = String::new();
+    let mut used = 0;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let w = c.width().unwrap_or(0);
+        let room = if chars.peek().is_some() { width.saturating_sub(1) } else { width };
+        if used + w > room {
+            if width > used {
+                out.push('…');
+            }
+            return out;
+        }
+        used += w;
+        out.push(c);
+    }
+    out
+}
+
+/// A count as people read it: `982`, `12.3k`, `4.1M`.
+#[must_use]
+pub fn count(n: u64) -> String {
+    let x = crate::num::f64_from(n);
+    match n {
+        0..1_000 => n.to_string(),
+        1_000..100_000 => format!("{:.1}k", x / 1e3),
+        100_000..1_000_000 => format!("{:.0}k", x / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1}M", x / 1e6),
+        _ => format!("{:.1}G", x / 1e9),
+    }
+}
+
+/// Bytes as people read them, in powers of 1,024: `512 B`, `1.5 MiB`.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut x = crate::num::f64_from(n) / 1024.0;
+    let mut unit = UNITS[0];
+    for next in UNITS.iter().skip(1) {
+        if x < 1024.0 {
+            break;
+        }
+        x /= 1024.0;
+        unit = next;
+    }
+    if x < 10.0 { format!("{x:.1} {unit}") } else { format!("{x:.0} {unit}") }
+}
+
+/// A duration in three or four characters: `870ns`, `45µs`, `12ms`, `2.31s`, `4m05s`, `3h20m`.
+#[must_use]
+pub fn duration(ns: u64) -> String {
+    let x = crate::num::f64_from(ns);
+    let seconds = ns / 1_000_000_000;
+    match ns {
+        0..1_000 => format!("{ns}ns"),
+        1_000..1_000_000 => format!("{:.0}µs", x / 1e3),
+        1_000_000..10_000_000 => format!("{:.1}ms", x / 1e6),
+        10_000_000..1_000_000_000 => format!("{:.0}ms", x / 1e6),
+        1_000_000_000..10_000_000_000 => format!("{:.2}s", x / 1e9),
+        10_000_000_000..60_000_000_000 => format!("{:.0}s", (x / 1e9).floor()),
+        60_000_000_000..3_600_000_000_000 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ if seconds < 172_800 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_hostile_survives() {
+        let nasty = "ok\x1b[2J\u{202e}evil\n\u{9b}31m";
+        assert!(!clean(nasty).chars().any(is_hostile));
+        assert_eq!(clean("plain"), "plain");
+    }
+
+    #[test]
+    fn text_is_cut_by_columns_not_bytes() {
+        assert_eq!(fit("日本語テキスト", 5), "日本…");
+        assert_eq!(fit("abc", 3), "abc");
+        assert_eq!(fit("abcd", 3), "ab…");
+        assert_eq!(fit("abcd", 0), "");
+    }
+
+    #[test]
+    fn quantities_read_well() {
+        assert_eq!(duration(2_310_000_000), "2.31s");
+        assert_eq!(duration(245_000_000), "245ms");
+        assert_eq!(duration(245_000_000_000), "4m05s");
+        assert_eq!(count(12_345), "12.3k");
+        assert_eq!(bytes(1_572_864), "1.5 MiB");
+    }
+}

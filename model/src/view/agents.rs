@@ -1,0 +1,103 @@
+//! Agents and the colony itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::red::State;
+use crate::time::Time;
+
+/// Whether a sense works.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SenseState {
+    /// It sees.
+    On,
+    /// It sees part of what it should.
+    Partial,
+    /// It does not.
+    Off,
+}
+
+/// One of an agent's senses.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Sense {
+    /// `otlp/grpc`, `host`, `process`, `ebpf` …
+    pub name: String,
+    /// Whether it works.
+    pub state: SenseState,
+    /// Particulars: the address it listens on, or why it is off.
+    pub why: String,
+    /// The one line that turns it on.
+    pub remedy: Option<String>,
+}
+
+/// An agent.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AgentRow {
+    /// Its id.
+    pub agent: String,
+    /// Host it runs on.
+    pub host: String,
+    /// `host`, or what part of one it watches.
+    pub scope: String,
+    /// Connected, or stale.
+    pub state: State,
+    /// Since when.
+    pub since: Time,
+    /// Newest word from it.
+    pub last_seen: Time,
+    /// Its process.
+    pub pid: u32,
+    /// Its build.
+    pub build: String,
+    /// Senses.
+    pub senses: Vec<Sense>,
+    /// Bytes in its spool.
+    pub spool_bytes: u64,
+    /// The spool's bound.
+    pub spool_capacity_bytes: u64,
+    /// Age of the oldest record the colony has not acknowledged, in nanoseconds.
+    pub lag_ns: u64,
+    /// Its clock minus the colony's, in nanoseconds, by the shortest round trip.
+    pub clock_offset_ns: Option<i64>,
+    /// Its resident memory.
+    pub rss_bytes: Option<u64>,
+    /// Cores it uses.
+    pub cpu: Option<f64>,
+    /// Everything it counts, by name (`spans_received`, `spans_refused`, `dropped_*` …).
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// The colony in one row.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StatusRow {
+    /// Its name.
+    pub colony: String,
+    /// Its build.
+    pub build: String,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// Started at.
+    pub since: Time,
+    /// It stays until told to go (`coral up`), or leaves when unused.
+    pub stays: bool,
+    /// Its socket.
+    pub socket: String,
+    /// Where its data are.
+    pub data_dir: String,
+    /// Bytes of data on disk.
+    pub data_bytes: u64,
+    /// The bound on them.
+    pub data_capacity_bytes: u64,
+    /// Its log file.
+    pub log_file: String,
+    /// Services seen in the last 15 minutes.
+    pub services: u32,
+    /// Agents.
+    pub agents: Vec<AgentRow>,
+    /// Everything the colony counts, by name.
+    pub counters: BTreeMap<String, u64>,
+    /// What it cannot see, one sentence each, with the remedy.
+    pub blind: Vec<String>,
+}

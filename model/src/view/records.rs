@@ -1,0 +1,136 @@
+//! Log records, events and metrics.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{SpanId, TraceId};
+use crate::question::{WordError, words};
+use crate::time::Time;
+
+/// A log record.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LogRow {
+    /// When it was written, or observed where the writer did not say.
+    pub time: Time,
+    /// `service.name`.
+    pub service: String,
+    /// `service.instance.id`.
+    pub instance: Option<String>,
+    /// `host.name`.
+    pub host: Option<String>,
+    /// OpenTelemetry's severity number, 1 to 24; 0 is unspecified.
+    pub severity: u8,
+    /// `trace`, `debug`, `info`, `warn`, `error`, `fatal`; empty when unspecified.
+    pub level: String,
+    /// What it says, as received.
+    pub body: String,
+    /// The trace it belongs to.
+    pub trace_id: Option<TraceId>,
+    /// The span it belongs to.
+    pub span_id: Option<SpanId>,
+    /// Attributes, values as text.
+    pub attributes: BTreeMap<String, String>,
+}
+
+words!(
+    /// What kind of thing happened.
+    EventKind, "event kind", {
+        /// A service was seen for the first time.
+        ServiceAppeared = "service_appeared",
+        /// A service that was there reports nothing any more.
+        ServiceVanished = "service_vanished",
+        /// A service runs another version.
+        Deploy = "deploy",
+        /// A process of a service was replaced.
+        Restart = "restart",
+        /// Errors rose far above what they were.
+        ErrorBurst = "error_burst",
+        /// An agent joined.
+        AgentConnected = "agent_connected",
+        /// An agent is gone.
+        AgentLost = "agent_lost",
+        /// A host's clock jumped.
+        ClockJumped = "clock_jumped",
+        /// A spool or disk is near its bound.
+        NearBound = "near_bound",
+        /// Data were turned away.
+        Dropped = "dropped",
+        /// Part of the store was set aside as damaged.
+        StoreDamaged = "store_damaged",
+        /// Somebody said so (`coral event`).
+        Note = "note",
+    }
+);
+
+/// Something that happened.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EventRow {
+    /// When.
+    pub time: Time,
+    /// What kind.
+    pub kind: EventKind,
+    /// Service it concerns.
+    pub service: Option<String>,
+    /// Host it concerns.
+    pub host: Option<String>,
+    /// One line for a person.
+    pub text: String,
+    /// Who says so: `spans`, `agent`, `colony`, or the user of `coral event`.
+    pub source: String,
+    /// Particulars (`from`, `to`, `instance`, `count` …).
+    pub attributes: BTreeMap<String, String>,
+}
+
+words!(
+    /// The shape of a metric, as OTLP has it.
+    MetricKind, "metric kind", {
+        /// A value at a moment.
+        Gauge = "gauge",
+        /// A sum that only rises.
+        Counter = "counter",
+        /// A sum that rises and falls.
+        UpDownCounter = "updowncounter",
+        /// Explicit buckets.
+        Histogram = "histogram",
+        /// Exponential buckets.
+        ExponentialHistogram = "exponential_histogram",
+        /// Quantiles computed by the application.
+        Summary = "summary",
+    }
+);
+
+/// A metric (without `subject`) or a point of one series of it (with).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MetricRow {
+    /// Its name.
+    pub metric: String,
+    /// Its shape.
+    pub kind: MetricKind,
+    /// Its unit, in UCUM.
+    pub unit: String,
+    /// What it says it is.
+    pub description: String,
+    /// `delta` or `cumulative`; `null` for gauges and summaries.
+    pub temporality: Option<String>,
+    /// `service.name`.
+    pub service: Option<String>,
+    /// `service.instance.id`.
+    pub instance: Option<String>,
+    /// Series of the metric (list), or 1 (point).
+    pub series: u64,
+    /// When the newest point was taken.
+    pub time: Option<Time>,
+    /// Attributes of the series.
+    pub attributes: BTreeMap<String, String>,
+    /// Value of a gauge or sum; the mean of a histogram.
+    pub value: Option<f64>,
+    /// Observations of a histogram or summary.
+    pub count: Option<u64>,
+    /// Their sum.
+    pub sum: Option<f64>,
+    /// Quantiles, where the shape gives them: `p50`, `p90`, `p99`.
+    pub quantiles: BTreeMap<String, f64>,
+}

@@ -1,0 +1,78 @@
+//! Who calls whom.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::red::{Baseline, Red, State};
+use crate::question::{WordError, words};
+use crate::time::Time;
+
+words!(
+    /// What stands at an end of an edge.
+    NodeKind, "node kind", {
+        /// A service that reports itself.
+        Service = "service",
+        /// A database, known by those who call it.
+        Database = "database",
+        /// A queue or topic.
+        Queue = "queue",
+        /// Somebody outside.
+        External = "external",
+    }
+);
+
+words!(
+    /// How many ends of an edge were seen.
+    EdgeEnds, "evidence", {
+        /// Caller and callee both reported it.
+        Both = "both ends",
+        /// Only one of them did.
+        One = "one end",
+    }
+);
+
+/// A node.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// `db.system.name` or `messaging.system`.
+    pub system: Option<String>,
+    /// Whether silence means anything.
+    pub state: State,
+    /// Newest data about it.
+    pub last_seen: Option<Time>,
+    /// Its own numbers as a server; `null` when it reports none.
+    pub red: Option<Red>,
+    /// 0 calm, 1 moved (`!`), 2 failing (`!!`).
+    pub level: u8,
+}
+
+/// An edge: requests from one node to another, as the callee saw them where it did, else the caller.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EdgeRow {
+    /// Caller.
+    pub from: String,
+    /// What the caller is.
+    pub from_kind: NodeKind,
+    /// Callee.
+    pub to: String,
+    /// What the callee is.
+    pub to_kind: NodeKind,
+    /// `http`, `grpc`, `postgresql`, `redis` … where known.
+    pub protocol: Option<String>,
+    /// How many ends were seen.
+    pub ends: EdgeEnds,
+    /// Numbers as the caller saw them (as the callee did, where only it was seen).
+    pub red: Red,
+    /// 99th percentile the callee measured, in nanoseconds: the difference is the way between.
+    pub callee_p99_ns: Option<u64>,
+    /// Against another window, when asked for.
+    pub baseline: Option<Baseline>,
+    /// 0 calm, 1 moved (`!`), 2 failing (`!!`).
+    pub level: u8,
+}

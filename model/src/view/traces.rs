@@ -1,0 +1,175 @@
+//! Traces and their spans.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{SpanId, TraceId};
+use crate::question::words;
+use crate::time::Time;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::question::WordError;
+
+words!(
+    /// A span's kind, as OpenTelemetry numbers them from 1.
+    SpanKind, "span kind", {
+        /// Work inside a service.
+        Internal = "internal",
+        /// A request being answered.
+        Server = "server",
+        /// A request being made.
+        Client = "client",
+        /// A message being sent.
+        Producer = "producer",
+        /// A message being processed.
+        Consumer = "consumer",
+    }
+);
+
+impl SpanKind {
+    /// From OTLP's number; 0 and unknown ones are INTERNAL, as the specification says.
+    #[must_use]
+    pub fn from_otlp(n: u64) -> Self {
+        match n {
+            2 => Self::Server,
+            3 => Self::Client,
+            4 => Self::Producer,
+            5 => Self::Consumer,
+            _ => Self::Internal,
+        }
+    }
+
+    /// OTLP's number.
+    #[must_use]
+    pub fn to_otlp(self) -> u8 {
+        match self {
+            Self::Internal => 1,
+            Self::Server => 2,
+            Self::Client => 3,
+            Self::Producer => 4,
+            Self::Consumer => 5,
+        }
+    }
+}
+
+words!(
+    /// How a span ended.
+    SpanStatus, "span status", {
+        /// Nobody said.
+        Unset = "unset",
+        /// Said to be fine.
+        Ok = "ok",
+        /// Failed.
+        Error = "error",
+    }
+);
+
+impl SpanStatus {
+    /// From OTLP's number.
+    #[must_use]
+    pub fn from_otlp(n: u64) -> Self {
+        match n {
+            1 => Self::Ok,
+            2 => Self::Error,
+            _ => Self::Unset,
+        }
+    }
+
+    /// OTLP's number.
+    #[must_use]
+    pub fn to_otlp(self) -> u8 {
+        match self {
+            Self::Unset => 0,
+            Self::Ok => 1,
+            Self::Error => 2,
+        }
+    }
+}
+
+/// A trace, summed up.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TraceRow {
+    /// Its id.
+    pub trace_id: TraceId,
+    /// Start of its earliest span.
+    pub start: Time,
+    /// From its earliest start to its latest end, in nanoseconds.
+    pub duration_ns: u64,
+    /// Service of its root, or of its earliest span when the root has not arrived.
+    pub service: String,
+    /// That span's operation.
+    pub operation: String,
+    /// The root has arrived.
+    pub complete: bool,
+    /// Spans.
+    pub spans: u64,
+    /// Failed spans.
+    pub errors: u64,
+    /// Services it passed through.
+    pub services: Vec<String>,
+    /// The root's protocol status.
+    pub status: Option<String>,
+}
+
+/// One span of a trace, in the order a waterfall draws them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SpanRow {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The span.
+    pub span_id: SpanId,
+    /// Its parent; `null` for a root.
+    pub parent_id: Option<SpanId>,
+    /// The parent is named but has not arrived.
+    pub orphan: bool,
+    /// Steps below its root.
+    pub depth: u32,
+    /// `service.name`.
+    pub service: String,
+    /// `service.instance.id`.
+    pub instance: Option<String>,
+    /// Name of the span.
+    pub operation: String,
+    /// Its kind.
+    pub kind: SpanKind,
+    /// When it began.
+    pub start: Time,
+    /// How long it took, in nanoseconds.
+    pub duration_ns: u64,
+    /// Its duration less the time covered by its children, in nanoseconds.
+    pub self_ns: u64,
+    /// How it ended.
+    pub status: SpanStatus,
+    /// What its status said.
+    pub message: Option<String>,
+    /// Attributes, values as text.
+    pub attributes: BTreeMap<String, String>,
+    /// Attributes of its resource.
+    pub resource: BTreeMap<String, String>,
+    /// Span events.
+    pub events: Vec<SpanEvent>,
+    /// Links to other traces.
+    pub links: Vec<SpanLink>,
+}
+
+/// Something that happened during a span.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SpanEvent {
+    /// When.
+    pub time: Time,
+    /// What.
+    pub name: String,
+    /// Attributes.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A link to a span of this or another trace.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SpanLink {
+    /// Trace linked to.
+    pub trace_id: TraceId,
+    /// Span linked to.
+    pub span_id: SpanId,
+}

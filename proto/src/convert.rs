@@ -1,0 +1,81 @@
+//! Model ↔ wire.
+
+use coral_model::question::{Dimension, Mode, Question, TraceOrder, View, WordError};
+use coral_model::time::{Time, Window};
+
+use crate::v1;
+
+/// Why a request on the wire is not a question.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConvertError {
+    /// A word that is not one of the allowed ones.
+    #[error(transparent)]
+    Word(#[from] WordError),
+    /// A field that must be there is not.
+    #[error("the request has no {0}")]
+    Missing(&'static str),
+}
+
+impl From<Window> for v1::TimeWindow {
+    fn from(window: Window) -> Self {
+        Self { from_ns: window.from.0, to_ns: window.to.0 }
+    }
+}
+
+impl From<v1::TimeWindow> for Window {
+    fn from(window: v1::TimeWindow) -> Self {
+        Self::new(Time(window.from_ns), Time(window.to_ns))
+    }
+}
+
+impl From<&Question> for v1::QueryRequest {
+    fn from(q: &Question) -> Self {
+        Self {
+            view: q.view.word().to_owned(),
+            window: Some(q.window.into()),
+            filter: q.filter.clone(),
+            by: q.by.iter().map(|d| d.word().to_owned()).collect(),
+            step_ns: q.step,
+            compare: q.compare.map(Into::into),
+            limit: coral_model::num::u32_sat(q.limit),
+            subject: q.subject.clone(),
+            order: q.order.word().to_owned(),
+            mode: q.mode.word().to_owned(),
+        }
+    }
+}
+
+impl TryFrom<v1::QueryRequest> for Question {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::QueryRequest) -> Result<Self, ConvertError> {
+        let by: Result<Vec<Dimension>, WordError> = request.by.iter().map(|w| w.parse()).collect();
+        Ok(Self {
+            view: request.view.parse::<View>()?,
+            window: request.window.ok_or(ConvertError::Missing("window"))?.into(),
+            filter: request.filter,
+            by: by?,
+            step: request.step_ns,
+            compare: request.compare.map(Into::into),
+            limit: coral_model::num::usize_sat(request.limit),
+            subject: request.subject,
+            order: request.order.parse::<TraceOrder>()?,
+            mode: request.mode.parse::<Mode>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_survives_the_wire() {
+        let mut q = Question::new(View::Red, Window::new(Time(5), Time(99)));
+        q.filter = "service=cart".into();
+        q.by = vec![Dimension::Host, Dimension::Version];
+        q.step = Some(10);
+        q.compare = Some(Window::new(Time(1), Time(5)));
+        assert_eq!(Question::try_from(v1::QueryRequest::from(&q)), Ok(q));
+    }
+}
