@@ -2,3 +2,13 @@
 //!
 //! In: uplink sessions of agents, questions of people. Out: answers, acknowledgements, a supervised
 //! local agent. Ingest never waits for a query; an agent's word for who it is is never enough.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        reason = "a test that wraps fails"
+    )
+)]

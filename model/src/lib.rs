@@ -5,6 +5,16 @@
 //! functions: no terminal, no runtime, no socket, no protobuf. Programs disagree about how to show
 //! or move these things, never about what they are.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        reason = "a test that wraps fails"
+    )
+)]
+
 pub mod hist;
 pub mod id;
 pub mod num;

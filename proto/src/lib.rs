@@ -5,6 +5,16 @@
 //! ([`coral_model::view::Row`]): the published schema *is* the wire format, so no program can show
 //! anything else, and a newer field passes through an older one.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        reason = "a test that wraps fails"
+    )
+)]
+
 pub mod convert;
 pub mod otlp;
 pub mod record;
