@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The whole truth. Every step runs, says how long it took, and stops the run when it fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/lib.sh
+export INSTA_UPDATE=no CARGO_TERM_COLOR=never RUST_BACKTRACE=1
+
+run() {
+    local name=$1 started=$SECONDS
+    shift
+    say "── $name"
+    "$@" || fail "$name failed: $*"
+    say "   $name: $((SECONDS - started)) s"
+}
+
+run "set-up" tools/setup.sh
+run "format" cargo fmt --all --check
+run "lints" cargo clippy --release --workspace --all-targets --locked -- -D warnings
+run "build" cargo build --release --workspace --bins --examples --locked
+run "applications" tools/apps.sh
+run "services" tools/services.sh
+run "unit, property, snapshots, fuzz corpora" \
+    cargo test --release --workspace --locked --exclude coral-tests
+run "end to end" cargo test --release --locked -p coral-tests -- --test-threads 2
+run "nothing left behind" tools/leftovers.sh
