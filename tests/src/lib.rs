@@ -1,1 +1,19 @@
-//! tests
+//! The driver of the end-to-end tests: real programs, real clients, real faults.
+//!
+//! A test starts a [`Colony`] of its own (its own socket, data and agent ports), sends it telemetry
+//! ([`otlp`], the sample shop, Python and Node applications), and asks through the same `coral`
+//! program a person uses ([`Colony::coral`], [`Terminal`]). Everything is stopped on drop.
+//!
+//! Nothing here sleeps for a result: [`until`] polls a condition and says what was last seen when
+//! its deadline passes. Deadlines are generous; none is an assertion about speed.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test driver fails tests by panicking")]
+
+pub mod colony;
+pub mod otlp;
+pub mod terminal;
+pub mod wait;
+
+pub use colony::{Answer, Colony};
+pub use terminal::Terminal;
+pub use wait::until;
