@@ -12,3 +12,7 @@
         reason = "a test that wraps fails"
     )
 )]
+
+pub mod counters;
+pub mod detect;
+pub mod registry;

@@ -1,0 +1,330 @@
+//! The agents this colony knows: who is connected, what each last said about itself.
+//!
+//! A session is the unit: an agent that reconnects has a newer one, and the late end of the old one
+//! changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use coral_model::time::SECOND;
+use coral_model::view::{AgentRow, Sense, SenseState, State};
+use coral_model::{AgentId, Time};
+use coral_proto::{PROTOCOL, PROTOCOL_OLDEST, v1};
+
+use super::{KnownAgent, Peer};
+
+/// Agents beyond this are refused: a bound, far above what one colony serves.
+const MAX_AGENTS: usize = 10_000;
+/// A connected agent that says nothing for this long is stale: it reports about every second.
+const SILENT: u64 = 10 * SECOND;
+/// Agents not heard of for this long are no longer listed.
+const FORGOTTEN: u64 = 24 * 3600 * SECOND;
+/// Names an agent may count under, and senses it may have; the rest of a report is cut.
+const MAX_NAMES: usize = 256;
+/// Longest text taken over from an agent, in bytes.
+const MAX_TEXT: usize = 512;
+
+/// One session of one agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// The agent.
+    pub agent: AgentId,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Agent {
+    row: AgentRow,
+    first_seen: Time,
+    /// Number of the open session; `None` when there is none.
+    session: Option<u64>,
+    unsaved: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    agents: BTreeMap<AgentId, Agent>,
+    sessions: u64,
+}
+
+/// Every known agent. Cheap to ask and to tell; nothing here waits for a disk.
+#[derive(Debug, Default)]
+pub struct Agents {
+    inner: Mutex<Known>,
+}
+
+impl Agents {
+    /// With those an earlier life of the colony knew; all stale until they connect.
+    #[must_use]
+    pub fn known(agents: impl IntoIterator<Item = KnownAgent>) -> Self {
+        let agents = agents.into_iter().map(|known| {
+            let row = AgentRow { state: State::Stale, ..known.row(known.last_seen) };
+            let agent = Agent { row, first_seen: known.first_seen, session: None, unsaved: false };
+            (known.id, agent)
+        });
+        Self { inner: Mutex::new(Known { agents: agents.collect(), sessions: 0 }) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An agent introduces itself. `Err` is what to answer it with, as the session's last message.
+    pub fn connected(
+        &self,
+        hello: &v1::AgentHello,
+        peer: Peer,
+        now: Time,
+    ) -> Result<Session, v1::Refusal> {
+        check_protocol("agent", hello.protocol, &hello.build)?;
+        let id = AgentId::from_slice(&hello.agent_id).filter(|id| !id.is_zero());
+        let id = id.ok_or_else(|| v1::Refusal {
+            reason: format!("an agent id has 16 bytes, this one {}", hello.agent_id.len()),
+            remedy: "delete the agent's `agent.id` and start it again".into(),
+        })?;
+        let mut state = self.lock();
+        if state.agents.len() >= MAX_AGENTS && !state.agents.contains_key(&id) {
+            return Err(v1::Refusal {
+                reason: format!("this colony already knows {MAX_AGENTS} agents"),
+                remedy: "start another colony for more".into(),
+            });
+        }
+        state.sessions += 1;
+        let number = state.sessions;
+        let earlier = state.agents.remove(&id);
+        let known = KnownAgent {
+            id,
+            host: text(&hello.host),
+            scope: if hello.scope.is_empty() { "host".into() } else { text(&hello.scope) },
+            build: text(&hello.build),
+            first_seen: earlier.as_ref().map_or(now, |a| a.first_seen),
+            last_seen: now,
+        };
+        let mut row = known.row(now);
+        // The kernel knows better than the hello which process this is.
+        row.pid = peer.pid.unwrap_or(hello.pid);
+        if let Some(earlier) = earlier {
+            row.senses = earlier.row.senses;
+            row.spool_capacity_bytes = earlier.row.spool_capacity_bytes;
+            row.counters = earlier.row.counters;
+        }
+        let agent =
+            Agent { row, first_seen: known.first_seen, session: Some(number), unsaved: true };
+        state.agents.insert(id, agent);
+        Ok(Session { agent: id, number })
+    }
+
+    /// Anything arrived on that session.
+    pub fn seen(&self, session: &Session, now: Time) {
+        self.of_session(session, |agent| agent.row.last_seen = agent.row.last_seen.max(now));
+    }
+
+    /// What an agent says about itself.
+    pub fn report(&self, session: &Session, report: v1::AgentReport, now: Time) {
+        self.of_session(session, |agent| {
+            let row = &mut agent.row;
+            row.last_seen = row.last_seen.max(now);
+            row.spool_bytes = report.spool_bytes;
+            row.spool_capacity_bytes = report.spool_capacity_bytes;
+            row.lag_ns = report.lag_ns;
+            row.clock_offset_ns = report.clock_offset_ns;
+            row.rss_bytes = report.rss_bytes;
+            row.cpu = report.cpu_cores.filter(|c| c.is_finite() && *c >= 0.0);
+            let counters = report.counters.into_iter().take(MAX_NAMES);
+            row.counters = counters.map(|(name, n)| (text(&name), n)).collect();
+            row.senses = report.senses.into_iter().take(MAX_NAMES).map(sense).collect();
+        });
+    }
+
+    /// The session is over. Does nothing when the agent has opened a newer one meanwhile.
+    pub fn lost(&self, session: &Session, now: Time) {
+        self.of_session(session, |agent| {
+            agent.session = None;
+            agent.row.state = State::Stale;
+            agent.row.since = now;
+            agent.unsaved = true;
+        });
+    }
+
+    fn of_session(&self, session: &Session, change: impl FnOnce(&mut Agent)) {
+        let mut state = self.lock();
+        let agent = state.agents.get_mut(&session.agent);
+        if let Some(agent) = agent.filter(|a| a.session == Some(session.number)) {
+            change(agent);
+        }
+    }
+
+    /// Every agent as of `now`, those connected first, then by host.
+    #[must_use]
+    pub fn rows(&self, now: Time) -> Vec<AgentRow> {
+        let state = self.lock();
+        let known = state.agents.values().filter(|a| now.since(a.row.last_seen) < FORGOTTEN);
+        let mut rows: Vec<AgentRow> = known
+            .map(|agent| {
+                let mut row = agent.row.clone();
+                let talks = agent.session.is_some() && now.since(row.last_seen) < SILENT;
+                row.state = if talks { State::Active } else { State::Stale };
+                row
+            })
+            .collect();
+        rows.sort_by(|a, b| {
+            let order = |r: &AgentRow| r.state != State::Active;
+            (order(a), &a.host, &a.agent).cmp(&(order(b), &b.host, &b.agent))
+        });
+        rows
+    }
+
+    /// Agents with an open session.
+    #[must_use]
+    pub fn connected_count(&self) -> usize {
+        self.lock().agents.values().filter(|a| a.session.is_some()).count()
+    }
+
+    /// The process of the connected agent with that pid, if it is one.
+    #[must_use]
+    pub fn is_connected_pid(&self, pid: u32) -> bool {
+        self.lock().agents.values().any(|a| a.session.is_some() && a.row.pid == pid)
+    }
+
+    /// What has changed since the previous call and belongs into the registry.
+    #[must_use]
+    pub fn take_unsaved(&self) -> Vec<KnownAgent> {
+        let mut state = self.lock();
+        let changed = state.agents.iter_mut().filter(|(_, a)| a.unsaved);
+        changed
+            .map(|(id, agent)| {
+                agent.unsaved = false;
+                KnownAgent {
+                    id: *id,
+                    host: agent.row.host.clone(),
+                    scope: agent.row.scope.clone(),
+                    build: agent.row.build.clone(),
+                    first_seen: agent.first_seen,
+                    last_seen: agent.row.last_seen,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Whether a peer of that protocol version can be served; the refusal says which one to restart.
+pub fn check_protocol(what: &str, protocol: u32, build: &str) -> Result<(), v1::Refusal> {
+    if (PROTOCOL_OLDEST..=PROTOCOL).contains(&protocol) {
+        return Ok(());
+    }
+    let ours = env!("CARGO_PKG_VERSION");
+    let build = text(build);
+    let (reason, remedy) = if protocol > PROTOCOL {
+        (
+            format!(
+                "the {what} (build {build}) speaks protocol {protocol}, this colony \
+                 (build {ours}) only up to {PROTOCOL}"
+            ),
+            "restart the colony: coral down && coral up".to_owned(),
+        )
+    } else {
+        (
+            format!(
+                "the {what} (build {build}) speaks protocol {protocol}, this colony \
+                 (build {ours}) needs {PROTOCOL_OLDEST} to {PROTOCOL}"
+            ),
+            format!("update and restart the {what}"),
+        )
+    };
+    Err(v1::Refusal { reason, remedy })
+}
+
+fn text(text: &str) -> String {
+    let end = text.floor_char_boundary(MAX_TEXT);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+fn sense(report: v1::SenseReport) -> Sense {
+    let state = match report.state() {
+        v1::SenseState::On => SenseState::On,
+        v1::SenseState::Partial => SenseState::Partial,
+        v1::SenseState::Off | v1::SenseState::Unspecified => SenseState::Off,
+    };
+    let remedy = report.remedy.as_deref().map(text);
+    Sense { name: text(&report.name), state, why: text(&report.why), remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(id: u8) -> v1::AgentHello {
+        v1::AgentHello {
+            protocol: PROTOCOL,
+            agent_id: vec![id; 16],
+            host: format!("web-{id}"),
+            ..Default::default()
+        }
+    }
+
+    const PEER: Peer = Peer { uid: 0, gid: 0, pid: Some(77) };
+
+    fn at(seconds: u64) -> Time {
+        Time(1_000_000 * SECOND).plus(seconds * SECOND)
+    }
+
+    #[test]
+    fn a_late_end_of_an_old_session_changes_nothing() {
+        let agents = Agents::default();
+        let old = agents.connected(&hello(1), PEER, at(0)).unwrap();
+        let new = agents.connected(&hello(1), PEER, at(1)).unwrap();
+        agents.lost(&old, at(2));
+        assert_eq!(agents.rows(at(2))[0].state, State::Active);
+        agents.lost(&new, at(3));
+        assert_eq!(agents.rows(at(3))[0].state, State::Stale);
+        assert_eq!(agents.rows(at(3)).len(), 1);
+    }
+
+    #[test]
+    fn a_silent_agent_is_stale_though_connected() {
+        let agents = Agents::default();
+        let session = agents.connected(&hello(1), PEER, at(0)).unwrap();
+        assert_eq!(agents.rows(at(9))[0].state, State::Active);
+        assert_eq!(agents.rows(at(10))[0].state, State::Stale);
+        agents.report(&session, v1::AgentReport { spool_bytes: 5, ..Default::default() }, at(11));
+        let row = agents.rows(at(12)).remove(0);
+        assert_eq!((row.state, row.spool_bytes, row.pid), (State::Active, 5, 77));
+    }
+
+    #[test]
+    fn an_incompatible_agent_learns_who_must_restart() {
+        let agents = Agents::default();
+        let newer = v1::AgentHello { protocol: PROTOCOL + 1, ..hello(1) };
+        let refusal = agents.connected(&newer, PEER, at(0)).unwrap_err();
+        assert!(refusal.remedy.contains("restart the colony"), "{refusal:?}");
+        let older = v1::AgentHello { protocol: 0, ..hello(1) };
+        let refusal = agents.connected(&older, PEER, at(0)).unwrap_err();
+        assert!(refusal.remedy.contains("restart the agent"), "{refusal:?}");
+        assert!(agents.rows(at(0)).is_empty());
+    }
+
+    #[test]
+    fn what_changed_is_saved_once() {
+        let agents = Agents::default();
+        agents.connected(&hello(1), PEER, at(0)).unwrap();
+        let saved = agents.take_unsaved();
+        assert_eq!(saved.len(), 1);
+        assert!(agents.take_unsaved().is_empty());
+        let again = Agents::known(saved);
+        let row = again.rows(at(5)).remove(0);
+        assert_eq!((row.state, row.host.as_str()), (State::Stale, "web-1"));
+    }
+
+    #[test]
+    fn a_wild_report_is_cut() {
+        let agents = Agents::default();
+        let session = agents.connected(&hello(1), PEER, at(0)).unwrap();
+        let counters = (0..10_000).map(|n| (format!("{n}{}", "é".repeat(1000)), 1)).collect();
+        let report = v1::AgentReport { counters, cpu_cores: Some(f64::NAN), ..Default::default() };
+        agents.report(&session, report, at(1));
+        let row = agents.rows(at(1)).remove(0);
+        assert!(row.counters.len() <= MAX_NAMES);
+        assert!(row.counters.keys().all(|k| k.len() <= MAX_TEXT));
+        assert_eq!(row.cpu, None);
+    }
+}
