@@ -39,8 +39,11 @@ impl Call {
         let tracer = global::tracer_provider().tracer(SCOPE);
         let parent = Context::current();
         let all = dimensions.iter().cloned().chain(attributes);
-        let span =
-            tracer.span_builder(name).with_kind(kind).with_attributes(all).start_with_context(&tracer, &parent);
+        let span = tracer
+            .span_builder(name)
+            .with_kind(kind)
+            .with_attributes(all)
+            .start_with_context(&tracer, &parent);
         Self {
             cx: parent.with_span(span),
             started: Instant::now(),
@@ -261,9 +264,10 @@ where
         let place = find(app, peer).await?;
         let mut request = tonic::Request::new(message);
         inject(&call.cx, &mut Metadata(request.metadata_mut()));
-        Ok(invoke(place, request).await)
+        Ok::<_, Failure>(invoke(place, request).await)
     };
-    let code = |code: tonic::Code| KeyValue::new("rpc.grpc.status_code", i64::from(i32::from(code)));
+    let code =
+        |code: tonic::Code| KeyValue::new("rpc.grpc.status_code", i64::from(i32::from(code)));
     match call.run(exchange).await {
         Ok(Ok(response)) => {
             call.finish(vec![code(tonic::Code::Ok)], None);

@@ -186,10 +186,7 @@ mod tests {
         for (name, wanted) in [
             ("payments.shop.internal", Ok(Ipv4Addr::LOCALHOST)),
             ("redis.shop.internal", Ok(Ipv4Addr::LOCALHOST)),
-            (
-                "paymets.shop.invalid",
-                Err(DnsError::NoSuchName("paymets.shop.invalid".to_owned())),
-            ),
+            ("paymets.shop.invalid", Err(DnsError::NoSuchName("paymets.shop.invalid".to_owned()))),
             ("shop.internal", Err(DnsError::NoSuchName("shop.internal".to_owned()))),
         ] {
             let query = question(77, name).unwrap();

@@ -256,10 +256,7 @@ mod tests {
             Fault::parse("catalog", "latency", Some("250ms")),
             Ok(Fault::Latency { ms: 250 })
         );
-        assert_eq!(
-            Fault::parse("catalog", "errors", Some("7%")),
-            Ok(Fault::Errors { percent: 7 })
-        );
+        assert_eq!(Fault::parse("catalog", "errors", Some("7%")), Ok(Fault::Errors { percent: 7 }));
         assert!(Fault::parse("catalog", "errors", Some("101")).is_err());
         assert!(Fault::parse("catalog", "leak", Some("301")).is_err());
         assert!(Fault::parse("catalog", "latency", Some("-1")).is_err());

@@ -44,8 +44,11 @@ impl Serving {
     ) -> Self {
         let tracer = global::tracer_provider().tracer(SCOPE);
         let all = dimensions.iter().cloned().chain(attributes);
-        let span =
-            tracer.span_builder(name).with_kind(kind).with_attributes(all).start_with_context(&tracer, parent);
+        let span = tracer
+            .span_builder(name)
+            .with_kind(kind)
+            .with_attributes(all)
+            .start_with_context(&tracer, parent);
         let hung = Arc::new(Hung::default());
         let cx = parent.with_span(span).with_value(Arc::clone(&hung));
         if let Some(active) = &active {
@@ -142,10 +145,7 @@ pub struct Route {
 pub async fn http(State(route): State<Route>, request: Request, next: Next) -> Response {
     let parent = parent_of(&Headers(request.headers()));
     let method = request.method().as_str().to_owned();
-    let text = |name: header::HeaderName| {
-        request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
-    };
-    let host = text(header::HOST);
+    let host = text(request.headers(), header::HOST);
     let dimensions = vec![
         KeyValue::new("http.request.method", method.clone()),
         KeyValue::new("http.route", route.path),
@@ -157,7 +157,7 @@ pub async fn http(State(route): State<Route>, request: Request, next: Next) -> R
         KeyValue::new("server.port", i64::from(route.app.config.port)),
         KeyValue::new("client.address", "127.0.0.1"),
         KeyValue::new("network.protocol.version", "1.1"),
-        KeyValue::new("user_agent.original", text(header::USER_AGENT)),
+        KeyValue::new("user_agent.original", text(request.headers(), header::USER_AGENT)),
     ];
     let meters = &route.app.meters;
     let serving = Serving::begin(
@@ -175,6 +175,10 @@ pub async fn http(State(route): State<Route>, request: Request, next: Next) -> R
     let failure = response.extensions().get::<ErrorType>().filter(|_| status.is_server_error());
     serving.finish(result, failure.map(|kind| &kind.0));
     response
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> String {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 /// Serves one gRPC call under its SERVER span.
@@ -212,7 +216,8 @@ where
         Some(app.meters.rpc_active.clone()),
     );
     let outcome = serving.run(handler(request.into_inner())).await;
-    let code = |code: tonic::Code| KeyValue::new("rpc.grpc.status_code", i64::from(i32::from(code)));
+    let code =
+        |code: tonic::Code| KeyValue::new("rpc.grpc.status_code", i64::from(i32::from(code)));
     match outcome {
         Ok(answer) => {
             serving.finish(vec![code(tonic::Code::Ok)], None);

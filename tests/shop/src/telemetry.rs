@@ -11,7 +11,9 @@ use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider 
 use opentelemetry::{KeyValue, global};
 use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::logs::{BatchConfigBuilder as LogBatch, BatchLogProcessor, SdkLoggerProvider};
+use opentelemetry_sdk::logs::{
+    BatchConfigBuilder as LogBatch, BatchLogProcessor, SdkLoggerProvider,
+};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
@@ -67,9 +69,7 @@ pub fn start(config: &ServiceConfig) -> anyhow::Result<Telemetry> {
     let batch = BatchConfigBuilder::default().with_scheduled_delay(SPAN_DELAY).build();
     let spans = SdkTracerProvider::builder()
         .with_resource(resource.clone())
-        .with_span_processor(
-            BatchSpanProcessor::builder(exporter).with_batch_config(batch).build(),
-        )
+        .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batch).build())
         .build();
 
     let exporter = MetricExporter::builder()

@@ -25,8 +25,9 @@ pub struct Cache {
 pub async fn connect(app: &App) -> Result<MultiplexedConnection, Failure> {
     let place = calling::find(app, "redis").await?;
     let url = format!("redis://:{}@{}/", app.config.password, place.address);
-    let unreachable =
-        |error: redis::RedisError| Failure::unavailable("redis_unreachable", format!("redis: {error}"));
+    let unreachable = |error: redis::RedisError| {
+        Failure::unavailable("redis_unreachable", format!("redis: {error}"))
+    };
     let client = redis::Client::open(url).map_err(unreachable)?;
     let limits = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(2)))

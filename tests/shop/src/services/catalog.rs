@@ -123,7 +123,10 @@ impl Catalog {
         );
         call.run(self.app.work(3, 12)).await;
         let products = (1..=PRODUCTS).filter_map(|n| product(&format!("p-{n}"))).collect();
-        telemetry::info("cache miss, product list rendered", [("cache.key", "products:all".into())]);
+        telemetry::info(
+            "cache miss, product list rendered",
+            [("cache.key", "products:all".into())],
+        );
         call.finish(Vec::new(), None);
         products
     }

@@ -11,7 +11,7 @@ use opentelemetry::{KeyValue, global};
 use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
 
-use super::cache::{self, Cache};
+use super::cache::Cache;
 use super::health;
 use super::rpc::checkout_server::{Checkout, CheckoutServer};
 use super::rpc::{PlaceOrderReply, PlaceOrderRequest};
@@ -71,7 +71,7 @@ impl Checkout for Handler {
     ) -> Result<tonic::Response<PlaceOrderReply>, tonic::Status> {
         let service = &self.0;
         serving::grpc(&service.app, "shop.v1.Checkout", "PlaceOrder", request, |order| {
-            service.place(order)
+            Box::pin(service.place(order))
         })
         .await
     }
@@ -180,9 +180,4 @@ pub fn now_ms() -> u64 {
         .ok()
         .and_then(|since| u64::try_from(since.as_millis()).ok())
         .unwrap_or(0)
-}
-
-/// Reads a queued message.
-pub fn read(value: redis::Value) -> Option<Message> {
-    cache::text(value).and_then(|text| serde_json::from_str(&text).ok())
 }

@@ -103,16 +103,16 @@ async fn checkout(
 
 impl Gateway {
     async fn catalog(&self, route: &'static str, path: &str) -> Result<Bytes, Failure> {
-        calling::http(&self.app, "catalog", Method::GET, route, path, Bytes::new()).await.inspect_err(
-            |failure| {
+        calling::http(&self.app, "catalog", Method::GET, route, path, Bytes::new())
+            .await
+            .inspect_err(|failure| {
                 if failure.status.is_server_error() {
                     telemetry::warn(
                         format!("catalog call failed: {failure}"),
                         [("error.type", failure.kind.into())],
                     );
                 }
-            },
-        )
+            })
     }
 
     async fn product(&self, id: &str) -> Result<Product, Failure> {
@@ -129,7 +129,8 @@ impl Gateway {
             let mut client = self.client(place.address)?;
             client.place_order(request).await
         };
-        calling::grpc(&self.app, "checkout", "shop.v1.Checkout", "PlaceOrder", request, invoke).await
+        calling::grpc(&self.app, "checkout", "shop.v1.Checkout", "PlaceOrder", request, invoke)
+            .await
     }
 
     /// The channel to that address; it reconnects by itself.

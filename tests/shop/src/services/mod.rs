@@ -19,8 +19,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{MethodRouter, get};
 
-use crate::serving::{self, Route};
 use crate::service::App;
+use crate::serving::{self, Route};
 
 /// A route under its SERVER span.
 pub fn traced(app: &Arc<App>, path: &'static str, handler: MethodRouter) -> MethodRouter {

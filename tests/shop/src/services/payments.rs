@@ -92,7 +92,7 @@ impl Payments {
                 &[&charge.user],
             )
             .await?;
-        let before: i64 = rows.first().map_or(0, |row| row.get(0));
+        let before: i64 = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0);
         self.query(
             client,
             ("INSERT", "payments"),

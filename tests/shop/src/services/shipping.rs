@@ -49,7 +49,8 @@ fn watch_queue(app: &Arc<App>, cache: &Arc<Cache>, length: &Arc<AtomicI64>) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         while !app.stop.is_cancelled() {
             tick.tick().await;
-            if let Ok(Value::Int(n)) = cache.ask(&app, &redis::cmd("LLEN").arg(QUEUE).to_owned()).await
+            if let Ok(Value::Int(n)) =
+                cache.ask(&app, &redis::cmd("LLEN").arg(QUEUE).to_owned()).await
             {
                 length.store(n, Ordering::Relaxed);
             }
