@@ -7,8 +7,6 @@
 //! Nothing here sleeps for a result: [`until`] polls a condition and says what was last seen when
 //! its deadline passes. Deadlines are generous; none is an assertion about speed.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test driver fails tests by panicking")]
-
 pub mod colony;
 pub mod otlp;
 pub mod terminal;
