@@ -234,8 +234,14 @@ impl DataDir {
         if !as_nobody || dir.ancestors().all(open) {
             return Ok(Self { path: dir.join("postgres"), as_nobody, borrowed: false });
         }
+        // One that was left by a shop that was killed is taken away first.
+        let note = dir.join("borrowed");
+        if let Ok(left) = std::fs::read_to_string(&note) {
+            let _ = std::fs::remove_dir_all(left);
+        }
         let tag = getrandom::u64().context("randomness")?;
         let path = std::env::temp_dir().join(format!("coral-shop-postgres-{tag:016x}"));
+        std::fs::write(&note, path.as_os_str().as_encoded_bytes())?;
         Ok(Self { path, as_nobody, borrowed: true })
     }
 
