@@ -128,3 +128,35 @@ pub fn post_spans(address: &str, request: &ExportTraceServiceRequest) -> Result<
     let headers = [("content-type", "application/x-protobuf")];
     post(address, "/v1/traces", &headers, &request.encode_to_vec()).map(|a| a.status == 200)
 }
+
+/// An encoded logs request of `count` lines of one service, numbered from `first`.
+#[must_use]
+pub fn log_lines(service: &str, first: u64, count: u64) -> Vec<u8> {
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+    let now = now_ns();
+    let log_records = (first..first + count)
+        .map(|n| LogRecord {
+            time_unix_nano: now,
+            observed_time_unix_nano: now,
+            severity_number: if n % 100 == 0 { 17 } else { 9 },
+            body: Some(AnyValue {
+                value: Some(Value::StringValue(format!(
+                    "line {n}: handled request in {} ms",
+                    n % 97
+                ))),
+            }),
+            ..Default::default()
+        })
+        .collect();
+    let resource =
+        Resource { attributes: vec![text("service.name", service)], ..Default::default() };
+    ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            resource: Some(resource),
+            scope_logs: vec![ScopeLogs { log_records, ..Default::default() }],
+            ..Default::default()
+        }],
+    }
+    .encode_to_vec()
+}

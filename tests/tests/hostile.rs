@@ -7,6 +7,9 @@ use coral_model::view::Row;
 use coral_tests::{Colony, otlp, until};
 use prost::Message as _;
 
+/// Name, headers, body, and the status it must be answered with.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Vec<u8>, u16);
+
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 
 /// The colony still takes a good request and counts it.
@@ -32,7 +35,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn bad_bodies_get_a_clear_error() {
     let colony = Colony::start();
     let good = otlp::server_spans("cart", 1, 0, 10).encode_to_vec();
-    let cases: [(&str, &[(&str, &str)], Vec<u8>, u16); 7] = [
+    let cases: [Case<'_>; 7] = [
         ("truncated", &[PROTOBUF], good[..good.len() - 7].to_vec(), 400),
         ("not protobuf", &[PROTOBUF], vec![0xff; 400], 400),
         (

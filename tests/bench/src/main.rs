@@ -1,2 +1,51 @@
-//! bench
-fn main() {}
+//! `make bench`: every figure Coral promises, each beside a peer or a limit of the same run.
+//!
+//! Prints a table and appends one JSON line per figure to `target/bench/figures.jsonl`. The machine
+//! is shared and noisy: throughput is per second of the *servers'* CPU time, latencies are
+//! percentiles of many samples, and peers are measured within the same run under the same load.
+
+mod figure;
+mod ingest;
+mod load;
+mod process;
+mod screen;
+
+use clap::Parser;
+
+use figure::Report;
+
+/// Measures Coral against its goals.
+#[derive(Parser)]
+struct Options {
+    /// Only figures whose name contains this.
+    #[arg(default_value = "")]
+    only: String,
+    /// Where `rotel` is; without it the peer's column stays empty.
+    #[arg(long, env = "CORAL_BENCH_ROTEL")]
+    rotel: Option<std::path::PathBuf>,
+    /// Where `otelite` is; without it the peer's column stays empty.
+    #[arg(long, env = "CORAL_BENCH_OTELITE")]
+    otelite: Option<std::path::PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let mut report = Report::open()?;
+    let wanted = |name: &str| name.contains(options.only.as_str());
+    if wanted("accept") {
+        ingest::accept(&mut report, options.rotel.as_deref())?;
+    }
+    if wanted("commit") {
+        ingest::commit(&mut report, options.otelite.as_deref())?;
+    }
+    if wanted("agent_rss") {
+        ingest::agent_rss(&mut report)?;
+    }
+    if wanted("screen") {
+        screen::first_frame(&mut report)?;
+        screen::idle(&mut report)?;
+        screen::visible(&mut report)?;
+        screen::keys(&mut report)?;
+    }
+    report.finish()
+}
