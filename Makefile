@@ -15,6 +15,7 @@ help:
 	@echo "make bench   figures against peers, in target/bench/figures.jsonl"
 	@echo "make soak    the long rounds: 200 kill -9, load for minutes"
 	@echo "make setup   bring what a build needs (into $(CORAL_CACHE))"
+	@echo "make install programs into \$$PREFIX/bin ($(HOME)/.local unless set)"
 	@echo "make accept  write snapshots anew; read the difference before you commit it"
 	@echo "make dist    an optimised build in target/dist"
 
@@ -56,6 +57,14 @@ accept: setup
 dist: setup
 	$(CARGO) build --profile dist --locked -p coral-tui -p coral-daemon -p coral-agent
 	@tools/dist.sh
+
+# Programs to $(PREFIX)/bin, the DuckDB library to $(PREFIX)/lib, where the daemon looks for it.
+PREFIX ?= $(HOME)/.local
+install: build
+	install -d $(PREFIX)/bin $(PREFIX)/lib
+	install -m 755 $(BIN)/coral $(BIN)/coral-daemon $(BIN)/coral-agent $(PREFIX)/bin/
+	install -m 644 .deps/duckdb/libduckdb.* $(PREFIX)/lib/
+	@echo "installed into $(PREFIX)/bin; next: coral"
 
 clean:
 	$(CARGO) clean

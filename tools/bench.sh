@@ -4,15 +4,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/lib.sh
 
-rotel_version=${ROTEL_VERSION:-}
+rotel_version=0.0.1a15
 venv=$CORAL_CACHE/bench-venv
 otelite_version=0.1.156
 
 install_rotel() {
-    [ -x "$venv/bin/rotel" ] && return
+    [ -e "$venv/rotel" ] && return
     has python3 || apt_install python3 python3-venv
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet "rotel${rotel_version:+==$rotel_version}"
+    "$venv/bin/pip" install --quiet "rotel==$rotel_version"
+    # The wheel holds the program itself beside its Python wrapper.
+    ln -sfn "$(find "$venv/lib" -name rotel-agent -type f | head -n 1)" "$venv/rotel"
 }
 install_otelite() {
     [ -x "$CORAL_CACHE/otelite/bin/otelite" ] ||
@@ -22,5 +24,5 @@ install_otelite() {
 step "peer: rotel (PyPI)" install_rotel
 step "peer: otelite (crates.io)" install_otelite
 step "build" cargo build --release --workspace --bins --examples --locked
-export CORAL_BENCH_ROTEL=$venv/bin/rotel CORAL_BENCH_OTELITE=$CORAL_CACHE/otelite/bin/otelite
+export CORAL_BENCH_ROTEL=$venv/rotel CORAL_BENCH_OTELITE=$CORAL_CACHE/otelite/bin/otelite
 "$CARGO_TARGET_DIR/release/coral-bench" "${BENCH:-}"
