@@ -9,9 +9,11 @@
 
 pub mod colony;
 pub mod otlp;
+pub mod shop;
 pub mod terminal;
 pub mod wait;
 
 pub use colony::{Answer, Colony};
+pub use shop::Shop;
 pub use terminal::Terminal;
 pub use wait::until;
