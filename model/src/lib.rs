@@ -15,13 +15,16 @@
     )
 )]
 
+pub mod filter;
 pub mod hist;
 pub mod id;
 pub mod num;
+pub mod paths;
 pub mod question;
 pub mod text;
 pub mod time;
 pub mod view;
+pub mod when;
 
 pub use hist::Histogram;
 pub use id::{AgentId, ResourceId, SegmentId, SpanId, TraceId};
