@@ -1,77 +1,66 @@
 #!/usr/bin/env bash
 # Makes sure that the sample shop finds redis-server and PostgreSQL, and leaves no system service behind:
-# the shop starts its own private ones. Prints where the programs are. Run again, it only looks.
+# the shop starts private ones of its own. Prints where the programs are. Run again, it only looks.
 #
 # redis-server comes from Debian's redis-tools, which holds the server's binary but no service unit:
 # Debian's redis-server package is a symbolic link to redis-check-rdb, plus the unit.
 set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/lib.sh
 
-bin="$HOME/.cache/coral/services/bin"
+redis_link="$HOME/.cache/coral/services/bin/redis-server" # where coral-shop looks, besides PATH
 
 redis_server() {
-    local link="$bin/redis-server"
-    command -v redis-server && return
-    if [ ! -x "$link" ] && [ -x /usr/bin/redis-check-rdb ]; then
-        mkdir -p "$bin"
-        ln -sfn /usr/bin/redis-check-rdb "$link"
-    fi
-    if [ -x "$link" ] && "$link" --version >/dev/null 2>&1; then
-        echo "$link"
+    if has redis-server; then
+        command -v redis-server
         return
     fi
-    return 1
+    if [ ! -x "$redis_link" ] && [ -x /usr/bin/redis-check-rdb ]; then
+        mkdir -p "$(dirname "$redis_link")"
+        ln -sfn /usr/bin/redis-check-rdb "$redis_link"
+    fi
+    [ -x "$redis_link" ] && "$redis_link" --version >/dev/null 2>&1 && echo "$redis_link"
 }
 
+# Debian keeps PostgreSQL's servers out of PATH.
 postgres_bin() {
     local newest
-    newest=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
+    newest=$(find /usr/lib/postgresql -mindepth 2 -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -n 1)
     if [ -n "$newest" ] && [ -x "$newest/initdb" ] && [ -x "$newest/postgres" ]; then
         echo "$newest"
         return
     fi
-    local found
-    found=$(command -v initdb) || return 1
-    dirname "$(readlink -f "$found")"
+    has initdb && dirname "$(readlink -f "$(command -v initdb)")"
 }
 
-fetch() {
-    if ! command -v apt-get >/dev/null; then
-        echo "services.sh: $* missing, and there is no apt-get here: install redis-server and PostgreSQL yourself" >&2
-        exit 1
+install_missing() {
+    local root=() made=()
+    [ "$(id -u)" -eq 0 ] || root=(sudo)
+    # No cluster is made and nothing is started: both would outlive us. What says so goes again afterwards.
+    local policy=/usr/sbin/policy-rc.d cluster=/etc/postgresql-common/createcluster.conf
+    if [ "$(id -u)" -eq 0 ] || has sudo; then
+        if [ ! -e "$policy" ]; then
+            printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+            "${root[@]}" chmod 755 "$policy"
+            made+=("$policy")
+        fi
+        # This file stays: it is the package's own, and a person can change it.
+        if [ ! -e "$cluster" ]; then
+            "${root[@]}" mkdir -p "$(dirname "$cluster")"
+            echo "create_main_cluster = false" | "${root[@]}" tee "$cluster" >/dev/null
+        fi
     fi
-    if [ "$(id -u)" != 0 ]; then
-        echo "services.sh: $* missing. As root: tools/services.sh (or: apt-get install $*)" >&2
-        exit 1
-    fi
-    # No cluster is made and nothing is started: both would outlive us. What we set for that, we take away again.
-    local policy=/usr/sbin/policy-rc.d cluster=/etc/postgresql-common/createcluster.conf made_policy= made_cluster=
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-        made_policy=$policy
-    fi
-    if [ ! -e "$cluster" ]; then
-        mkdir -p "$(dirname "$cluster")"
-        echo "create_main_cluster = false" >"$cluster"
-        made_cluster=$cluster
-    fi
-    # shellcheck disable=SC2064  # the paths are known now
-    trap "rm -f $made_policy" EXIT
-    local options=(-y -q --no-install-recommends -o Dpkg::Options::=--force-confold)
-    if ! DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$@" >&2; then
-        apt-get update -q >&2
-        DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$@" >&2
-    fi
-    [ -z "$made_policy" ] || rm -f "$made_policy"
-    [ -z "$made_cluster" ] || echo "services.sh: $cluster now says that PostgreSQL makes no cluster by itself" >&2
-    trap - EXIT
+    local outcome=0
+    apt_install "$@" >&2 || outcome=$?
+    [ ${#made[@]} -eq 0 ] || "${root[@]}" rm -f "${made[@]}"
+    [ "$outcome" -eq 0 ] || fail "could not install $*: see above"
 }
 
 missing=()
 redis_server >/dev/null || missing+=(redis-tools)
 postgres_bin >/dev/null || missing+=(postgresql)
-command -v setpriv >/dev/null || missing+=(util-linux)
-[ ${#missing[@]} -eq 0 ] || fetch "${missing[@]}"
+has setpriv || missing+=(util-linux)
+[ ${#missing[@]} -eq 0 ] || install_missing "${missing[@]}"
 
-echo "redis-server $(redis_server)"
-echo "postgresql   $(postgres_bin)"
+echo "redis-server $(redis_server)" || fail "redis-server is still missing"
+echo "postgresql   $(postgres_bin)" || fail "PostgreSQL is still missing"

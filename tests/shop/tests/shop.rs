@@ -156,8 +156,8 @@ fn each_fault_really_happens_and_heals() {
         })
     });
     shop.wait("requests that stay active", |kept| {
-        kept.metrics.iter().any(|(service, name, value)| {
-            service == "payments" && name == "http.server.active_requests" && *value >= 10.0
+        kept.points.iter().any(|p| {
+            p.service == "payments" && p.metric == "http.server.active_requests" && p.value >= 10.0
         })
     });
     heal();
@@ -169,7 +169,7 @@ fn each_fault_really_happens_and_heals() {
     });
     shop.wait("the pool's gauges", |kept| {
         let has = |metric: &str, holds: fn(f64) -> bool| {
-            kept.metrics.iter().any(|(_, name, value)| name == metric && holds(*value))
+            kept.points.iter().any(|p| p.metric == metric && holds(p.value))
         };
         has("db.client.connection.max", |n| n == 1.0)
             && has("db.client.connection.pending_requests", |n| n >= 1.0)

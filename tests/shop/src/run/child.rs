@@ -131,7 +131,7 @@ pub fn bound_log(log: &Path) {
 pub fn load(gateway: u16, rps: f64, seed: u64, dir: &Path) -> anyhow::Result<Child> {
     let mut command = Command::new(std::env::current_exe().context("own path")?);
     command
-        .arg0("shop-load")
+        .arg0("coral-shop-load")
         .args(["load", "--url", &format!("http://127.0.0.1:{gateway}")])
         .args(["--rps", &rps.to_string(), "--seed", &seed.to_string()]);
     Child::start(&mut command, &dir.join("load.log"), "", Signal::TERM)

@@ -84,7 +84,7 @@ impl Slot {
         line.push('\n');
         let mut command = Command::new(std::env::current_exe().context("own path")?);
         command
-            .arg0(format!("shop-{}", self.config.service))
+            .arg0(format!("coral-shop-{}", self.config.service))
             .args(["service", &self.config.service]);
         self.start_at = None;
         self.stopping_since = None;

@@ -1,10 +1,17 @@
 //! An OTLP receiver that keeps everything, and a shop that sends to it.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Uri};
+use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
     LogsService, LogsServiceServer,
 };
@@ -58,12 +65,22 @@ pub struct Line {
     pub severity: i32,
 }
 
+/// One point of a metric.
+pub struct Point {
+    pub service: String,
+    pub metric: String,
+    pub kind: &'static str,
+    /// Its number, or the sum of a histogram.
+    pub value: f64,
+    /// How many values a histogram has.
+    pub count: u64,
+}
+
 #[derive(Default)]
 pub struct Kept {
     pub spans: Vec<Seen>,
     pub logs: Vec<Line>,
-    /// Service, metric, and the newest value of each of its number points.
-    pub metrics: Vec<(String, String, f64)>,
+    pub points: Vec<Point>,
 }
 
 pub type Shared = Arc<Mutex<Kept>>;
@@ -80,6 +97,70 @@ pub fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
     })
 }
 
+impl Kept {
+    fn add_traces(&mut self, request: ExportTraceServiceRequest) {
+        for group in request.resource_spans {
+            let resource = group.resource.unwrap_or_default().attributes;
+            let service = text(&resource, "service.name").unwrap();
+            for span in group.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                self.spans.push(Seen {
+                    service: service.clone(),
+                    resource: resource.clone(),
+                    span,
+                });
+            }
+        }
+    }
+
+    fn add_logs(&mut self, request: ExportLogsServiceRequest) {
+        for group in request.resource_logs {
+            let resource = group.resource.unwrap_or_default().attributes;
+            let service = text(&resource, "service.name").unwrap();
+            for record in group.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
+                let text = match record.body.and_then(|body| body.value) {
+                    Some(Value::StringValue(text)) => text,
+                    other => panic!("a log body that is no text: {other:?}"),
+                };
+                self.logs.push(Line {
+                    service: service.clone(),
+                    text,
+                    trace: record.trace_id,
+                    severity: record.severity_number,
+                });
+            }
+        }
+    }
+
+    fn add_metrics(&mut self, request: ExportMetricsServiceRequest) {
+        for group in request.resource_metrics {
+            let resource = group.resource.unwrap_or_default().attributes;
+            let service = text(&resource, "service.name").unwrap();
+            for metric in group.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+                let (kind, values): (_, Vec<(f64, u64)>) = match metric.data {
+                    Some(Data::Gauge(gauge)) => ("gauge", numbers(&gauge.data_points)),
+                    Some(Data::Sum(sum)) => ("sum", numbers(&sum.data_points)),
+                    Some(Data::Histogram(h)) => (
+                        "histogram",
+                        h.data_points.iter().map(|p| (p.sum.unwrap_or(0.0), p.count)).collect(),
+                    ),
+                    Some(Data::ExponentialHistogram(h)) => (
+                        "exponential_histogram",
+                        h.data_points.iter().map(|p| (p.sum.unwrap_or(0.0), p.count)).collect(),
+                    ),
+                    other => panic!("a metric of another kind: {other:?}"),
+                };
+                self.points.extend(values.into_iter().map(|(value, count)| Point {
+                    service: service.clone(),
+                    metric: metric.name.clone(),
+                    kind,
+                    value,
+                    count,
+                }));
+            }
+        }
+    }
+}
+
 struct Sink(Shared);
 
 #[tonic::async_trait]
@@ -88,18 +169,7 @@ impl TraceService for Sink {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let mut kept = self.0.lock().unwrap();
-        for group in request.into_inner().resource_spans {
-            let resource = group.resource.unwrap_or_default().attributes;
-            let service = text(&resource, "service.name").unwrap();
-            for span in group.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                kept.spans.push(Seen {
-                    service: service.clone(),
-                    resource: resource.clone(),
-                    span,
-                });
-            }
-        }
+        self.0.lock().unwrap().add_traces(request.into_inner());
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
@@ -110,24 +180,7 @@ impl LogsService for Sink {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        let mut kept = self.0.lock().unwrap();
-        for group in request.into_inner().resource_logs {
-            let resource = group.resource.unwrap_or_default().attributes;
-            let service = text(&resource, "service.name").unwrap();
-            for record in group.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
-                let body = record.body.and_then(|body| body.value);
-                let text = match body {
-                    Some(Value::StringValue(text)) => text,
-                    other => panic!("a log body that is no text: {other:?}"),
-                };
-                kept.logs.push(Line {
-                    service: service.clone(),
-                    text,
-                    trace: record.trace_id,
-                    severity: record.severity_number,
-                });
-            }
-        }
+        self.0.lock().unwrap().add_logs(request.into_inner());
         Ok(Response::new(ExportLogsServiceResponse::default()))
     }
 }
@@ -138,34 +191,81 @@ impl MetricsService for Sink {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let mut kept = self.0.lock().unwrap();
-        for group in request.into_inner().resource_metrics {
-            let resource = group.resource.unwrap_or_default().attributes;
-            let service = text(&resource, "service.name").unwrap();
-            for metric in group.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
-                let values: Vec<f64> = match metric.data {
-                    Some(Data::Gauge(gauge)) => numbers(&gauge.data_points),
-                    Some(Data::Sum(sum)) => numbers(&sum.data_points),
-                    Some(Data::Histogram(h)) => {
-                        h.data_points.iter().filter_map(|p| p.sum).collect()
-                    }
-                    _ => Vec::new(),
-                };
-                for value in values {
-                    kept.metrics.push((service.clone(), metric.name.clone(), value));
-                }
-            }
-        }
+        self.0.lock().unwrap().add_metrics(request.into_inner());
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 
-fn numbers(points: &[opentelemetry_proto::tonic::metrics::v1::NumberDataPoint]) -> Vec<f64> {
+/// Takes OTLP over HTTP: protobuf or JSON, gzip or plain.
+async fn take_http(
+    State(kept): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (HeaderMap, Vec<u8>) {
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|v| v == value);
+    let mut plain = Vec::new();
+    if is("content-encoding", "gzip") {
+        flate2::read::GzDecoder::new(body.as_ref()).read_to_end(&mut plain).unwrap();
+    } else {
+        plain = body.to_vec();
+    }
+    let json = is("content-type", "application/json");
+    assert!(json || is("content-type", "application/x-protobuf"), "{headers:?}");
+    fn read<T: prost::Message + Default + serde::de::DeserializeOwned>(json: bool, of: &[u8]) -> T {
+        if json { serde_json::from_slice(of).unwrap() } else { T::decode(of).unwrap() }
+    }
+    let mut kept = kept.lock().unwrap();
+    match uri.path() {
+        "/v1/traces" => kept.add_traces(read(json, &plain)),
+        "/v1/logs" => kept.add_logs(read(json, &plain)),
+        "/v1/metrics" => kept.add_metrics(read(json, &plain)),
+        other => panic!("{other}"),
+    }
+    let kind = if json { "application/json" } else { "application/x-protobuf" };
+    let answer = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+    (answer, if json { b"{}".to_vec() } else { Vec::new() })
+}
+
+/// Receives gRPC and HTTP, each on a port of its own, until it is dropped.
+pub struct Receiver {
+    pub kept: Shared,
+    pub grpc: String,
+    pub http: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Receiver {
+    pub fn start() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.unwrap();
+        let kept = Shared::default();
+        let bind = || runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let (grpc, http) = (bind(), bind());
+        let url = |listener: &tokio::net::TcpListener| {
+            format!("http://{}", listener.local_addr().unwrap())
+        };
+        let (grpc_url, http_url) = (url(&grpc), url(&http));
+        let gzip = tonic::codec::CompressionEncoding::Gzip;
+        let server = tonic::transport::Server::builder()
+            .add_service(TraceServiceServer::new(Sink(kept.clone())).accept_compressed(gzip))
+            .add_service(LogsServiceServer::new(Sink(kept.clone())).accept_compressed(gzip))
+            .add_service(MetricsServiceServer::new(Sink(kept.clone())).accept_compressed(gzip))
+            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(grpc));
+        runtime.spawn(server);
+        let router = axum::Router::new().fallback(take_http).with_state(kept.clone());
+        runtime.spawn(async move { axum::serve(http, router).await });
+        Self { kept, grpc: grpc_url, http: http_url, _runtime: runtime }
+    }
+}
+
+fn numbers(points: &[opentelemetry_proto::tonic::metrics::v1::NumberDataPoint]) -> Vec<(f64, u64)> {
     points
         .iter()
         .filter_map(|point| match point.value {
-            Some(number_data_point::Value::AsDouble(n)) => Some(n),
-            Some(number_data_point::Value::AsInt(n)) => Some(n as f64),
+            Some(number_data_point::Value::AsDouble(n)) => Some((n, 1)),
+            Some(number_data_point::Value::AsInt(n)) => Some((n as f64, 1)),
             None => None,
         })
         .collect()
@@ -176,7 +276,7 @@ pub struct Shop {
     pub kept: Shared,
     pub dir: PathBuf,
     run: Child,
-    runtime: tokio::runtime::Runtime,
+    _receiver: Receiver,
     _temp: tempfile::TempDir,
 }
 
@@ -185,33 +285,21 @@ pub const EXE: &str = env!("CARGO_BIN_EXE_coral-shop");
 impl Shop {
     /// Starts a receiver on a free port and a shop that sends to it; returns when the shop says it is ready.
     pub fn start(rps: u32) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.unwrap();
-        let kept = Shared::default();
-        let listener =
-            runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
-        let port = listener.local_addr().unwrap().port();
-        let server = tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(Sink(kept.clone())))
-            .add_service(LogsServiceServer::new(Sink(kept.clone())))
-            .add_service(MetricsServiceServer::new(Sink(kept.clone())))
-            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
-        runtime.spawn(server);
-
+        let receiver = Receiver::start();
         let temp = tempfile::tempdir().unwrap();
         // PostgreSQL's user must be able to go through.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(temp.path(), open).unwrap();
         let dir = temp.path().join("shop");
         let run = Command::new(EXE)
-            .args(["run", "--otlp", &format!("http://127.0.0.1:{port}"), "--seconds", "300"])
+            .args(["run", "--otlp", &receiver.grpc, "--seconds", "300"])
             .args(["--rps", &rps.to_string(), "--dir"])
             .arg(&dir)
             .stdout(Stdio::inherit())
             .spawn()
             .unwrap();
-        let mut shop = Self { kept, dir, run, runtime, _temp: temp };
+        let kept = receiver.kept.clone();
+        let mut shop = Self { kept, dir, run, _receiver: receiver, _temp: temp };
         let until = Instant::now() + Duration::from_secs(60);
         while !shop.dir.join("shop.json").exists() {
             assert!(shop.run.try_wait().unwrap().is_none(), "the shop ended: tools/services.sh?");
@@ -285,8 +373,6 @@ impl Drop for Shop {
             self.signal_run(rustix::process::Signal::TERM);
         }
         let _ = self.run.wait();
-        // Dropping the runtime ends the receiver.
-        let _ = &self.runtime;
     }
 }
 
