@@ -118,7 +118,7 @@ impl FromStr for ColonyName {
 pub struct Paths {
     /// `coral/` among the user's configuration.
     pub config_dir: PathBuf,
-    /// `coral/` among the user's data.
+    /// `coral/` among the user's data, or `$CORAL_DATA_DIR`.
     pub data_dir: PathBuf,
     /// Where sockets lie.
     pub runtime_dir: PathBuf,
@@ -137,7 +137,7 @@ impl Paths {
         Self::new(|name| std::env::var_os(name), rustix::process::geteuid().as_raw())
     }
 
-    /// As [`Self::from_env`], with `CORAL_SOCKET` looked up by `var`.
+    /// As [`Self::from_env`], with `CORAL_SOCKET` and `CORAL_DATA_DIR` looked up by `var`.
     ///
     /// # Errors
     /// [`PathsError::NoHome`].
@@ -149,7 +149,9 @@ impl Paths {
             .map_or_else(|| fallback_runtime_dir(uid), Path::to_path_buf);
         Ok(Self {
             config_dir: dirs.config_dir().to_path_buf(),
-            data_dir: dirs.data_local_dir().to_path_buf(),
+            data_dir: var("CORAL_DATA_DIR")
+                .filter(|v| !v.is_empty())
+                .map_or_else(|| dirs.data_local_dir().to_path_buf(), PathBuf::from),
             runtime_dir,
             socket_override: var("CORAL_SOCKET").filter(|v| !v.is_empty()).map(PathBuf::from),
             uid,
