@@ -124,9 +124,87 @@ impl Record {
     }
 }
 
-/// Appends a record to `out`. Bodies that LZ4 does not shrink are stored as they are.
+/// Makes records, keeping its memory from one to the next.
 ///
-/// The body must not be longer than [`MAX_BODY`]; a longer one is an error and nothing is appended.
+/// [`Packer::pack`] compresses, which is the slow part; [`Packer::seal`] gives the record its place
+/// in a segment. A writer packs on many threads and seals under one lock.
+pub struct Packer {
+    buffer: Vec<u8>,
+    len: usize,
+    body_crc: u32,
+    table: lz4_flex::block::CompressTable,
+}
+
+impl Default for Packer {
+    fn default() -> Self {
+        let table = lz4_flex::block::CompressTable::default();
+        Self { buffer: Vec::new(), len: 0, body_crc: 0, table }
+    }
+}
+
+/// Memory a [`Packer`] keeps between records; a larger record's is given back.
+const KEEP: usize = 2 << 20;
+
+impl Packer {
+    /// Compresses a body into the packer. Bodies that LZ4 does not shrink are stored as they are; a
+    /// body longer than [`MAX_BODY`] is an error.
+    pub fn pack(&mut self, kind: Kind, time_ns: u64, body: &[u8]) -> Result<(), RecordError> {
+        self.len = 0;
+        let raw_len = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY);
+        let raw_len = raw_len.ok_or(RecordError::Body(body.len()))?;
+        let most = HEADER + lz4_flex::block::get_maximum_output_size(body.len());
+        if self.buffer.len() < most {
+            self.buffer.resize(most, 0);
+        } else if self.buffer.len() > KEEP && most < KEEP {
+            self.buffer.truncate(KEEP);
+            self.buffer.shrink_to_fit();
+        }
+        let room = self.buffer.get_mut(HEADER..).unwrap_or_default();
+        let packed = lz4_flex::block::compress_into_with_table(body, room, &mut self.table);
+        let (codec, stored) = match packed.ok().filter(|&n| n < body.len()) {
+            Some(n) => (1, n),
+            None => {
+                if let Some(room) = room.get_mut(..body.len()) {
+                    room.copy_from_slice(body);
+                }
+                (0, body.len())
+            }
+        };
+        self.body_crc = crc32c::crc32c(room.get(..stored).unwrap_or_default());
+        let stored_len = u32::try_from(stored).map_err(|_| RecordError::Body(body.len()))?;
+        let mut header = [0u8; HEADER];
+        put(&mut header, 0, &stored_len.to_le_bytes());
+        put(&mut header, 16, &time_ns.to_le_bytes());
+        put(&mut header, 24, &raw_len.to_le_bytes());
+        put(&mut header, 28, &[kind as u8, codec]);
+        if let Some(slot) = self.buffer.first_chunk_mut() {
+            *slot = header;
+        }
+        self.len = HEADER + stored;
+        Ok(())
+    }
+
+    /// Bytes of the packed record; 0 before the first.
+    #[must_use]
+    pub fn packed_len(&self) -> usize {
+        self.len
+    }
+
+    /// The packed record with its sequence number and checksum. May be called again with another
+    /// number.
+    pub fn seal(&mut self, seq: u64) -> &[u8] {
+        let body_len = self.len.saturating_sub(HEADER);
+        if let Some(header) = self.buffer.first_chunk_mut::<HEADER>() {
+            put(header, 8, &seq.to_le_bytes());
+            let crc = crc32c::crc32c(header.get(8..).unwrap_or_default());
+            let crc = crc32c::crc32c_combine(crc, self.body_crc, body_len);
+            put(header, 4, &crc.to_le_bytes());
+        }
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Appends a record to `out` (see [`Packer`]); on error nothing is appended.
 pub fn append(
     out: &mut Vec<u8>,
     kind: Kind,
@@ -134,36 +212,9 @@ pub fn append(
     time_ns: u64,
     body: &[u8],
 ) -> Result<(), RecordError> {
-    let raw_len = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY);
-    let raw_len = raw_len.ok_or(RecordError::Body(body.len()))?;
-    let start = out.len();
-    out.resize(start + HEADER + lz4_flex::block::get_maximum_output_size(body.len()), 0);
-    let room = out.get_mut(start + HEADER..).unwrap_or_default();
-    let packed = lz4_flex::block::compress_into(body, room).ok().filter(|&n| n < body.len());
-    let (codec, stored) = match packed {
-        Some(n) => (1, n),
-        None => {
-            if let Some(room) = room.get_mut(..body.len()) {
-                room.copy_from_slice(body);
-            }
-            (0, body.len())
-        }
-    };
-    out.truncate(start + HEADER + stored);
-    let stored = u32::try_from(stored).map_err(|_| RecordError::Body(body.len()))?;
-    let mut header = [0u8; HEADER];
-    put(&mut header, 0, &stored.to_le_bytes());
-    put(&mut header, 8, &seq.to_le_bytes());
-    put(&mut header, 16, &time_ns.to_le_bytes());
-    put(&mut header, 24, &raw_len.to_le_bytes());
-    put(&mut header, 28, &[kind as u8, codec]);
-    if let Some(slot) = out.get_mut(start..start + HEADER) {
-        slot.copy_from_slice(&header);
-    }
-    let crc = crc32c::crc32c(out.get(start + 8..).unwrap_or_default());
-    if let Some(slot) = out.get_mut(start + 4..start + 8) {
-        slot.copy_from_slice(&crc.to_le_bytes());
-    }
+    let mut packer = Packer::default();
+    packer.pack(kind, time_ns, body)?;
+    out.extend_from_slice(packer.seal(seq));
     Ok(())
 }
 
@@ -175,6 +226,14 @@ fn put(header: &mut [u8; HEADER], at: usize, bytes: &[u8]) {
 
 fn get<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], RecordError> {
     bytes.get(at..).and_then(|b| b.first_chunk()).copied().ok_or(RecordError::Truncated)
+}
+
+/// Bytes of the whole record that this header begins, and its sequence number; unchecked.
+#[must_use]
+pub fn peek(header: &[u8; HEADER]) -> (usize, u64) {
+    let [l0, l1, l2, l3, _, _, _, _, seq @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *header;
+    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    (HEADER.saturating_add(length), u64::from_le_bytes(seq))
 }
 
 /// Reads the record at the front of `bytes` and takes it off.

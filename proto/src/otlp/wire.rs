@@ -195,6 +195,21 @@ impl<'a> Iterator for Repeated<'a> {
     }
 }
 
+/// The numbers of a packed varint field.
+pub fn varints(packed: &[u8]) -> impl Iterator<Item = Result<u64, WireError>> + '_ {
+    let mut rest = Fields::new(packed);
+    std::iter::from_fn(move || {
+        if rest.rest.is_empty() {
+            return None;
+        }
+        let read = rest.varint();
+        if read.is_err() {
+            rest.rest = &[];
+        }
+        Some(read)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
