@@ -1,0 +1,74 @@
+//! What can go wrong with the store, and what to do about it.
+
+use std::path::PathBuf;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The data directory cannot be used.
+    #[error("{path}: {source}; check that the directory exists and belongs to this user")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Written by a newer build.
+    #[error(
+        "{path} was written by a newer Coral (store version {found}, this build knows {ours}): \
+         start that version, or move the file away to begin with an empty store"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// This build's.
+        ours: i64,
+    },
+    /// Another process has the file open.
+    #[error("{path} is in use by another process: {detail}")]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// What DuckDB says, which names the process.
+        detail: String,
+    },
+    /// The disk has no room for more.
+    #[error("the disk holding {path} is {percent} % full; the colony keeps nothing new until there is room")]
+    DiskFull {
+        /// The data directory.
+        path: PathBuf,
+        /// How full.
+        percent: u8,
+    },
+    /// The batch does not follow on what is committed: part of it was committed before.
+    #[error("records up to {committed:?} of the segment are already committed")]
+    Stale {
+        /// The committed mark.
+        committed: Option<u64>,
+    },
+    /// A question took too long.
+    #[error("the question took longer than {0} s; narrow its window or filter")]
+    TimedOut(u64),
+    /// A question needed more memory than the store may use.
+    #[error("the question needs more memory than the store may use; narrow its window or filter")]
+    Memory(#[source] duckdb::Error),
+    /// DuckDB refused.
+    #[error("the store refused: {0}")]
+    Database(#[source] duckdb::Error),
+    /// The asker went away, or the store is closing.
+    #[error("the store is closing")]
+    Closed,
+}
+
+impl From<duckdb::Error> for StoreError {
+    fn from(error: duckdb::Error) -> Self {
+        let text = error.to_string();
+        if text.contains("Out of Memory") || text.contains("could not allocate block") {
+            Self::Memory(error)
+        } else {
+            Self::Database(error)
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The tables, as SQL: one definition per signal, from which every hour's table and the view over
+//! all hours are made.
+//!
+//! Times are `BIGINT` Unix nanoseconds; trace ids are two `UBIGINT`s (big-endian halves), span ids
+//! one. There are no keys and no indexes: DuckDB would keep them in memory and check them on every
+//! append. Unknown is `NULL`, never an empty string and never 0, except where a comment says so.
+
+use coral_model::time::{SECOND, Time};
+
+/// Raised when an older build could no longer read or write the tables.
+pub const VERSION: i64 = 1;
+
+/// A kind of row with a table per hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Signal {
+    /// What rows' `resource` column means.
+    Resources,
+    /// Spans.
+    Spans,
+    /// Log records.
+    Logs,
+    /// Metric points.
+    Metrics,
+    /// RED deltas.
+    Red,
+    /// Joined edges.
+    Edges,
+    /// Ends of requests, kept for as long as a restart may need them.
+    HalfEdges,
+    /// Events.
+    Events,
+    /// Requests in flight.
+    Inflight,
+    /// Host readings.
+    Hosts,
+}
+
+impl Signal {
+    /// Every signal, in the order their tables are made.
+    pub const ALL: [Self; 10] = [
+        Self::Resources,
+        Self::Spans,
+        Self::Logs,
+        Self::Metrics,
+        Self::Red,
+        Self::Edges,
+        Self::HalfEdges,
+        Self::Events,
+        Self::Inflight,
+        Self::Hosts,
+    ];
+
+    /// The view over all hours; also the stem of the hours' table names.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Resources => "resources",
+            Self::Spans => "spans",
+            Self::Logs => "logs",
+            Self::Metrics => "metrics",
+            Self::Red => "red",
+            Self::Edges => "edges",
+            Self::HalfEdges => "half_edges",
+            Self::Events => "events",
+            Self::Inflight => "inflight",
+            Self::Hosts => "hosts",
+        }
+    }
+
+    /// Columns of an hour's table, in the order the appender fills them.
+    #[must_use]
+    pub const fn columns(self) -> &'static str {
+        match self {
+            // One row per hour that mentions the resource: an hour can be dropped or moved away
+            // with everything its rows need. The view shows each resource once.
+            Self::Resources => {
+                "id UBIGINT, service VARCHAR, namespace VARCHAR, instance VARCHAR, \
+                 version VARCHAR, host VARCHAR, zone VARCHAR, \
+                 attributes MAP(VARCHAR, VARCHAR), first_ns BIGINT"
+            }
+            // operation is RED's word for it, name the span's own where that differs; parent_id 0
+            // is a root; kind and status are OTLP's numbers; code is the protocol's
+            // status as text; events and links are JSON arrays.
+            Self::Spans => {
+                "start_ns BIGINT, duration_ns BIGINT, received_ns BIGINT, trace_hi UBIGINT, \
+                 trace_lo UBIGINT, span_id UBIGINT, parent_id UBIGINT, service VARCHAR, \
+                 operation VARCHAR, name VARCHAR, kind UTINYINT, status UTINYINT, code VARCHAR, \
+                 error BOOLEAN, http_route VARCHAR, db_system VARCHAR, rpc_method VARCHAR, peer_service VARCHAR, \
+                 resource UBIGINT, message VARCHAR, attributes MAP(VARCHAR, VARCHAR), \
+                 events VARCHAR, links VARCHAR"
+            }
+            Self::Logs => {
+                "time_ns BIGINT, received_ns BIGINT, service VARCHAR, severity UTINYINT, \
+                 body VARCHAR, trace_hi UBIGINT, trace_lo UBIGINT, span_id UBIGINT, \
+                 resource UBIGINT, attributes MAP(VARCHAR, VARCHAR)"
+            }
+            // kind is coral_model::view::MetricKind's word; extra is JSON: exponential buckets
+            // (scale, zero_count, positive, negative), quantiles of a summary, min and max.
+            Self::Metrics => {
+                "time_ns BIGINT, start_ns BIGINT, received_ns BIGINT, metric VARCHAR, \
+                 kind VARCHAR, unit VARCHAR, description VARCHAR, temporality VARCHAR, \
+                 service VARCHAR, resource UBIGINT, attributes MAP(VARCHAR, VARCHAR), \
+                 value DOUBLE, count UBIGINT, sum DOUBLE, bounds DOUBLE[], counts UBIGINT[], \
+                 extra VARCHAR"
+            }
+            // Additive deltas, several rows per bucket; hist_* are parallel and ascending.
+            Self::Red => {
+                "bucket_ns BIGINT, received_ns BIGINT, resource UBIGINT, service VARCHAR, \
+                 operation VARCHAR, kind UTINYINT, code VARCHAR, protocol VARCHAR, \
+                 requests UBIGINT, errors UBIGINT, no_answer UBIGINT, sum_ns UBIGINT, \
+                 hist_index USMALLINT[], hist_count UBIGINT[], slow_hi UBIGINT, slow_lo UBIGINT, \
+                 slow_ns UBIGINT, error_hi UBIGINT, error_lo UBIGINT, sampled BOOLEAN"
+            }
+            // Additive deltas. Kinds are coral_model::view::NodeKind's words; ends is 1 or 2.
+            // requests counts the callers' view (hist_*); a row with requests 0 adds only what the
+            // callee measured of requests that an earlier row counted.
+            Self::Edges => {
+                "bucket_ns BIGINT, received_ns BIGINT, from_name VARCHAR, from_kind VARCHAR, \
+                 to_name VARCHAR, to_kind VARCHAR, protocol VARCHAR, ends UTINYINT, \
+                 requests UBIGINT, errors UBIGINT, no_answer UBIGINT, sum_ns UBIGINT, \
+                 hist_index USMALLINT[], hist_count UBIGINT[], callee_sum_ns UBIGINT, \
+                 callee_hist_index USMALLINT[], callee_hist_count UBIGINT[], sampled BOOLEAN"
+            }
+            // n rises by one; rows after commits.edges_to still wait (fate 0), were met by their
+            // other end (1), or were counted and may still be met (2).
+            Self::HalfEdges => {
+                "n UBIGINT, received_ns BIGINT, key UBIGINT, resource UBIGINT, service VARCHAR, \
+                 kind UTINYINT, protocol VARCHAR, peer VARCHAR, peer_kind VARCHAR, \
+                 sampled BOOLEAN, end_ns BIGINT, duration_ns UBIGINT, error BOOLEAN, \
+                 no_answer BOOLEAN, fate UTINYINT"
+            }
+            Self::Events => {
+                "time_ns BIGINT, received_ns BIGINT, kind VARCHAR, service VARCHAR, host VARCHAR, \
+                 text VARCHAR, source VARCHAR, attributes MAP(VARCHAR, VARCHAR)"
+            }
+            // agent is 32 hex digits.
+            Self::Inflight => {
+                "at_ns BIGINT, received_ns BIGINT, agent VARCHAR, resource UBIGINT, \
+                 service VARCHAR, operation VARCHAR, count UBIGINT, oldest_start_ns BIGINT, \
+                 oldest_hi UBIGINT, oldest_lo UBIGINT, exact BOOLEAN"
+            }
+            // row is a coral_model::view::HostRow as JSON.
+            Self::Hosts => {
+                "at_ns BIGINT, received_ns BIGINT, host VARCHAR, agent VARCHAR, row VARCHAR"
+            }
+        }
+    }
+
+    /// Where `received_ns` stands among the columns.
+    #[must_use]
+    pub const fn stamp_column(self) -> Option<usize> {
+        match self {
+            Self::Resources => None,
+            Self::Spans | Self::Metrics => Some(2),
+            _ => Some(1),
+        }
+    }
+
+    /// The SELECT list of the view (all columns, but for resources).
+    const fn view_tail(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Resources => (
+                "SELECT id, any_value(service) AS service, any_value(namespace) AS namespace, \
+                 any_value(instance) AS instance, any_value(version) AS version, \
+                 any_value(host) AS host, any_value(zone) AS zone, \
+                 any_value(attributes) AS attributes, min(first_ns) AS first_ns FROM (",
+                ") GROUP BY id",
+            ),
+            _ => ("", ""),
+        }
+    }
+
+    /// Hours' tables are dropped this long after their hour, whatever the disk has room for;
+    /// `None`: only when the disk budget needs it.
+    #[must_use]
+    pub const fn short_lived(self) -> bool {
+        matches!(self, Self::HalfEdges)
+    }
+}
+
+/// Tables that are not by hour.
+///
+/// `meta` holds the version. `commits` has a row per transaction: its stamp (`received_ns` of every
+/// row in it), the edge join's next number and expiry watermark. `marks` has a row per transaction
+/// and segment; the greatest `seq` counts, `gone` forgets. Both only grow between checkpoints, which
+/// fold them, so that a commit appends and never updates.
+pub const FIXED: &str = "\
+    CREATE TABLE IF NOT EXISTS meta(key VARCHAR, value VARCHAR);\
+    CREATE TABLE IF NOT EXISTS commits(received_ns BIGINT, half_next UBIGINT, edges_to UBIGINT);\
+    CREATE TABLE IF NOT EXISTS marks(agent_hi UBIGINT, agent_lo UBIGINT, segment_hi UBIGINT, \
+    segment_lo UBIGINT, seq UBIGINT, gone BOOLEAN);";
+
+/// An hour of receipt: the number of whole hours since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hour(pub u64);
+
+impl Hour {
+    /// The hour a moment lies in.
+    #[must_use]
+    pub fn of(t: Time) -> Self {
+        Self(t.0 / (3600 * SECOND))
+    }
+
+    /// Name of a signal's table of this hour: `spans_20261122T13`.
+    #[must_use]
+    pub fn table(self, signal: Signal) -> String {
+        let at = Time(self.0.saturating_mul(3600 * SECOND));
+        format!("{}_{}", signal.name(), at.format(&jiff::tz::TimeZone::UTC, "%Y%m%dT%H"))
+    }
+
+    /// The hour a table name ends with.
+    #[must_use]
+    pub fn from_table(name: &str) -> Option<(Signal, Self)> {
+        let (stem, hour) = name.rsplit_once('_')?;
+        let signal = Signal::ALL.into_iter().find(|s| s.name() == stem)?;
+        let digits: String = hour.chars().filter(|c| *c != 'T').collect();
+        let at = jiff::fmt::strtime::parse("%Y%m%d%H%M", format!("{digits}00")).ok()?;
+        let stamp = at.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        u64::try_from(stamp.timestamp().as_second() / 3600).ok().map(|h| (signal, Self(h)))
+    }
+}
+
+/// `CREATE TABLE` for a signal's hour.
+#[must_use]
+pub fn create_table(signal: Signal, hour: Hour) -> String {
+    format!("CREATE TABLE IF NOT EXISTS {}({})", hour.table(signal), signal.columns())
+}
+
+/// `CREATE OR REPLACE VIEW` of a signal over the hours it has, newest first. Without any, the view
+/// is empty but has its columns, so that questions never fail for want of data.
+#[must_use]
+pub fn create_view(signal: Signal, hours: &[Hour]) -> String {
+    let (head, tail) = signal.view_tail();
+    let mut union = hours
+        .iter()
+        .map(|h| format!("SELECT * FROM {}", h.table(signal)))
+        .collect::<Vec<_>>()
+        .join(" UNION ALL ");
+    if union.is_empty() {
+        union = empty(signal);
+    }
+    format!("CREATE OR REPLACE VIEW {} AS {head}{union}{tail}", signal.name())
+}
+
+/// A SELECT without rows that has the signal's columns.
+fn empty(signal: Signal) -> String {
+    // Types such as MAP(VARCHAR, VARCHAR) contain commas; split only outside parentheses.
+    let mut depth = 0usize;
+    let mut columns = vec![String::new()];
+    for c in signal.columns().chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                columns.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(last) = columns.last_mut() {
+            last.push(c);
+        }
+    }
+    let list: Vec<_> = columns
+        .iter()
+        .filter_map(|column| column.trim().split_once(' '))
+        .map(|(name, kind)| format!("CAST(NULL AS {kind}) AS {name}"))
+        .collect();
+    format!("SELECT {} WHERE false", list.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_is_found_again_in_its_table_name() {
+        let hour = Hour::of(Time(1_795_353_600_000_000_000));
+        for signal in Signal::ALL {
+            assert_eq!(Hour::from_table(&hour.table(signal)), Some((signal, hour)));
+        }
+        assert_eq!(Hour::from_table("meta"), None);
+    }
+}
