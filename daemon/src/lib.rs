@@ -13,6 +13,14 @@
     )
 )]
 
+pub mod api;
 pub mod counters;
 pub mod detect;
+pub mod doctor;
+pub mod edges;
+pub mod lifecycle;
+pub mod live;
+pub mod query;
 pub mod registry;
+pub mod store;
+pub mod supervise;

@@ -1,3 +1,5 @@
 //! `coral-daemon`: see the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    coral_daemon::lifecycle::main()
+}

@@ -13,7 +13,7 @@ pub struct Detector {}
 
 impl Detector {
     /// Time passed.
-    pub fn tick(&mut self, _now: Time) -> Vec<EventRow> {
+    pub fn tick(&mut self, _now: Time, _agents: &[coral_model::view::AgentRow]) -> Vec<EventRow> {
         Vec::new()
     }
 }

@@ -8,7 +8,7 @@ mod agents;
 mod control;
 mod peer;
 
-pub use agents::{Agents, Session};
+pub use agents::{Agents, Session, check_protocol};
 pub use control::{Control, KnownAgent, Registry, RegistryError};
 pub use peer::{Peer, Role};
 

@@ -1,0 +1,257 @@
+//! From the command line to the exit code.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use coral_model::Time;
+use coral_model::paths::{Paths, make_private_dir};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::end::end_on_panic;
+use super::pulse::Pulse;
+use super::{ALREADY_RUNNING, Activity, Args, Beacon, Ending, Incoming, Lock, LockError, Why, log};
+use crate::api::{self, About, Backend, Colony, permit::Policy};
+use crate::counters::Counters;
+use crate::detect::Detector;
+use crate::registry::{Agents, Control, Registry};
+use crate::supervise::{Plan, Supervisor, Watch, program};
+
+/// Longest the server may take to finish open calls.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Longest blocking threads may take after that.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Runs the daemon with this process's command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            eprintln!("coral-daemon: {error:#}");
+            ExitCode::from(Why::Failed.code())
+        }
+    }
+}
+
+/// Every path of one daemon.
+#[derive(Clone, Debug)]
+struct Place {
+    paths: Paths,
+    colony: coral_model::paths::ColonyName,
+    dir: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Place {
+    fn of(args: &Args) -> anyhow::Result<Self> {
+        let mut paths = Paths::from_env()?;
+        if let Some(data) = &args.data {
+            paths.data_dir = std::path::absolute(data)?;
+        }
+        if let Some(socket) = &args.socket {
+            paths.socket_override = Some(std::path::absolute(socket)?);
+        }
+        if args.system && paths.socket_override.is_none() {
+            paths.runtime_dir = "/run/coral".into();
+        }
+        let colony = args.colony.clone();
+        let (dir, socket) = (paths.colony_dir(&colony), paths.socket(&colony)?);
+        let log = paths.daemon_log(&colony);
+        Ok(Self { paths, colony, dir, socket, log })
+    }
+
+    /// Directories that only the owner may enter; a system colony's socket directory is the
+    /// packager's affair.
+    fn prepare(&self, system: bool) -> anyhow::Result<()> {
+        make_private_dir(&self.dir, self.paths.uid)?;
+        std::fs::create_dir_all(self.paths.logs_dir(&self.colony))?;
+        if !system {
+            self.paths.prepare_runtime_dir()?;
+        }
+        Ok(())
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<u8> {
+    if !args.foreground {
+        // Ours alone from here: the starter's terminal may close. Fails where the starter has done
+        // it already.
+        _ = rustix::process::setsid();
+    }
+    let place = Place::of(args)?;
+    place.prepare(args.system)?;
+    let lock = match Lock::take(&place.paths.lock_file(&place.colony)) {
+        Ok(lock) => lock,
+        Err(e @ LockError::Held { .. }) => {
+            eprintln!("coral-daemon: colony {} is already running: {e}", place.colony);
+            return Ok(ALREADY_RUNNING);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    log::start(&place.log, args.foreground)
+        .with_context(|| format!("{}", place.log.display()))?;
+    let ending = Arc::new(Ending::default());
+    end_on_panic(Arc::downgrade(&ending));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(args, &place, Arc::clone(&ending)));
+    runtime.shutdown_timeout(LINGER);
+    Beacon::remove(&place.dir);
+    drop(lock);
+    served?;
+    let why = ending.why().unwrap_or(Why::Failed);
+    tracing::info!("ended: {why:?}");
+    Ok(why.code())
+}
+
+async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Result<()> {
+    let since = Time::now();
+    let counters = Arc::new(Counters::default());
+    let control = Control::open(&place.paths.control_file(&place.colony))?;
+    let registry: Arc<dyn Registry> = Arc::new(control);
+    let agents = Arc::new(Agents::known(registry.agents()?));
+    let stays = args.stay || registry.setting(Colony::STAY)?.is_some();
+    let activity = Activity::new(Instant::now(), stays);
+    let detector = Arc::new(Mutex::new(Detector::default()));
+
+    let supervisor = (!args.no_agent).then(|| Supervisor::new(plan(args, place)));
+    let local = supervisor.as_ref().map_or_else(Watch::default, Supervisor::watch);
+    // Three steps down: the agent first, while its last words are still taken; then callers and
+    // uplinks; then the store.
+    let (stop_agent, stop_serving) = (CancellationToken::new(), CancellationToken::new());
+
+    let backend: Arc<dyn Backend> = Arc::new(super::interim::House {
+        agents: Arc::clone(&agents),
+        counters: Arc::clone(&counters),
+        local,
+        changed: tokio::sync::watch::Sender::new(0),
+    });
+    let uplink =
+        super::interim::Uplink { agents: Arc::clone(&agents), stop: stop_serving.clone() };
+
+    let mode = if args.system { 0o660 } else { 0o600 };
+    let refused = counters.counter("connections_refused");
+    let incoming = Incoming::bind(&place.socket, mode, refused)?;
+    let policy = Policy { owner: place.paths.uid, system: args.system };
+    let about = About {
+        colony: place.colony.to_string(),
+        socket: place.socket.clone(),
+        data_dir: place.dir.clone(),
+        log_file: place.log.clone(),
+        since,
+    };
+    let colony = Colony::new(
+        about,
+        Arc::clone(&backend),
+        Arc::clone(&activity),
+        Arc::clone(&ending),
+        Arc::clone(&registry),
+        stop_serving.clone(),
+    );
+    let mut server =
+        tokio::spawn(api::serve(incoming, policy, colony, uplink, stop_serving.clone()));
+    let supervised = supervisor.map(|s| tokio::spawn(s.run(stop_agent.clone())));
+    let pulse = tokio::spawn(
+        Pulse {
+            agents,
+            registry,
+            detector,
+            counters,
+            backend,
+            activity,
+            ending: Arc::clone(&ending),
+            leave_after: args.leave_after,
+        }
+        .run(),
+    );
+    announce(args, place)?;
+
+    tokio::select! {
+        () = wait_for_end(&ending) => {}
+        ended = &mut server => {
+            tracing::error!("the server ended by itself: {ended:?}");
+            ending.begin(Why::Failed);
+        }
+    }
+    tracing::info!("ending: {:?}", ending.why());
+    stop_agent.cancel();
+    if let Some(supervised) = supervised {
+        _ = supervised.await;
+    }
+    stop_serving.cancel();
+    if !server.is_finished() && tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+        tracing::warn!("calls are still open: cutting them");
+        server.abort();
+    }
+    _ = pulse.await;
+    Ok(())
+}
+
+/// Returns when the end has begun; signals begin it.
+async fn wait_for_end(ending: &Ending) {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be caught");
+        return ending.token().cancelled().await;
+    };
+    tokio::select! {
+        () = ending.token().cancelled() => {}
+        _ = term.recv() => ending.begin(Why::Signal),
+        _ = int.recv() => ending.begin(Why::Signal),
+    }
+}
+
+/// Says where the daemon is: in `daemon.json`, and as one line on standard output, where a starter
+/// may wait for it. A daemon without a terminal then lets go of what it inherited.
+fn announce(args: &Args, place: &Place) -> anyhow::Result<()> {
+    let beacon = Beacon {
+        colony: place.colony.to_string(),
+        pid: std::process::id(),
+        socket: place.socket.clone(),
+        log: place.log.clone(),
+        build: env!("CARGO_PKG_VERSION").into(),
+    };
+    beacon.write(&place.dir)?;
+    tracing::info!("colony {} serves on {}", beacon.colony, beacon.socket.display());
+    // The starter may be gone already.
+    _ = writeln!(std::io::stdout(), "{}", serde_json::to_string(&beacon)?);
+    if !args.foreground {
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        std::env::set_current_dir("/")?;
+    }
+    Ok(())
+}
+
+/// How the local agent is started.
+fn plan(args: &Args, place: &Place) -> Plan {
+    let data = place.paths.agent_dir(&place.colony);
+    let mut socket = std::ffi::OsString::from("unix:");
+    socket.push(&place.socket);
+    let mut agent: Vec<std::ffi::OsString> =
+        vec!["--colony".into(), socket, "--data".into(), data.clone().into()];
+    for (flag, address) in [("--otlp-grpc", &args.otlp_grpc), ("--otlp-http", &args.otlp_http)] {
+        if let Some(address) = address {
+            agent.extend([flag.into(), address.into()]);
+        }
+    }
+    let logs = place.paths.logs_dir(&place.colony);
+    Plan {
+        program: program("coral-agent"),
+        args: agent,
+        data,
+        output: logs.join("agent.out"),
+        note: place.dir.join("agent.json"),
+    }
+}
