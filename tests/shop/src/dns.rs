@@ -14,7 +14,7 @@ use tokio::net::UdpSocket;
 /// The shop's zone.
 pub const ZONE: &str = "shop.internal";
 const TTL: Duration = Duration::from_secs(5);
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a name has no address.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]

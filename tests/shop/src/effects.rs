@@ -5,7 +5,7 @@
 //! so that the children of a request that is never answered have finished and were exported.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::Context;
@@ -15,22 +15,13 @@ use tokio::sync::watch;
 use crate::dice::Dice;
 use crate::failure::Failure;
 use crate::fault::FaultSet;
+use crate::serving::Hung;
 use crate::telemetry::{self, Telemetry};
 
 const LEAK_STEP_MB: u64 = 6;
 const LEAK_EVERY: Duration = Duration::from_millis(250);
 /// More requests than these are not kept hanging, but fail: the demo must stay bounded.
 const HUNG_CAP: u64 = 20_000;
-
-/// Lies in the context of each request: a hung one is not to be ended when its client goes away.
-#[derive(Default)]
-pub struct Hung(AtomicBool);
-
-impl Hung {
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// What is broken in this process now.
 pub struct Effects {
@@ -89,23 +80,21 @@ impl Effects {
         Ok(())
     }
 
-    /// Never answers, until the fault is healed. The request outlives its client: only a detached task
-    /// keeps its span open.
+    /// Never answers, until the fault is healed. The request outlives its client: it stays open and active.
     async fn hang(self: &Arc<Self>) -> Failure {
         let cx = Context::current();
         if self.hung.fetch_add(1, Ordering::Relaxed) >= HUNG_CAP {
             self.hung.fetch_sub(1, Ordering::Relaxed);
             return Failure::internal("TooManyHung", "too many requests hang already");
         }
-        if let Some(hung) = cx.get::<Arc<Hung>>() {
-            hung.0.store(true, Ordering::Relaxed);
-        }
+        let hung = cx.get::<Arc<Hung>>().cloned().unwrap_or_default();
+        hung.begin();
         let mut faults = self.watch();
         let me = Arc::clone(self);
         let held = tokio::spawn(async move {
             let _ = faults.wait_for(|now| now.hang_percent == 0).await;
             me.hung.fetch_sub(1, Ordering::Relaxed);
-            drop(cx);
+            hung.release();
         });
         let _ = held.await;
         Failure::unavailable("Released", "the request hung until the fault was healed")

@@ -236,6 +236,28 @@ impl FaultSet {
     }
 }
 
+/// As a person reads it: what is on, or that nothing is.
+impl std::fmt::Display for FaultSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let some = |n: u64| (n > 0).then_some(n);
+        let parts: Vec<String> = [
+            some(self.latency_ms).map(|n| format!("latency {n} ms")),
+            some(self.errors_percent).map(|n| format!("errors {n} %")),
+            some(self.hang_percent).map(|n| format!("hang {n} %")),
+            some(self.cpu_threads).map(|n| format!("cpu {n} threads")),
+            self.pool_connections.map(|n| format!("pool of {n}")),
+            some(self.leak_mb).map(|n| format!("leak to {n} MB")),
+            self.crash_after_ms.map(|n| format!("crash {n} ms after each start")),
+            self.dns.then(|| "dns name wrong".to_owned()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        f.write_str(if parts.is_empty() { "no fault" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,6 +312,15 @@ mod tests {
         let mut slow = FaultSet::default();
         slow.apply(&Fault::Latency { ms: 900 });
         assert_eq!(slow.with_version("payments", "v42-bad").latency_ms, 900);
+    }
+
+    #[test]
+    fn a_set_reads_as_words() {
+        let mut set = FaultSet::default();
+        assert_eq!(set.to_string(), "no fault");
+        set.apply(&Fault::Pool { connections: 2 });
+        set.apply(&Fault::Latency { ms: 300 });
+        assert_eq!(set.to_string(), "latency 300 ms, pool of 2");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -23,6 +24,8 @@ use crate::fault::FaultSet;
 use crate::http_client::HttpClient;
 use crate::services;
 use crate::telemetry::{self, SCOPE, SECONDS};
+
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Everything that a service is told at its start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -109,7 +112,7 @@ impl App {
     /// Work that takes between so many milliseconds.
     pub async fn work(&self, low: u64, high: u64) {
         let micros = self.dice.between(low.saturating_mul(1_000), high.saturating_mul(1_000));
-        tokio::time::sleep(std::time::Duration::from_micros(micros)).await;
+        tokio::time::sleep(Duration::from_micros(micros)).await;
     }
 }
 
@@ -189,10 +192,18 @@ async fn serve(app: &Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
         [("server.port", i64::from(app.config.port).into())],
     );
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let draining = app.stop.clone().cancelled_owned();
+    let server = axum::serve(listener, router).with_graceful_shutdown(draining).into_future();
+    tokio::pin!(server);
     tokio::select! {
-        served = axum::serve(listener, router) => served.context("serving"),
-        _ = term.recv() => Ok(()),
-        () = app.stop.cancelled() => Ok(()),
+        served = &mut server => return served.context("serving"),
+        _ = term.recv() => app.stop.cancel(),
+        () = app.stop.cancelled() => {}
+    }
+    // What is under way may still be answered; what hangs is left.
+    match tokio::time::timeout(DRAIN_WITHIN, server).await {
+        Ok(served) => served.context("serving"),
+        Err(_) => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The server side of every call: takes the caller's context, opens the SERVER or CONSUMER span, counts the
 //! request as active, and ends both whichever way the request ends: answered, failed, or left by its client.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{Request, State};
@@ -15,20 +15,65 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue, global};
 
-use crate::effects::Hung;
 use crate::failure::{ErrorType, Failure};
 use crate::service::App;
-use crate::telemetry::SCOPE;
+use crate::telemetry::{self, SCOPE};
 
-/// One request that is being served.
+/// One request that is being served. However it is let go, it ends; only a hung one stays open.
 pub struct Serving {
-    cx: Context,
+    open: Option<Open>,
     hung: Arc<Hung>,
+}
+
+/// What must be ended: the span, the count of active requests, the measured time.
+struct Open {
+    cx: Context,
     started: Instant,
     active: Option<UpDownCounter<i64>>,
     duration: Histogram<f64>,
     dimensions: Vec<KeyValue>,
-    done: bool,
+}
+
+/// Lies in the context of each request, so that a fault can keep it open after its client went away.
+#[derive(Default)]
+pub struct Hung(Mutex<Hang>);
+
+#[derive(Default)]
+enum Hang {
+    #[default]
+    No,
+    Yes(Option<Open>),
+}
+
+impl Hung {
+    /// From now on nobody answers this request.
+    pub fn begin(&self) {
+        *self.lock() = Hang::Yes(None);
+    }
+
+    /// The fault is healed: what was left behind ends now.
+    pub fn release(&self) {
+        let left = std::mem::take(&mut *self.lock());
+        if let Hang::Yes(Some(open)) = left {
+            let late = Failure::unavailable("abandoned", "nobody answered before the client left");
+            open.end(Vec::new(), Some(&late));
+        }
+    }
+
+    /// Keeps what is open of a hung request; gives it back when the request does not hang.
+    fn keep(&self, open: Open) -> Option<Open> {
+        match &mut *self.lock() {
+            Hang::No => Some(open),
+            Hang::Yes(left) => {
+                *left = Some(open);
+                None
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Hang> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Serving {
@@ -54,21 +99,38 @@ impl Serving {
         if let Some(active) = &active {
             active.add(1, &dimensions);
         }
-        Self { cx, hung, started: Instant::now(), active, duration, dimensions, done: false }
+        let open = Open { cx, started: Instant::now(), active, duration, dimensions };
+        Self { open: Some(open), hung }
     }
 
     /// Runs the handler with the span as the current one.
     pub async fn run<F: Future>(&self, work: F) -> F::Output {
-        work.with_context(self.cx.clone()).await
+        let cx = self.open.as_ref().map(|open| open.cx.clone()).unwrap_or_default();
+        work.with_context(cx).await
     }
 
     /// Ends the span. `result` are attributes of the answer; a server's error also marks the span.
     pub fn finish(mut self, result: Vec<KeyValue>, failure: Option<&Failure>) {
-        self.end(result, failure);
+        if let Some(open) = self.open.take() {
+            open.end(result, failure);
+        }
     }
+}
 
-    fn end(&mut self, result: Vec<KeyValue>, failure: Option<&Failure>) {
-        self.done = true;
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        if let Some(open) = self.hung.keep(open) {
+            let gone = Failure::unavailable("cancelled", "the client went away before the answer");
+            let _current = open.cx.clone().attach();
+            telemetry::warn(gone.message.clone(), [("error.type", gone.kind.into())]);
+            open.end(Vec::new(), Some(&gone));
+        }
+    }
+}
+
+impl Open {
+    fn end(mut self, result: Vec<KeyValue>, failure: Option<&Failure>) {
         let span = self.cx.span();
         span.set_attributes(result.iter().cloned());
         if let Some(active) = &self.active {
@@ -90,16 +152,6 @@ impl Serving {
         }
         span.end();
         self.duration.record(self.started.elapsed().as_secs_f64(), &self.dimensions);
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        if self.done || self.hung.is_set() {
-            return; // A hung request stays open and active: nobody has answered it.
-        }
-        let gone = Failure::unavailable("cancelled", "the client went away before the answer");
-        self.end(Vec::new(), Some(&gone));
     }
 }
 

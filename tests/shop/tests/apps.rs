@@ -1,6 +1,15 @@
 //! The Python and Node applications of `tests/apps` say exactly what they sent: counted here by a receiver that is
 //! none of Coral's, so that the end-to-end tests may trust their word.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a test stops where something is not as it should be"
+)]
+
 mod sink;
 
 use std::path::PathBuf;

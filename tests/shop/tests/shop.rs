@@ -1,5 +1,14 @@
 //! The shop as it really runs: every process, its databases, its customers, and each fault switch.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a test stops where something is not as it should be"
+)]
+
 mod sink;
 
 use std::collections::BTreeMap;
@@ -95,9 +104,7 @@ fn one_purchase_is_one_trace_through_all_services() {
         ("shipping", "shop.orders.queued"),
     ] {
         shop.wait(&format!("{metric:?}"), |kept| {
-            kept.metrics
-                .iter()
-                .any(|(service, name, _)| (service.as_str(), name.as_str()) == metric)
+            kept.points.iter().any(|p| (p.service.as_str(), p.metric.as_str()) == metric)
         });
     }
 
@@ -117,6 +124,31 @@ fn one_purchase_is_one_trace_through_all_services() {
         }
         assert!(!seen.failed(), "{} {:?}", seen.span.name, seen.span.status);
     }
+}
+
+/// Asks for a purchase under a trace of its own and hangs up when its last query is done.
+fn buy_and_leave(shop: &Shop) {
+    use std::io::Write as _;
+    let gateway = shop.state()["gateway"].as_str().unwrap().replace("http://", "");
+    let mut stream = std::net::TcpStream::connect(&gateway).unwrap();
+    let body = r#"{"user":"impatient","product":"p-1","quantity":1}"#;
+    let request = format!(
+        "POST /checkout HTTP/1.1\r\nhost: {gateway}\r\ncontent-type: application/json\r\n\
+         traceparent: 00-{IMPATIENT}-00f067aa0ba902b7-01\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    shop.wait("its last query", |kept| {
+        let last = |s: &Seen| s.has("db.query.summary", "INSERT accounts");
+        any(kept, |s| impatient(s) && last(s))
+    });
+}
+
+const IMPATIENT: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+fn impatient(seen: &Seen) -> bool {
+    let id = seen.span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    id == IMPATIENT
 }
 
 #[test]
@@ -155,12 +187,26 @@ fn each_fault_really_happens_and_heals() {
             !any(kept, traced)
         })
     });
+    // A customer who gives up ends the request everywhere but where it hangs.
+    buy_and_leave(&shop);
+    shop.wait("a request that ended with its client", |kept| {
+        ["gateway", "checkout"]
+            .iter()
+            .all(|service| any(kept, |s| served(s, service) && s.has("error.type", "cancelled")))
+            && !any(kept, |s| served(s, "payments") && s.has("error.type", "cancelled"))
+    });
     shop.wait("requests that stay active", |kept| {
         kept.points.iter().any(|p| {
             p.service == "payments" && p.metric == "http.server.active_requests" && p.value >= 10.0
         })
     });
     heal();
+
+    shop.wait("requests that are no longer active", |kept| {
+        let active =
+            |p: &&sink::Point| p.service == "payments" && p.metric == "http.server.active_requests";
+        kept.points.iter().rev().find(active).is_some_and(|p| p.value < 5.0)
+    });
 
     assert!(shop.does(&["fault", "payments", "pool", "1"]));
     shop.wait("an exhausted pool", |kept| {

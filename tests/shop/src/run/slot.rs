@@ -148,8 +148,7 @@ impl Slot {
         }
         self.faults.apply(fault);
         self.tell();
-        let now = serde_json::to_string(&self.effective()).unwrap_or_default();
-        format!("{}: {now}", self.config.service)
+        format!("{}: {}", self.config.service, self.effective())
     }
 
     /// Switches everything off; a version that was deployed is rolled back.
