@@ -15,11 +15,13 @@
     )
 )]
 
+pub mod config;
 pub mod filter;
 pub mod hist;
 pub mod id;
 pub mod num;
 pub mod paths;
+pub mod place;
 pub mod question;
 pub mod text;
 pub mod time;

@@ -107,7 +107,7 @@ pub fn parse_time(text: &str, clock: &Clock) -> Result<Time, WhenError> {
     if let Ok(timestamp) = t.parse::<jiff::Timestamp>() {
         return u64::try_from(timestamp.as_nanosecond())
             .map(Time)
-            .map_err(|_| no_such(text, "it is before 1970"));
+            .map_err(|_| no_such(text, &"it is before 1970"));
     }
     let (t, zone) = utc_suffix(t);
     if let Some(time) = t.strip_prefix("yesterday ") {
@@ -131,7 +131,7 @@ pub fn parse_time(text: &str, clock: &Clock) -> Result<Time, WhenError> {
     civil_time(t, text)?.and_then(|when| clock.at(when, zone.as_ref())).ok_or_else(not)
 }
 
-fn no_such(text: &str, why: impl ToString) -> WhenError {
+fn no_such(text: &str, why: &dyn std::fmt::Display) -> WhenError {
     WhenError::NoSuchTime { text: crate::text::fit(text, 80), why: why.to_string() }
 }
 
@@ -170,7 +170,7 @@ fn time_of_day(t: &str, typed: &str) -> Result<Option<civil::Time>, WhenError> {
     padded
         .parse()
         .map(Some)
-        .map_err(|_| no_such(typed, "hours go to 23, minutes and seconds to 59"))
+        .map_err(|_| no_such(typed, &"hours go to 23, minutes and seconds to 59"))
 }
 
 /// `2026-11-22`, `2026-11-22 14:00`, `2026-11-22T14:00:31.5`.
@@ -184,9 +184,9 @@ fn civil_time(t: &str, typed: &str) -> Result<Option<civil::DateTime>, WhenError
         return t
             .parse::<civil::Date>()
             .map(|d| Some(d.to_datetime(civil::Time::midnight())))
-            .map_err(|e| no_such(typed, e));
+            .map_err(|e| no_such(typed, &e));
     }
-    t.parse().map(Some).map_err(|e| no_such(typed, e))
+    t.parse().map(Some).map_err(|e| no_such(typed, &e))
 }
 
 /// Seconds (also with decimals), milliseconds, microseconds or nanoseconds since 1970: told apart by

@@ -21,6 +21,8 @@ mod eval;
 mod key;
 mod parse;
 mod print;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use ast::{Expr, Level, Pattern, Range, Scalar, Term, Test, Value};
@@ -28,4 +30,4 @@ pub use error::FilterError;
 pub use eval::{FieldValue, Fields};
 pub use key::Key;
 pub use parse::parse;
-pub use words::{join_words, split_words};
+pub use words::{join_words, nearest, split_words};

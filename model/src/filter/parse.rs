@@ -529,8 +529,8 @@ impl Parser<'_> {
 
     fn list(&self, key: Key, op: Op, values: &[Piece]) -> Result<Expr, FilterError> {
         if !matches!(op, Op::Eq | Op::Ne) {
-            let second = values.get(1).unwrap_or(&values[0]);
-            return Err(self.at_piece(second, "a comparison has one value", None));
+            let at = values.get(1).map_or(self.at, |piece| piece.at);
+            return Err(self.error(at, 1, "a comparison has one value", None));
         }
         let mut all = Vec::with_capacity(values.len());
         for piece in values {
