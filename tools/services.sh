@@ -2,25 +2,13 @@
 # Makes sure that the sample shop finds redis-server and PostgreSQL, and leaves no system service behind:
 # the shop starts private ones of its own. Prints where the programs are. Run again, it only looks.
 #
-# redis-server comes from Debian's redis-tools, which holds the server's binary but no service unit:
-# Debian's redis-server package is a symbolic link to redis-check-rdb, plus the unit.
+# Debian's redis-tools is enough: it holds the server's program under the name redis-check-rdb, and no service
+# unit. Its redis-server package is a symbolic link to that, plus the unit; coral-shop makes the link itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/lib.sh
 
-redis_link="$HOME/.cache/coral/services/bin/redis-server" # where coral-shop looks, besides PATH
-
-redis_server() {
-    if has redis-server; then
-        command -v redis-server
-        return
-    fi
-    if [ ! -x "$redis_link" ] && [ -x /usr/bin/redis-check-rdb ]; then
-        mkdir -p "$(dirname "$redis_link")"
-        ln -sfn /usr/bin/redis-check-rdb "$redis_link"
-    fi
-    [ -x "$redis_link" ] && "$redis_link" --version >/dev/null 2>&1 && echo "$redis_link"
-}
+redis_server() { command -v redis-server || command -v redis-check-rdb; }
 
 # Debian keeps PostgreSQL's servers out of PATH.
 postgres_bin() {
@@ -62,5 +50,7 @@ postgres_bin >/dev/null || missing+=(postgresql)
 has setpriv || missing+=(util-linux)
 [ ${#missing[@]} -eq 0 ] || install_missing "${missing[@]}"
 
-echo "redis-server $(redis_server)" || fail "redis-server is still missing"
-echo "postgresql   $(postgres_bin)" || fail "PostgreSQL is still missing"
+redis=$(redis_server) || fail "redis-server is still missing"
+postgres=$(postgres_bin) || fail "PostgreSQL is still missing"
+say "redis-server $redis"
+say "postgresql   $postgres"

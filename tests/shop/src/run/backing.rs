@@ -41,7 +41,7 @@ impl Backing {
     /// When a program is missing or a server does not come up; its log says why.
     pub async fn start(dir: &StateDir, say: impl Fn(&str, Duration, &str)) -> anyhow::Result<Self> {
         let password = dir.password()?;
-        let redis_server = program("redis-server")?;
+        let redis_server = redis_program(dir.path())?;
         let postgres_bin = program("initdb")?;
         let postgres_bin = postgres_bin.parent().context("initdb without a directory")?;
         let redis_port = ports::free(&BTreeMap::new())?;
@@ -134,7 +134,19 @@ impl Drop for Backing {
     }
 }
 
-/// Finds a server's program where Debian and `tools/services.sh` put it.
+/// Debian's redis-tools holds the server's program under another name: redis-server is a link to redis-check-rdb, and
+/// the name that it is called by decides what it does. So that package is enough, and it brings no system service.
+fn redis_program(dir: &Path) -> anyhow::Result<PathBuf> {
+    program("redis-server").or_else(|missing| {
+        let Ok(checker) = program("redis-check-rdb") else { return Err(missing) };
+        let link = dir.join("redis-server");
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(checker, &link)?;
+        Ok(link)
+    })
+}
+
+/// Finds a server's program where Debian puts it.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
     let mut places: Vec<PathBuf> = Vec::new();
     // The newest PostgreSQL first; Debian keeps its servers out of PATH.
@@ -147,9 +159,6 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
     }
     if let Some(path) = std::env::var_os("PATH") {
         places.extend(std::env::split_paths(&path));
-    }
-    if let Some(home) = std::env::var_os("HOME") {
-        places.push(PathBuf::from(home).join(".cache/coral/services/bin"));
     }
     places
         .into_iter()

@@ -181,7 +181,12 @@ impl Pool {
         };
         let held = match ready {
             Some(held) => held,
-            None => self.connect().await?,
+            None => self.connect().await.inspect_err(|failure| {
+                telemetry::error(
+                    format!("cannot connect to the database: {failure}"),
+                    [("error.type", failure.kind.into())],
+                );
+            })?,
         };
         self.counts.used.fetch_add(1, Ordering::Relaxed);
         Ok(Lease { pool: Arc::clone(self), held: Some(held), _permit: permit })
