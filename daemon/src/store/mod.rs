@@ -11,12 +11,238 @@
 pub(crate) mod additive;
 mod batch;
 pub mod columns;
+mod database;
 mod error;
+mod marks;
+mod options;
+mod readers;
+mod room;
 mod rows;
 pub mod schema;
+mod sealed;
+mod tables;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll};
+
+use coral_model::id::{AgentId, SegmentId};
+use coral_model::time::Time;
+use duckdb::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use batch::Batch;
 pub use error::StoreError;
+pub use options::{Clock, DiskProbe, DiskRoom, Options};
 pub use rows::{
     EdgeDelta, HalfEdge, HalfSeries, HostReading, InflightReading, Mark, Node, RedDelta, Resource,
 };
+
+use crate::live::Live;
+use marks::Marks;
+use readers::Readers;
+use room::{Gauge, Room};
+use writer::{Order, Waiting, Writer};
+
+/// Bytes one permit of the pending budget stands for.
+const PERMIT: usize = 1024;
+
+/// A batch is durable and can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// `received_ns` of its rows; rises strictly from commit to commit.
+    pub stamp: Time,
+}
+
+/// The store about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Bytes of data in the file, as of the last checkpoint; free blocks are not counted.
+    pub used_bytes: u64,
+    /// Bytes they may take.
+    pub capacity_bytes: u64,
+    /// Size of the file and its log on disk.
+    pub file_bytes: u64,
+    /// The disk is too full: nothing new is kept.
+    pub disk_full: bool,
+    /// Segments whose marks are kept.
+    pub marks: usize,
+    /// Bytes of records that wait for their commit.
+    pub pending_bytes: usize,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// The telemetry store.
+pub struct Store {
+    dir: PathBuf,
+    orders: Mutex<Option<Sender<Order>>>,
+    budget: Arc<Semaphore>,
+    budget_permits: usize,
+    readers: Arc<Readers>,
+    live: Arc<Live>,
+    marks: Arc<RwLock<Marks>>,
+    gauge: Arc<Gauge>,
+    clock: Clock,
+}
+
+/// A share of the budget for records that are decoded but not committed.
+#[derive(Debug)]
+pub struct Reserved(OwnedSemaphorePermit);
+
+/// A batch on its way; resolves when it is committed or has failed.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Result<Committed, StoreError>>);
+
+impl Future for Pending {
+    type Output = Result<Committed, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|told| told.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir`, making both if need be, and starts its writer. Blocks.
+    pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
+        let opened = database::open(dir, &options)?;
+        let readers =
+            Readers::new(opened.connection.try_clone()?, options.readers, options.read_timeout);
+        let live = Arc::new(Live::new((options.clock)(), options.live));
+        let marks = Arc::new(RwLock::new(Marks::default()));
+        let gauge = Arc::new(Gauge::default());
+        let used = room::used_bytes(&opened.connection)?;
+        let room = Room::new(dir.to_owned(), options.clone(), Arc::clone(&gauge), used);
+        let (orders, queue) = std::sync::mpsc::channel();
+        let mut writer = Writer::new(
+            dir.to_owned(),
+            options.clone(),
+            opened.connection,
+            Arc::clone(&readers),
+            Arc::clone(&live),
+            Arc::clone(&marks),
+            room,
+        )?;
+        if let Some((path, why)) = opened.set_aside {
+            writer.tell_damage(&path.to_string_lossy(), &why);
+        }
+        std::thread::Builder::new()
+            .name("coral-store".into())
+            .spawn(move || writer.run(&queue))
+            .map_err(|source| StoreError::Directory { path: dir.to_owned(), source })?;
+        let budget_permits = (options.pending_bytes / PERMIT).max(1);
+        Ok(Arc::new(Self {
+            dir: dir.to_owned(),
+            orders: Mutex::new(Some(orders)),
+            budget: Arc::new(Semaphore::new(budget_permits)),
+            budget_permits,
+            readers,
+            live,
+            marks,
+            gauge,
+            clock: options.clock,
+        }))
+    }
+
+    /// Recent buckets in memory. The store feeds it, commit by commit.
+    #[must_use]
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// The clock commits are stamped with.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        (self.clock)()
+    }
+
+    /// Waits until `bytes` of records may be decoded and wait for their commit. More than the whole
+    /// budget waits for all of it.
+    pub async fn reserve(&self, bytes: usize) -> Result<Reserved, StoreError> {
+        let permits = (bytes / PERMIT + 1).min(self.budget_permits);
+        let permits = coral_model::num::u32_sat(permits);
+        let permit = Arc::clone(&self.budget).acquire_many_owned(permits).await;
+        permit.map(Reserved).map_err(|_| StoreError::Closed)
+    }
+
+    /// Queues a batch. Batches of one segment must be queued in order.
+    pub fn submit(&self, batch: Batch, reserved: Reserved) -> Result<Pending, StoreError> {
+        let (reply, told) = oneshot::channel();
+        let waiting = Waiting { batch, reply, permit: reserved.0 };
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let orders = orders.as_ref().ok_or(StoreError::Closed)?;
+        orders.send(Order::Commit(Box::new(waiting))).map_err(|_| StoreError::Closed)?;
+        Ok(Pending(told))
+    }
+
+    /// Commits a batch.
+    pub async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
+        let reserved = self.reserve(batch.bytes).await?;
+        self.submit(batch, reserved)?.await
+    }
+
+    /// Runs `look` on a connection of its own, on a blocking thread. Dropping the future interrupts
+    /// it; so does the time limit ([`StoreError::TimedOut`]). Only read: changes are the writer's.
+    pub async fn read<T, E, F>(&self, look: F) -> Result<T, E>
+    where
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.readers.read(look).await
+    }
+
+    /// The committed mark of a segment.
+    #[must_use]
+    pub fn mark(&self, agent: AgentId, segment: SegmentId) -> Option<u64> {
+        self.marks.read().unwrap_or_else(PoisonError::into_inner).get(agent, segment)
+    }
+
+    /// Every committed mark of an agent.
+    #[must_use]
+    pub fn marks(&self, agent: AgentId) -> Vec<(SegmentId, u64)> {
+        self.marks.read().unwrap_or_else(PoisonError::into_inner).of(agent)
+    }
+
+    /// The store about itself.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let path = self.dir.join(database::FILE);
+        let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
+        let log = size(&path.with_extension("duckdb.wal"));
+        let idle = self.budget.available_permits();
+        Health {
+            used_bytes: self.gauge.used.load(Ordering::Relaxed),
+            capacity_bytes: self.gauge.capacity.load(Ordering::Relaxed),
+            file_bytes: size(&path) + log,
+            disk_full: self.gauge.full.load(Ordering::Relaxed),
+            marks: self.marks.read().unwrap_or_else(PoisonError::into_inner).len(),
+            pending_bytes: self.budget_permits.saturating_sub(idle) * PERMIT,
+            path,
+        }
+    }
+
+    /// Commits what is queued, checkpoints, and lets go of the file. Later calls find it closed.
+    pub async fn close(&self) {
+        let (closed, told) = oneshot::channel();
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(orders) = orders
+            && orders.send(Order::Close(closed)).is_ok()
+        {
+            _ = told.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

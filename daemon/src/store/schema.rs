@@ -1,11 +1,14 @@
-//! The tables, as SQL: one definition per signal, from which every hour's table and the view over
-//! all hours are made.
+//! The tables, as SQL: one definition per signal, from which every slice's table and the view over
+//! all slices are made.
 //!
 //! Times are `BIGINT` Unix nanoseconds; trace ids are two `UBIGINT`s (big-endian halves), span ids
 //! one. There are no keys and no indexes: DuckDB would keep them in memory and check them on every
 //! append. Unknown is `NULL`, never an empty string and never 0, except where a comment says so.
 
 use coral_model::time::{SECOND, Time};
+
+/// Nanoseconds in an hour.
+pub const HOUR: u64 = 3600 * SECOND;
 
 /// Raised when an older build could no longer read or write the tables.
 pub const VERSION: i64 = 1;
@@ -156,8 +159,8 @@ impl Signal {
         }
     }
 
-    /// The SELECT list of the view (all columns, but for resources).
-    const fn view_tail(self) -> (&'static str, &'static str) {
+    /// What stands around the union of slices in the view.
+    const fn view_around(self) -> (&'static str, &'static str) {
         match self {
             Self::Resources => (
                 "SELECT id, any_value(service) AS service, any_value(namespace) AS namespace, \
@@ -170,11 +173,11 @@ impl Signal {
         }
     }
 
-    /// Hours' tables are dropped this long after their hour, whatever the disk has room for;
-    /// `None`: only when the disk budget needs it.
+    /// Large signals are cut into parts and dropped first when the disk budget asks; the small ones
+    /// are what remains of a time whose spans are gone.
     #[must_use]
-    pub const fn short_lived(self) -> bool {
-        matches!(self, Self::HalfEdges)
+    pub const fn bulky(self) -> bool {
+        matches!(self, Self::Spans | Self::Logs | Self::Metrics | Self::HalfEdges)
     }
 }
 
@@ -190,50 +193,77 @@ pub const FIXED: &str = "\
     CREATE TABLE IF NOT EXISTS marks(agent_hi UBIGINT, agent_lo UBIGINT, segment_hi UBIGINT, \
     segment_lo UBIGINT, seq UBIGINT, gone BOOLEAN);";
 
-/// An hour of receipt: the number of whole hours since the epoch.
+/// Which of a signal's tables: the hour of *receipt*, and a part where one hour is too large a piece
+/// of the disk budget to be dropped at once.
+///
+/// The hour rows were received in, not the one they tell of: late rows then need no table that was
+/// sealed or dropped before, the oldest table is the oldest on disk, and a clock gone wild in one
+/// application cannot make tables. Min-max statistics inside DuckDB still skip what a time window
+/// does not touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Hour(pub u64);
+pub struct Slice {
+    /// Whole hours since the epoch.
+    pub hour: u64,
+    /// Part of the hour, from 0.
+    pub part: u32,
+}
 
-impl Hour {
-    /// The hour a moment lies in.
+impl Slice {
+    /// The first part of the hour a moment lies in.
     #[must_use]
     pub fn of(t: Time) -> Self {
-        Self(t.0 / (3600 * SECOND))
+        Self { hour: t.0 / HOUR, part: 0 }
     }
 
-    /// Name of a signal's table of this hour: `spans_20261122T13`.
+    /// When its hour began.
+    #[must_use]
+    pub fn start(self) -> Time {
+        Time(self.hour.saturating_mul(HOUR))
+    }
+
+    /// The next part of the same hour.
+    #[must_use]
+    pub fn next_part(self) -> Self {
+        Self { part: self.part.saturating_add(1), ..self }
+    }
+
+    /// Name of a signal's table: `spans_20261122T13`, `spans_20261122T13p1`.
     #[must_use]
     pub fn table(self, signal: Signal) -> String {
-        let at = Time(self.0.saturating_mul(3600 * SECOND));
-        format!("{}_{}", signal.name(), at.format(&jiff::tz::TimeZone::UTC, "%Y%m%dT%H"))
+        let hour = self.start().format(&jiff::tz::TimeZone::UTC, "%Y%m%dT%H");
+        match self.part {
+            0 => format!("{}_{hour}", signal.name()),
+            part => format!("{}_{hour}p{part}", signal.name()),
+        }
     }
 
-    /// The hour a table name ends with.
+    /// What a table name says; `None` for tables that are not by hour.
     #[must_use]
     pub fn from_table(name: &str) -> Option<(Signal, Self)> {
-        let (stem, hour) = name.rsplit_once('_')?;
+        let (stem, rest) = name.rsplit_once('_')?;
         let signal = Signal::ALL.into_iter().find(|s| s.name() == stem)?;
-        let digits: String = hour.chars().filter(|c| *c != 'T').collect();
-        let at = jiff::fmt::strtime::parse("%Y%m%d%H%M", format!("{digits}00")).ok()?;
-        let stamp = at.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-        u64::try_from(stamp.timestamp().as_second() / 3600).ok().map(|h| (signal, Self(h)))
+        let (hour, part) = rest.split_once('p').unwrap_or((rest, "0"));
+        let at = jiff::fmt::strtime::parse("%Y%m%dT%H%M", format!("{hour}00")).ok()?;
+        let at = at.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        let hour = u64::try_from(at.timestamp().as_second() / 3600).ok()?;
+        Some((signal, Self { hour, part: part.parse().ok()? }))
     }
 }
 
-/// `CREATE TABLE` for a signal's hour.
+/// `CREATE TABLE` for a signal's slice.
 #[must_use]
-pub fn create_table(signal: Signal, hour: Hour) -> String {
-    format!("CREATE TABLE IF NOT EXISTS {}({})", hour.table(signal), signal.columns())
+pub fn create_table(signal: Signal, slice: Slice) -> String {
+    format!("CREATE TABLE IF NOT EXISTS {}({})", slice.table(signal), signal.columns())
 }
 
-/// `CREATE OR REPLACE VIEW` of a signal over the hours it has, newest first. Without any, the view
-/// is empty but has its columns, so that questions never fail for want of data.
+/// `CREATE OR REPLACE VIEW` of a signal over the slices it has. Without any, the view is empty but
+/// has its columns, so that questions never fail for want of data.
 #[must_use]
-pub fn create_view(signal: Signal, hours: &[Hour]) -> String {
-    let (head, tail) = signal.view_tail();
-    let mut union = hours
+pub fn create_view(signal: Signal, slices: &[Slice]) -> String {
+    let (head, tail) = signal.view_around();
+    let mut union = slices
         .iter()
-        .map(|h| format!("SELECT * FROM {}", h.table(signal)))
+        .map(|slice| format!("SELECT * FROM {}", slice.table(signal)))
         .collect::<Vec<_>>()
         .join(" UNION ALL ");
     if union.is_empty() {
@@ -274,11 +304,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_hour_is_found_again_in_its_table_name() {
-        let hour = Hour::of(Time(1_795_353_600_000_000_000));
+    fn a_slice_is_found_again_in_its_table_name() {
+        let slice = Slice::of(Time(1_795_353_600_000_000_000));
         for signal in Signal::ALL {
-            assert_eq!(Hour::from_table(&hour.table(signal)), Some((signal, hour)));
+            for slice in [slice, slice.next_part().next_part()] {
+                assert_eq!(Slice::from_table(&slice.table(signal)), Some((signal, slice)));
+            }
         }
-        assert_eq!(Hour::from_table("meta"), None);
+        assert_eq!(Slice::from_table("meta"), None);
+        assert_eq!(Slice::from_table("spans_yesterday"), None);
     }
 }

@@ -1,0 +1,106 @@
+//! The DuckDB instance: opened with its settings, checked, and set aside when it is damaged.
+
+use std::path::{Path, PathBuf};
+
+use coral_model::time::Time;
+use duckdb::{Config, Connection};
+
+use super::options::Options;
+use super::schema::{self, FIXED};
+use super::StoreError;
+
+/// Name of the store's file in the data directory.
+pub const FILE: &str = "telemetry.duckdb";
+
+/// An open database, and what became of the previous one.
+#[derive(Debug)]
+pub struct Opened {
+    /// The first connection; others are clones of it.
+    pub connection: Connection,
+    /// Where a damaged file was moved, and what was wrong with it.
+    pub set_aside: Option<(PathBuf, String)>,
+}
+
+/// Opens the store in `dir`, making it if need be.
+///
+/// A damaged file is moved away and an empty one begun: a colony that cannot remember yesterday
+/// must still show today. A file of a newer build or one in use is an error.
+pub fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> {
+    let directory = |source| StoreError::Directory { path: dir.to_owned(), source };
+    std::fs::create_dir_all(dir.join("tmp")).map_err(directory)?;
+    let file = dir.join(FILE);
+    match attempt(&file, dir, options) {
+        Ok(connection) => Ok(Opened { connection, set_aside: None }),
+        Err(error @ (StoreError::Newer { .. } | StoreError::Locked { .. })) => Err(error),
+        Err(error) if !file.exists() => Err(error),
+        Err(error) => {
+            let why = error.to_string();
+            let aside = set_aside(&file, (options.clock)()).map_err(directory)?;
+            let connection = attempt(&file, dir, options)?;
+            Ok(Opened { connection, set_aside: Some((aside, why)) })
+        }
+    }
+}
+
+fn attempt(file: &Path, dir: &Path, options: &Options) -> Result<Connection, StoreError> {
+    let path_text = |p: PathBuf| p.to_string_lossy().into_owned();
+    let config = Config::default()
+        .max_memory(&format!("{}B", options.memory_bytes))?
+        .threads(i64::from(options.threads))?
+        .with("temp_directory", path_text(dir.join("tmp")))?
+        .with("max_temp_directory_size", format!("{}B", options.temp_bytes))?
+        // The writer checkpoints by its own rules; DuckDB's rule would stall a random commit.
+        .with("checkpoint_threshold", "1TB")?
+        .with("preserve_insertion_order", "false")?
+        .with("default_order", "asc")?
+        .enable_autoload_extension(false)?
+        .with("allow_community_extensions", "false")?;
+    let connection = Connection::open_with_flags(file, config).map_err(|e| opening(file, e))?;
+    prepare(&connection, file)?;
+    connection.execute_batch(
+        "SET enable_external_access = false; SET lock_configuration = true;",
+    )?;
+    Ok(connection)
+}
+
+/// Tells apart what can go wrong on opening.
+fn opening(file: &Path, error: duckdb::Error) -> StoreError {
+    let text = error.to_string();
+    if text.contains("Could not set lock") || text.contains("Conflicting lock") {
+        return StoreError::Locked { path: file.to_owned(), detail: text };
+    }
+    error.into()
+}
+
+/// Checks the version and that every table can be read; makes what is missing.
+fn prepare(connection: &Connection, file: &Path) -> Result<(), StoreError> {
+    connection.execute_batch(FIXED)?;
+    let version: Option<String> = connection
+        .query_row("SELECT max(value) FROM meta WHERE key = 'version'", [], |row| row.get(0))?;
+    match version.map(|v| v.parse::<i64>()) {
+        None => {
+            let sql = format!("INSERT INTO meta VALUES ('version', '{}')", schema::VERSION);
+            connection.execute_batch(&sql)?;
+        }
+        Some(Ok(found)) if found > schema::VERSION => {
+            let (path, ours) = (file.to_owned(), schema::VERSION);
+            return Err(StoreError::Newer { path, found, ours });
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+/// Moves a file and its log out of the way.
+fn set_aside(file: &Path, now: Time) -> std::io::Result<PathBuf> {
+    let stamp = now.format(&jiff::tz::TimeZone::UTC, "%Y%m%dT%H%M%S");
+    let aside = file.with_extension(format!("damaged-{stamp}"));
+    std::fs::rename(file, &aside)?;
+    let log = file.with_extension("duckdb.wal");
+    if log.exists() {
+        let mut name = aside.clone().into_os_string();
+        name.push(".wal");
+        std::fs::rename(log, name)?;
+    }
+    Ok(aside)
+}
