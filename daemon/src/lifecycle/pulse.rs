@@ -33,6 +33,7 @@ impl Pulse {
     pub(super) async fn run(self) {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let started = Instant::now();
         let mut records = 0;
         loop {
             tokio::select! {
@@ -40,7 +41,7 @@ impl Pulse {
                 _ = beat.tick() => {}
             }
             let now = self.backend.now();
-            self.tell(now).await;
+            self.tell(now, started).await;
             self.remember().await;
             let so_far = RECORDS.iter().map(|name| self.counters.get(name)).sum();
             if so_far != records {
@@ -54,11 +55,12 @@ impl Pulse {
         }
     }
 
-    async fn tell(&self, now: Time) {
+    async fn tell(&self, now: Time, started: Instant) {
         let rows = self.agents.rows(now);
+        let own = self.counters.snapshot();
         let events = {
             let mut detector = self.detector.lock().unwrap_or_else(PoisonError::into_inner);
-            detector.tick(now, &rows)
+            detector.tick(now, started.elapsed(), &rows, &own)
         };
         for event in events {
             tracing::info!("{}: {}", event.kind, event.text);

@@ -97,8 +97,7 @@ fn run(args: &Args) -> anyhow::Result<u8> {
         }
         Err(e) => return Err(e.into()),
     };
-    log::start(&place.log, args.foreground)
-        .with_context(|| format!("{}", place.log.display()))?;
+    log::start(&place.log, args.foreground).with_context(|| format!("{}", place.log.display()))?;
     let ending = Arc::new(Ending::default());
     end_on_panic(Arc::downgrade(&ending));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -134,8 +133,7 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
         local,
         changed: tokio::sync::watch::Sender::new(0),
     });
-    let uplink =
-        super::interim::Uplink { agents: Arc::clone(&agents), stop: stop_serving.clone() };
+    let uplink = super::interim::Uplink { agents: Arc::clone(&agents), stop: stop_serving.clone() };
 
     let mode = if args.system { 0o660 } else { 0o600 };
     let refused = counters.counter("connections_refused");

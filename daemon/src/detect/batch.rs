@@ -1,0 +1,71 @@
+//! From a batch to sightings: which instance of which service sent something.
+
+use std::sync::Arc;
+
+use coral_model::ResourceId;
+use coral_model::time::{SECOND, Time};
+use hashbrown::HashMap;
+
+use crate::store::{Batch, Resource};
+
+/// Data older than this were kept somewhere while they could not be sent; what they tell happened
+/// then, not now.
+const LATE: u64 = 60 * SECOND;
+/// Resources remembered; beyond it all are forgotten and read anew.
+const MAX_RESOURCES: usize = 50_000;
+
+/// One instance of a service, seen in a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Sighting {
+    pub(super) service: Arc<str>,
+    /// What tells instances apart: `service.instance.id`, else process and host.
+    pub(super) instance: Arc<str>,
+    pub(super) version: Option<Arc<str>>,
+    pub(super) host: Option<Arc<str>>,
+    /// When what was seen happened.
+    pub(super) at: Time,
+}
+
+/// Sightings of known resources, so that a batch costs a look-up per resource and no text.
+#[derive(Debug, Default)]
+pub(super) struct Known(HashMap<ResourceId, Sighting>);
+
+impl Known {
+    /// Calls `look` for every resource of the batch.
+    pub(super) fn each(&mut self, batch: &Batch, now: Time, look: &mut dyn FnMut(&Sighting)) {
+        if batch.resources.is_empty() {
+            return;
+        }
+        if self.0.len() > MAX_RESOURCES {
+            self.0.clear();
+        }
+        let newest = newest(batch);
+        let late = newest.filter(|newest| now.since(*newest) > LATE);
+        for (id, resource) in &batch.resources {
+            let sighting = self.0.entry(*id).or_insert_with(|| of(resource));
+            sighting.at = late.unwrap_or(now);
+            look(sighting);
+        }
+    }
+}
+
+/// Start of the newest bucket in the batch.
+fn newest(batch: &Batch) -> Option<Time> {
+    batch.red.iter().map(|delta| delta.bucket).max()
+}
+
+fn of(resource: &Resource) -> Sighting {
+    let attribute = |key: &str| {
+        let found = resource.attributes.iter().find(|(k, _)| &**k == key);
+        found.map(|(_, value)| Arc::clone(value))
+    };
+    let pid = || attribute("process.pid").map(|pid| Arc::from(format!("pid {pid}")));
+    let instance = resource.instance.clone().or_else(pid).or_else(|| resource.host.clone());
+    Sighting {
+        service: Arc::clone(&resource.service),
+        instance: instance.unwrap_or_else(|| Arc::from("")),
+        version: resource.version.clone(),
+        host: resource.host.clone(),
+        at: Time(0),
+    }
+}
