@@ -23,7 +23,7 @@ use crate::services::gateway::Basket;
 
 /// A customer waits so long before giving up.
 const PATIENCE: Duration = Duration::from_secs(30);
-const OPEN_CAP: usize = 400;
+const OPEN_CAP: usize = 800;
 
 /// One thing that a customer does.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -68,6 +68,12 @@ enum Verb {
         #[arg(long, env = "CORAL_SHOP_DIR")]
         dir: Option<PathBuf>,
     },
+    /// Show what runs and what is broken
+    Status {
+        /// Where the shop runs
+        #[arg(long, env = "CORAL_SHOP_DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Send customers to a shop
     Load {
         /// The gateway
@@ -148,6 +154,20 @@ async fn obey(verb: Verb) -> anyhow::Result<()> {
         }
         Verb::Heal { dir } => {
             println!("{}", run::control::send_heal(&place(dir)).await?);
+            Ok(())
+        }
+        Verb::Status { dir } => {
+            let state = run::state::read(&place(dir))?;
+            println!(
+                "{:<9} {:<12} {:>7} {:>6} {:>8}  faults",
+                "service", "version", "pid", "port", "restarts"
+            );
+            for one in &state.services {
+                println!(
+                    "{:<9} {:<12} {:>7} {:>6} {:>8}  {}",
+                    one.name, one.version, one.pid, one.port, one.restarts, one.faults
+                );
+            }
             Ok(())
         }
         Verb::Load { url, rps, seed, seconds } => load::run(&url, rps, seed, seconds).await,

@@ -293,6 +293,7 @@ fn wrong_switches_are_refused() {
     fails(&["fault", "catalog", "errors", "200"], "0..100");
     fails(&["fault", "catalog", "errors", "20"], "no shop runs in");
     fails(&["heal"], "no shop runs in");
+    fails(&["status"], "no shop runs in");
     fails(&["load", "--url", "http://192.0.2.1:80"], "loopback addresses only");
 }
 
