@@ -1,0 +1,119 @@
+//! From a question to its rows: which module answers, from which sources, and what the end says.
+
+use coral_model::Question;
+use coral_model::question::View;
+use coral_model::time::{BUCKET, SECOND, Time};
+use coral_model::view::{AgentRow, End, Row, State};
+use duckdb::Connection;
+
+use super::cells::Cells;
+use super::plan::Plan;
+use super::source::Recent;
+use super::{QueryError, agents, events, filter, hosts, inflight, logs, red, trace, traces};
+
+/// An agent that is further behind than this has not answered up to now.
+const LAG: u64 = 10 * SECOND;
+
+/// Rows and the end record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// What they rest on.
+    pub end: End,
+}
+
+/// Everything a question may read, as of one moment.
+pub struct Inputs<'a> {
+    /// The store.
+    pub conn: &'a Connection,
+    /// Live memory.
+    pub recent: &'a dyn Recent,
+    /// Agents known.
+    pub agents: &'a [AgentRow],
+    /// Now.
+    pub now: Time,
+}
+
+/// What a module hands back.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Rows, within the limit.
+    pub rows: Vec<Row>,
+    /// More matched than the limit let through.
+    pub truncated: bool,
+    /// The cut between the sources, where live memory took part.
+    pub stored_to: Option<Time>,
+    /// Newest record behind the rows.
+    pub newest: Option<Time>,
+    /// The window compared with, where the question named none.
+    pub compare: Option<coral_model::Window>,
+}
+
+/// Answers a question.
+pub fn answer(inputs: &Inputs<'_>, question: &Question) -> Result<Answer, QueryError> {
+    let plan = Plan::new(question, inputs.now)?;
+    let found = match question.view {
+        View::Red => answer_red(inputs, &plan)?,
+        View::Traces => traces::answer(inputs.conn, &plan)?,
+        View::Trace => trace::answer(inputs.conn, &plan)?,
+        View::Logs => logs::answer(inputs.conn, &plan)?,
+        View::Events => events::answer(inputs.conn, &plan)?,
+        View::Hosts => hosts::answer(inputs, &plan)?,
+        View::Inflight => inflight::answer(inputs, &plan)?,
+        View::Agents => agents::answer(inputs, &plan),
+        _ => return Err(QueryError::Question(format!("`{}` has no answer yet", question.view))),
+    };
+    let end = end(inputs, &plan, &found);
+    Ok(Answer { rows: found.rows, end })
+}
+
+fn answer_red(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
+    let (mut cells, cut) = requests(inputs, plan, &plan.windows())?;
+    let (rows, truncated) = red::finish(plan, &mut cells);
+    let newest = cells.newest_in(plan.window, plan.now);
+    Ok(Found { rows, truncated, stored_to: Some(cut), newest, compare: plan.compare })
+}
+
+/// RED deltas of some windows from both sources, with what is known of their resources.
+pub fn requests(
+    inputs: &Inputs<'_>,
+    plan: &Plan,
+    windows: &[coral_model::Window],
+) -> Result<(Cells, Time), QueryError> {
+    let services = filter::services(&plan.filter);
+    let mut cells = Cells::default();
+    let cut = inputs.recent.visit(
+        windows,
+        &mut |delta| {
+            if services.is_empty() || services.iter().any(|s| s == delta.service) {
+                cells.push(delta);
+            }
+        },
+        &mut |_| {},
+    );
+    for window in windows {
+        cells.read_store(inputs.conn, window.from, window.to.min(cut), &services)?;
+    }
+    cells.read_resources(inputs.conn, filter::needs_attributes(&plan.filter))?;
+    Ok((cells, cut.min(plan.window.to)))
+}
+
+fn end(inputs: &Inputs<'_>, plan: &Plan, found: &Found) -> End {
+    let behind = |a: &&AgentRow| a.state == State::Active && a.lag_ns <= LAG;
+    let resolution = plan.bucketed().then(|| plan.question.step.unwrap_or(BUCKET) / SECOND);
+    End {
+        rows: coral_model::num::u64_sat(found.rows.len()),
+        truncated: found.truncated,
+        dropped: 0,
+        agents_asked: coral_model::num::u32_sat(inputs.agents.len()),
+        agents_answered: coral_model::num::u32_sat(inputs.agents.iter().filter(behind).count()),
+        from: plan.window.from,
+        to: plan.window.to,
+        compare: found.compare,
+        resolution_s: resolution,
+        stored_to: found.stored_to,
+        newest: found.newest,
+        blind: agents::blind(inputs.agents),
+    }
+}

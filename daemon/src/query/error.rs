@@ -1,0 +1,64 @@
+//! Why a question has no answer.
+
+use coral_model::question::View;
+
+/// Why a question has no answer. Variants say whether the question or the colony is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The filter cannot be read; the text carries a caret.
+    #[error("{0}")]
+    Filter(String),
+    /// The filter names something the rows of this view do not have.
+    #[error("`{view}` rows have no `{key}` to filter by; they have: {keys}")]
+    Key {
+        /// The key.
+        key: String,
+        /// The view.
+        view: View,
+        /// What it has.
+        keys: String,
+    },
+    /// The question contradicts itself or lacks something.
+    #[error("{0}")]
+    Question(String),
+    /// The statement ran into its time limit.
+    #[error(
+        "the answer took longer than {0} s and was stopped; ask about less time, fewer services, or a coarser step"
+    )]
+    TooSlow(u64),
+    /// The store refused or failed.
+    #[error("the store could not answer: {0}")]
+    Store(String),
+    /// DuckDB refused or failed.
+    #[error("the store could not run a statement: {error}")]
+    Database {
+        /// What it said.
+        error: String,
+        /// The statement, for the daemon's log.
+        sql: String,
+    },
+    /// A column is not what this build expects: the store's schema is another version's.
+    #[error(
+        "the store's column `{column}` is {found}, not {want}: was it written by another version?"
+    )]
+    Shape {
+        /// Which column.
+        column: String,
+        /// What was expected.
+        want: &'static str,
+        /// What was found.
+        found: String,
+    },
+}
+
+impl QueryError {
+    pub(super) fn database(error: duckdb::Error, sql: &str) -> Self {
+        Self::Database { error: error.to_string(), sql: sql.to_owned() }
+    }
+
+    /// The person who asked can mend it by asking otherwise.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Filter(_) | Self::Key { .. } | Self::Question(_))
+    }
+}

@@ -1,0 +1,68 @@
+//! `hosts`: the newest reading of each host inside the window.
+
+use coral_model::filter::{FieldValue, Fields, Key};
+use coral_model::time::{SECOND, Time, Window};
+use coral_model::view::{HostRow, Row, State};
+use duckdb::Connection;
+
+use super::QueryError;
+use super::answer::{Found, Inputs};
+use super::fetch::{self, Sql};
+use super::plan::Plan;
+
+/// Hosts are read every few seconds; a reading older than this is stale.
+const STALE: u64 = 30 * SECOND;
+
+struct HostFields<'a>(&'a HostRow);
+
+impl Fields for HostFields<'_> {
+    fn get(&self, key: &Key) -> Option<FieldValue<'_>> {
+        match key {
+            Key::Host => Some(self.0.host.as_str().into()),
+            Key::Service => {
+                let names = self.0.processes.iter().map(|p| p.service.as_str().into());
+                Some(FieldValue::Many(names.collect()))
+            }
+            _ => None,
+        }
+    }
+
+    fn texts(&self, visit: &mut dyn FnMut(&str)) {
+        visit(&self.0.host);
+        self.0.processes.iter().for_each(|p| visit(&p.service));
+    }
+}
+
+/// Answers the question.
+pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
+    let mut rows = newest(inputs.conn, plan.window, plan.now)?;
+    rows.retain(|row| plan.filter.matches(&HostFields(row)));
+    let truncated = rows.len() > plan.limit();
+    rows.truncate(plan.limit());
+    let newest = rows.iter().map(|r| r.time).max();
+    let rows = rows.into_iter().map(|r| Row::Host(Box::new(r))).collect();
+    Ok(Found { rows, truncated, newest, ..Found::default() })
+}
+
+/// The newest reading of every host in the window, by name.
+pub fn newest(conn: &Connection, window: Window, now: Time) -> Result<Vec<HostRow>, QueryError> {
+    let sql = Sql::new("SELECT max(at_ns), arg_max(row, at_ns), host FROM hosts WHERE true")
+        .within("at_ns", window.from, window.to)
+        .then(" GROUP BY host ORDER BY host");
+    let mut rows = Vec::new();
+    fetch::run(conn, &sql, |batch| {
+        let (at, json) = (batch.i64s(0)?, batch.texts(1)?);
+        for row in 0..batch.len() {
+            let text = fetch::text(json, row).unwrap_or_default();
+            // The agent's JSON was checked when it arrived; one that a newer agent sent and this
+            // build cannot read is left out rather than failing everybody's answer.
+            let Ok(mut host) = serde_json::from_str::<HostRow>(text) else { continue };
+            host.time = fetch::time(at, row);
+            let end = window.to.min(now.max(window.from));
+            host.state = if end.since(host.time) > STALE { State::Stale } else { State::Active };
+            rows.push(host);
+        }
+        Ok(())
+    })?;
+    Ok(rows)
+}

@@ -1,0 +1,39 @@
+//! Questions and their answers.
+//!
+//! In: a [`coral_model::Question`] and the colony's sources: live memory from the cut on, the store
+//! before it, the registry of agents. Out: rows of `coral_model::view` and an end record. Each
+//! question is one module of three parts: `partial` reads a source, `merge` joins what sources gave,
+//! `finish` makes rows; both sources fill the same tables ([`cells`], [`edges`]), so merging them is
+//! appending. Nothing here writes, and nothing here decides what to do about an answer.
+
+mod agents;
+mod answer;
+mod cells;
+mod complete;
+mod context;
+mod dense;
+mod edges;
+mod error;
+mod events;
+mod fetch;
+mod filter;
+mod group;
+mod hosts;
+mod inflight;
+mod logs;
+mod plan;
+mod red;
+mod rules;
+mod source;
+mod sql;
+mod symbols;
+mod tail;
+mod trace;
+mod traces;
+
+#[cfg(test)]
+mod fixture;
+
+pub use answer::Answer;
+pub use context::{Context, answer, complete, tail};
+pub use error::QueryError;

@@ -1,0 +1,97 @@
+//! A question, checked and made exact: which window, which filter, how many rows.
+
+use coral_model::Question;
+use coral_model::filter::Expr;
+use coral_model::num::usize_sat;
+use coral_model::question::View;
+use coral_model::time::{BUCKET, Time, Window};
+
+use super::{QueryError, filter, red};
+
+/// Rows an answer may have whatever was asked for.
+pub const MAX_ROWS: usize = 100_000;
+/// Buckets a stepped answer may have per group: a screen has fewer columns.
+pub const MAX_STEPS: u64 = 10_000;
+/// Longest filter, in bytes.
+pub const MAX_FILTER: usize = 16 << 10;
+
+/// A question ready to be answered.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// As asked.
+    pub question: Question,
+    /// Its filter.
+    pub filter: Expr,
+    /// Its window; where buckets answer it, widened outwards to whole ones.
+    pub window: Window,
+    /// The window compared with, widened likewise.
+    pub compare: Option<Window>,
+    /// The moment it is asked.
+    pub now: Time,
+}
+
+impl Plan {
+    /// Checks a question.
+    pub fn new(question: &Question, now: Time) -> Result<Self, QueryError> {
+        if question.filter.len() > MAX_FILTER {
+            return Err(QueryError::Question(format!(
+                "the filter has {} bytes; at most {MAX_FILTER} are read",
+                question.filter.len()
+            )));
+        }
+        let filter = filter::read(&question.filter, question.view)?;
+        let mut plan = Self {
+            filter,
+            window: question.window,
+            compare: question.compare,
+            question: question.clone(),
+            now,
+        };
+        if plan.window.length() == 0 {
+            return Err(QueryError::Question(
+                "the window is empty: it ends where it begins".into(),
+            ));
+        }
+        if plan.bucketed() {
+            if let Some(step) = question.step {
+                red::check_step(step)?;
+            }
+            let step = question.step.unwrap_or(BUCKET);
+            plan.window = plan.window.align(step);
+            plan.compare = plan.compare.map(|w| w.align(step));
+            let steps = plan.window.length() / step;
+            if question.step.is_some() && steps > MAX_STEPS {
+                return Err(QueryError::Question(format!(
+                    "{steps} steps are more than the {MAX_STEPS} an answer may have; ask with a coarser step"
+                )));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Answered from 10 s buckets.
+    pub fn bucketed(&self) -> bool {
+        matches!(self.question.view, View::Red | View::Services | View::Topology | View::Digest)
+    }
+
+    /// At most this many rows.
+    pub fn limit(&self) -> usize {
+        self.question.limit.clamp(1, MAX_ROWS)
+    }
+
+    /// Rows per group.
+    pub fn steps(&self) -> usize {
+        self.question.step.map_or(1, |s| usize_sat(self.window.length().div_ceil(s.max(1))).max(1))
+    }
+
+    /// From the start of the earlier to the end of the later of its windows, each once.
+    pub fn windows(&self) -> Vec<Window> {
+        match self.compare {
+            None => vec![self.window],
+            Some(w) if w.to >= self.window.from && w.from <= self.window.to => {
+                vec![Window::new(w.from.min(self.window.from), w.to.max(self.window.to))]
+            }
+            Some(w) => vec![w, self.window],
+        }
+    }
+}

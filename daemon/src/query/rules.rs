@@ -1,0 +1,275 @@
+//! When a number is out of line: every threshold of `services`, `topology` and `digest`, in one place.
+//!
+//! Each rule needs a minimum of observations on both sides, because a rule that flags noise is
+//! worse than none: the 99th percentile of 40 requests is their slowest one. Below the minimum the
+//! rule says nothing, which shows as calm with a dim number, not as a claim that all is well.
+//!
+//! | what | moved (level 1) | failing (level 2) | needs |
+//! |---|---|---|---|
+//! | latency | quantile ≥ 2× and +5 ms, and ≥ 2 % of requests beyond 2× the old quantile | ≥ 4× and +50 ms | p99 of ≥ 100 requests on both sides, else p90 of ≥ 20; ≥ 3 slow ones |
+//! | errors | ≥ 1 %, ≥ 3× what it was | ≥ 5 % and ≥ 3× what it was; ≥ 20 % whatever it was | ≥ 10 requests, ≥ 3 (5) errors |
+//! | no answer | ≥ 3 | ≥ 3 and ≥ 1 % of requests | |
+//! | hung | – | the oldest request in flight is ≥ 10 s and ≥ 10× the usual p99 | ≥ 3 in flight |
+//! | rate | ≤ ⅓ or ≥ 3× of what it was | – | ≥ 50 requests before, ≥ 30 expected now |
+//! | silence | none where ≥ 30 were expected | – | as rate |
+
+use coral_model::Histogram;
+use coral_model::num::f64_from;
+use coral_model::time::{MILLI, SECOND};
+
+/// Requests on both sides for the 99th percentile to mean something.
+pub const P99_REQUESTS: u64 = 100;
+/// Requests on both sides for the 90th percentile to mean something.
+pub const P90_REQUESTS: u64 = 20;
+/// Latency: factor that counts as moved.
+pub const SLOWER: f64 = 2.0;
+/// Latency: and by at least this much.
+pub const SLOWER_BY: u64 = 5 * MILLI;
+/// Latency: factor that counts as failing.
+pub const MUCH_SLOWER: f64 = 4.0;
+/// Latency: and by at least this much.
+pub const MUCH_SLOWER_BY: u64 = 50 * MILLI;
+/// Latency: share of requests beyond twice the old quantile.
+pub const SLOW_SHARE: f64 = 0.02;
+/// Latency: and at least this many.
+pub const SLOW_REQUESTS: u64 = 3;
+/// Errors: requests for a share to mean something.
+pub const ERROR_REQUESTS: u64 = 10;
+/// Errors: at least this many to count as moved.
+pub const SOME_ERRORS: u64 = 3;
+/// Errors: and this share.
+pub const SOME_ERROR_RATIO: f64 = 0.01;
+/// Errors: at least this many to count as failing.
+pub const MANY_ERRORS: u64 = 5;
+/// Errors: and this share.
+pub const MANY_ERROR_RATIO: f64 = 0.05;
+/// Errors: this share is failing even when it always was like that.
+pub const ALWAYS_ERROR_RATIO: f64 = 0.20;
+/// Errors: factor over the share before.
+pub const ERROR_FACTOR: f64 = 3.0;
+/// No answer: at least this many.
+pub const UNANSWERED: u64 = 3;
+/// No answer: share that counts as failing.
+pub const UNANSWERED_RATIO: f64 = 0.01;
+/// Hung: requests in flight.
+pub const HUNG_REQUESTS: u64 = 3;
+/// Hung: age of the oldest.
+pub const HUNG_AGE: u64 = 10 * SECOND;
+/// Hung: and this many times the usual 99th percentile.
+pub const HUNG_FACTOR: f64 = 10.0;
+/// Rate: factor that counts as moved, up or down.
+pub const RATE_FACTOR: f64 = 3.0;
+/// Rate: requests before.
+pub const RATE_BEFORE: u64 = 50;
+/// Rate: requests expected now.
+pub const RATE_EXPECTED: f64 = 30.0;
+
+/// What the rules look at, of one service or edge over one stretch of time.
+#[derive(Debug, Clone, Default)]
+pub struct Stretch {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Of these failed.
+    pub errors: u64,
+    /// Of these without an answer.
+    pub no_answer: u64,
+    /// Their durations.
+    pub histogram: Histogram,
+    /// Seconds observed.
+    pub seconds: f64,
+}
+
+impl Stretch {
+    /// Share of failed requests.
+    pub fn error_ratio(&self) -> f64 {
+        if self.requests == 0 { 0.0 } else { f64_from(self.errors) / f64_from(self.requests) }
+    }
+
+    /// Requests per second.
+    pub fn rate(&self) -> f64 {
+        if self.seconds > 0.0 { f64_from(self.requests) / self.seconds } else { 0.0 }
+    }
+}
+
+/// One number out of line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Off {
+    /// Which number.
+    pub what: What,
+    /// 1 moved, 2 failing.
+    pub level: u8,
+    /// The number now, in its unit.
+    pub now: f64,
+    /// The number before, where known.
+    pub before: Option<f64>,
+}
+
+/// Which number is out of line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// Share of failed requests.
+    Errors,
+    /// Requests without an answer, as a share.
+    NoAnswer,
+    /// 99th percentile, ns.
+    P99,
+    /// 90th percentile, ns, where there are too few requests for the 99th.
+    P90,
+    /// Requests in flight for very long.
+    Hung,
+    /// Requests per second.
+    Rate,
+    /// No requests at all.
+    Silence,
+}
+
+/// Everything out of line in `now` compared with `before`, worst first. Without a `before`, only
+/// what is bad by itself.
+pub fn judge(now: &Stretch, before: Option<&Stretch>) -> Vec<Off> {
+    let mut off: Vec<Off> = [
+        errors(now, before),
+        no_answer(now, before),
+        before.and_then(|b| latency(&now.histogram, &b.histogram)),
+        before.and_then(|b| rate(now, b)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    off.sort_by(|a, b| (b.level, a.what).cmp(&(a.level, b.what)));
+    off
+}
+
+/// The worst level among what is out of line.
+pub fn level(off: &[Off]) -> u8 {
+    off.iter().map(|o| o.level).max().unwrap_or(0)
+}
+
+fn errors(now: &Stretch, before: Option<&Stretch>) -> Option<Off> {
+    if now.requests < ERROR_REQUESTS || now.errors < SOME_ERRORS {
+        return None;
+    }
+    let ratio = now.error_ratio();
+    let before = before.filter(|b| b.requests >= ERROR_REQUESTS).map(Stretch::error_ratio);
+    let risen = before.is_none_or(|b| ratio >= ERROR_FACTOR * b);
+    let many = ratio >= MANY_ERROR_RATIO && now.errors >= MANY_ERRORS;
+    let level = match () {
+        () if many && (risen || ratio >= ALWAYS_ERROR_RATIO) => 2,
+        () if many || (risen && ratio >= SOME_ERROR_RATIO) => 1,
+        () => return None,
+    };
+    Some(Off { what: What::Errors, level, now: ratio, before })
+}
+
+fn no_answer(now: &Stretch, before: Option<&Stretch>) -> Option<Off> {
+    let share = |s: &Stretch| f64_from(s.no_answer) / f64_from(s.requests.max(1));
+    let ratio = share(now);
+    let was = before.filter(|b| b.requests >= ERROR_REQUESTS).map(share);
+    if now.no_answer < UNANSWERED || was.is_some_and(|b| ratio < ERROR_FACTOR * b) {
+        return None;
+    }
+    let level = if ratio >= UNANSWERED_RATIO { 2 } else { 1 };
+    Some(Off { what: What::NoAnswer, level, now: ratio, before: was })
+}
+
+/// How far latency moved, when it did.
+pub fn latency(now: &Histogram, before: &Histogram) -> Option<Off> {
+    let fewer = now.count().min(before.count());
+    let (what, q) = match fewer {
+        n if n >= P99_REQUESTS => (What::P99, 0.99),
+        n if n >= P90_REQUESTS => (What::P90, 0.90),
+        _ => return None,
+    };
+    let (is, was) = (now.quantile_ns(q)?, before.quantile_ns(q)?);
+    let (x, y) = (f64_from(is), f64_from(was));
+    let beyond = now.count_from(coral_model::num::u64_from_f64(y * SLOWER));
+    let share = f64_from(beyond) / f64_from(now.count().max(1));
+    if beyond < SLOW_REQUESTS || share < SLOW_SHARE {
+        return None;
+    }
+    let by = is.saturating_sub(was);
+    let level = match () {
+        () if x >= MUCH_SLOWER * y && by >= MUCH_SLOWER_BY => 2,
+        () if x >= SLOWER * y && by >= SLOWER_BY => 1,
+        () => return None,
+    };
+    Some(Off { what, level, now: x, before: Some(y) })
+}
+
+fn rate(now: &Stretch, before: &Stretch) -> Option<Off> {
+    let (is, was) = (now.rate(), before.rate());
+    let expected = was * now.seconds;
+    let enough = before.requests >= RATE_BEFORE && expected >= RATE_EXPECTED;
+    let what = match () {
+        () if !enough => return None,
+        () if now.requests == 0 => What::Silence,
+        () if is * RATE_FACTOR <= was || is >= was * RATE_FACTOR => What::Rate,
+        () => return None,
+    };
+    Some(Off { what, level: 1, now: is, before: Some(was) })
+}
+
+/// Whether requests in flight hang: many, and the oldest far older than they ever take.
+pub fn hung(inflight: u64, oldest_ns: u64, usual: &Histogram) -> Option<Off> {
+    let usual = usual.quantile_ns(0.99).map(f64_from);
+    let age = f64_from(oldest_ns);
+    let old = oldest_ns >= HUNG_AGE && usual.is_none_or(|u| age >= HUNG_FACTOR * u);
+    (inflight >= HUNG_REQUESTS && old).then(|| Off {
+        what: What::Hung,
+        level: 2,
+        now: f64_from(inflight),
+        before: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stretch(requests: u64, errors: u64, ns: u64, seconds: f64) -> Stretch {
+        let mut histogram = Histogram::default();
+        (0..requests).for_each(|n| histogram.record(ns + n % 7 * ns / 20));
+        Stretch { requests, errors, no_answer: 0, histogram, seconds }
+    }
+
+    #[test]
+    fn noise_is_not_flagged() {
+        // One failed of fifty; one slow request of a hundred; a rate that wobbles; few requests.
+        assert!(judge(&stretch(50, 1, MILLI, 60.0), Some(&stretch(50, 0, MILLI, 60.0))).is_empty());
+        let mut one = stretch(100, 0, MILLI, 60.0);
+        one.histogram.record(SECOND);
+        assert!(judge(&one, Some(&stretch(100, 0, MILLI, 60.0))).is_empty());
+        let (low, high) = (stretch(600, 0, MILLI, 60.0), stretch(1500, 0, MILLI, 60.0));
+        assert!(judge(&high, Some(&low)).is_empty());
+        let (few, slow) = (stretch(15, 0, MILLI, 60.0), stretch(15, 0, SECOND, 60.0));
+        assert!(judge(&slow, Some(&few)).is_empty());
+        // 200 µs instead of 50 µs is four times as much and nobody's problem.
+        let (fast, slower) = (stretch(500, 0, 50_000, 60.0), stretch(500, 0, 200_000, 60.0));
+        assert!(judge(&slower, Some(&fast)).is_empty());
+    }
+
+    #[test]
+    fn what_is_bad_is_flagged() {
+        let calm = stretch(600, 1, 20 * MILLI, 60.0);
+        let worst = |now: &Stretch| judge(now, Some(&calm)).first().map(|o| (o.what, o.level));
+        assert_eq!(worst(&stretch(600, 0, 2 * SECOND, 60.0)), Some((What::P99, 2)));
+        assert_eq!(worst(&stretch(600, 0, 50 * MILLI, 60.0)), Some((What::P99, 1)));
+        assert_eq!(worst(&stretch(600, 60, 20 * MILLI, 60.0)), Some((What::Errors, 2)));
+        assert_eq!(worst(&stretch(60, 0, 20 * MILLI, 60.0)), Some((What::Rate, 1)));
+        assert_eq!(worst(&stretch(0, 0, 0, 60.0)), Some((What::Silence, 1)));
+        // Always failing a fifth is still failing; always failing a tenth is worth a mark.
+        let bad = stretch(600, 150, 20 * MILLI, 60.0);
+        assert_eq!(level(&judge(&bad, Some(&bad))), 2);
+        let meh = stretch(600, 60, 20 * MILLI, 60.0);
+        assert_eq!(level(&judge(&meh, Some(&meh))), 1);
+    }
+
+    #[test]
+    fn waiting_long_is_only_hanging_where_it_is_unusual() {
+        let quick = stretch(100, 0, MILLI, 60.0).histogram;
+        let slow = stretch(100, 0, 30 * SECOND, 60.0).histogram;
+        assert!(hung(5, 15 * SECOND, &quick).is_some());
+        assert!(hung(5, 15 * SECOND, &slow).is_none());
+        assert!(hung(2, 15 * SECOND, &quick).is_none());
+        assert!(hung(5, 2 * SECOND, &quick).is_none());
+    }
+}
