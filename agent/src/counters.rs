@@ -1,0 +1,113 @@
+//! What the agent counts: every name is on the wire once a second and reaches the screen.
+//!
+//! A name is written once, here, so that a counter cannot be forgotten in the report.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// All counters of one agent, since it started.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Every counter by name.
+            #[must_use]
+            pub fn to_map(&self) -> HashMap<String, u64> {
+                HashMap::from([$((stringify!($name).to_owned(), self.$name.get()),)*])
+            }
+        }
+    };
+}
+
+/// A number that only rises (or, for the few that are levels, is set).
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Sets a level.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// Reads.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+counters! {
+    /// Spans accepted: in the spool and acknowledged.
+    spans_received,
+    /// Log records accepted.
+    logs_received,
+    /// Metric points accepted.
+    metric_points_received,
+    /// Spans in accepted requests that were rejected as invalid (partial success).
+    spans_rejected,
+    /// Requests accepted.
+    requests_accepted,
+    /// Requests that were not valid OTLP.
+    requests_invalid,
+    /// Requests larger than the limits.
+    requests_too_large,
+    /// Requests refused because the in-flight byte budget was spent.
+    requests_refused_busy,
+    /// Requests refused because the spool was full.
+    requests_refused_spool,
+    /// Requests whose sender was too slow or went away.
+    requests_broken_off,
+    /// Connections accepted.
+    connections_accepted,
+    /// Connections open now.
+    connections_open,
+    /// Connections closed at once because too many were open.
+    connections_refused,
+    /// Connections closed because the sender did not speak in time.
+    connections_timed_out,
+    /// Bytes of OTLP bodies held in memory now.
+    budget_bytes,
+    /// The most of them there may be.
+    budget_capacity_bytes,
+    /// Own observations dropped because the spool was full.
+    dropped_observations,
+    /// Spans of operations folded into `__other__`.
+    folded_operations,
+    /// Half-edges whose peer name was folded into `__other__`.
+    folded_peers,
+    /// Resources seen beyond the cache's bound.
+    evicted_resources,
+    /// Spans whose end lies more than ten minutes away from the agent's clock.
+    spans_off_clock,
+    /// Requests in flight that were given up on, their end never having arrived.
+    inflight_abandoned,
+    /// Requests in flight not tracked because the table was full.
+    inflight_untracked,
+    /// Reduced records written.
+    reduced_written,
+    /// Reduced records that could not be written yet.
+    reduced_delayed,
+    /// Records appended to the spool.
+    spool_records,
+    /// Failed writes or syncs of the spool.
+    spool_errors,
+    /// Bytes found damaged at start and set aside.
+    spool_damaged_bytes,
+    /// Records replayed into the reducer at start.
+    replayed_records,
+    /// Sessions with the colony opened.
+    sessions,
+    /// Record bytes sent to the colony.
+    shipped_bytes,
+    /// Segments acknowledged, counted and deleted.
+    segments_deleted,
+}

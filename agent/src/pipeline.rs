@@ -1,0 +1,181 @@
+//! Where a checked body becomes a record: reducer and spool, kept in step.
+//!
+//! A span is counted exactly once because appending its record and applying its facts happen under
+//! the reducer's lock, and a `Reduced` record names the last record whose facts it holds. Flushing
+//! takes what was learnt under that lock and writes it outside; should the agent die in between, the
+//! records it covered are read again at the next start.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coral_model::Time;
+use coral_proto::record::{Kind, Packer};
+use prost::Message as _;
+
+use crate::counters::Counters;
+use crate::observe::{Peer, ServiceProcesses, Sighting};
+use crate::reduce::decode::Batch;
+use crate::reduce::{Limits, Reducer, Resource, emit};
+use crate::spool::{AppendError, Class, Spool, Ticket};
+
+/// Reducer and spool of one agent.
+pub struct Pipeline {
+    /// The spool.
+    pub spool: Arc<Spool>,
+    /// The counters.
+    pub counters: Arc<Counters>,
+    services: Arc<ServiceProcesses>,
+    reducer: Mutex<Reducer>,
+    flush: Mutex<Flush>,
+    own: Mutex<Packer>,
+}
+
+#[derive(Default)]
+struct Flush {
+    packer: Packer,
+    /// A packed `Reduced` that the spool would not take, and what it covers.
+    delayed: Option<u64>,
+    covered: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pipeline {
+    /// Joins them. Records that an earlier life accepted but had not counted are counted now.
+    pub fn new(
+        spool: Arc<Spool>,
+        limits: Limits,
+        services: Arc<ServiceProcesses>,
+        counters: Arc<Counters>,
+        covers: u64,
+    ) -> Self {
+        let pipeline = Self {
+            reducer: Mutex::new(Reducer::new(limits, counters.clone())),
+            flush: Mutex::new(Flush { covered: covers, ..Flush::default() }),
+            own: Mutex::default(),
+            spool,
+            counters,
+            services,
+        };
+        pipeline.replay(covers);
+        pipeline
+    }
+
+    fn replay(&self, covers: u64) {
+        let mut batch = Batch::default();
+        let replayed = self.spool.replay(covers, |_, time_ns, body| {
+            // What was accepted was checked then; a body that is no longer readable counts nothing.
+            if batch.decode(body).is_ok() {
+                lock(&self.reducer).apply(&batch, body, time_ns);
+                self.counters.replayed_records.add(1);
+            }
+        });
+        if let Err(error) = replayed {
+            tracing::error!(%error, "cannot read back the spool: some requests may not be counted");
+        }
+    }
+
+    /// Appends a packed traces record and counts its spans.
+    pub fn traces(
+        &self,
+        packer: &mut Packer,
+        batch: &Batch,
+        body: &[u8],
+        peer: Option<Peer>,
+        now: Time,
+    ) -> Result<Ticket, AppendError> {
+        let mut reducer = loop {
+            let reducer = lock(&self.reducer);
+            if !reducer.is_full() {
+                break reducer;
+            }
+            drop(reducer);
+            self.flush(now)?;
+        };
+        let (_, ticket) = self.spool.append(packer, Class::Otlp, Kind::Traces, now.0)?;
+        let sighted = reducer.apply(batch, body, now.0);
+        drop(reducer);
+        for resource in sighted {
+            self.services.note(sighting(&resource, peer, now));
+        }
+        Ok(ticket)
+    }
+
+    /// Appends a packed logs or metrics record.
+    pub fn other(&self, packer: &mut Packer, kind: Kind, now: Time) -> Result<Ticket, AppendError> {
+        self.spool.append(packer, Class::Otlp, kind, now.0).map(|(_, ticket)| ticket)
+    }
+
+    /// Appends something the agent observed itself; dropped and counted when there is no room.
+    pub fn own(&self, kind: Kind, body: &[u8], now: Time) {
+        let mut packer = lock(&self.own);
+        let packed = packer.pack(kind, now.0, body).is_ok();
+        if !packed || self.spool.append(&mut packer, Class::Own, kind, now.0).is_err() {
+            self.counters.dropped_observations.add(1);
+        }
+    }
+
+    /// RED rows that wait to be written.
+    #[must_use]
+    pub fn rows_waiting(&self) -> usize {
+        lock(&self.reducer).rows_waiting()
+    }
+
+    /// Writes what the reducer learnt since the last flush.
+    pub fn flush(&self, now: Time) -> Result<(), AppendError> {
+        let mut flush = lock(&self.flush);
+        let Flush { packer, delayed, covered } = &mut *flush;
+        if let Some(covers) = *delayed {
+            self.spool.append_reduced(packer, covers, now.0)?;
+            (*delayed, *covered) = (None, covers);
+        }
+        let mut reducer = lock(&self.reducer);
+        // Traces are only appended under this lock: every one up to here has been applied.
+        let covers = self.spool.last_counted();
+        let taken = reducer.take(now.0);
+        drop(reducer);
+        let message = match taken {
+            Some(taken) => emit::reduced(taken, covers),
+            // Only INTERNAL spans: nothing was learnt, but their segment may go.
+            None if covers > *covered => {
+                coral_proto::v1::Reduced { at_ns: now.0, covers_seq: covers, ..Default::default() }
+            }
+            None => return Ok(()),
+        };
+        if let Err(error) = packer.pack(Kind::Reduced, now.0, &message.encode_to_vec()) {
+            // Unreachable within the reducer's bounds.
+            tracing::error!(%error, "a reduced record is too large");
+            return Ok(());
+        }
+        match self.spool.append_reduced(packer, covers, now.0) {
+            Ok(_) => {
+                *covered = covers;
+                self.counters.reduced_written.add(1);
+                Ok(())
+            }
+            Err(error) => {
+                *delayed = Some(covers);
+                self.counters.reduced_delayed.add(1);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn sighting(resource: &Resource, peer: Option<Peer>, now: Time) -> Sighting {
+    let text = |key| resource.get(key).map(str::to_owned);
+    let path = || {
+        let path = resource.get("process.executable.path")?;
+        path.rsplit('/').next().map(str::to_owned)
+    };
+    Sighting {
+        service: text("service.name").unwrap_or_else(|| "unknown_service".to_owned()),
+        instance: text("service.instance.id"),
+        host: text("host.name"),
+        pid: resource.get("process.pid").and_then(|pid| pid.parse().ok()),
+        executable: text("process.executable.name").or_else(path),
+        peer,
+        at: now,
+    }
+}
