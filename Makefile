@@ -36,6 +36,8 @@ lint: setup
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 
 unit: build
+	@tools/apps.sh
+	@tools/services.sh
 	$(CARGO) test --release --workspace --locked --exclude coral-tests
 
 e2e: build
