@@ -3,6 +3,8 @@
 //! The test runs itself again as user 65534, in a mount namespace of its own whose `/proc` is mounted
 //! with `hidepid=2`. (A fresh mount: remounting would change the one the whole machine uses.)
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
+
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};

@@ -12,7 +12,7 @@ use crate::time::Time;
 pub struct Cpu {
     /// Cores online.
     pub cores: u32,
-    /// Not idle, not waiting for IO.
+    /// Working: neither idle, nor waiting for IO, nor stolen.
     pub busy: f64,
     /// Taken by other guests of the same machine.
     pub steal: f64,
@@ -78,7 +78,8 @@ pub struct Filesystem {
     pub inodes_free: u64,
 }
 
-/// Network since the previous reading, all interfaces but loopback.
+/// Network since the previous reading: bytes of the interfaces that lead out of the machine (or
+/// container), drops of all but loopback.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Network {
     /// Bytes received per second.

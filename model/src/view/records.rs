@@ -46,6 +46,10 @@ words!(
         Deploy = "deploy",
         /// A process of a service was replaced.
         Restart = "restart",
+        /// A process of a service ended, and none took its place.
+        ProcessEnded = "process_ended",
+        /// The kernel killed processes for lack of memory.
+        OomKill = "oom_kill",
         /// Errors rose far above what they were.
         ErrorBurst = "error_burst",
         /// An agent joined.

@@ -1,0 +1,201 @@
+//! A process of a service ended, and perhaps another took its place.
+
+use std::collections::BTreeMap;
+
+use coral_model::time::{SECOND, Time};
+use coral_model::view::EventKind;
+
+use super::Noticed;
+use crate::observe::process::Known;
+
+/// How long a successor may take to report before the process counts as gone without one.
+const GRACE: u64 = 6 * SECOND;
+/// How long a later successor still makes it a restart.
+const LATE: u64 = 120 * SECOND;
+/// A service that restarts more often than this is told about once per that long, with a count.
+const CALM: u64 = 30 * SECOND;
+/// Ends remembered for each service, and services remembered.
+const MAX_ENDS: usize = 64;
+const MAX_SERVICES: usize = 1_024;
+
+#[derive(Debug)]
+struct End {
+    was: Known,
+    at: u64,
+    wall: Time,
+    told: bool,
+}
+
+#[derive(Debug, Default)]
+struct Service {
+    ends: Vec<End>,
+    /// Steady time of the last restart told, and those since.
+    told_at: Option<u64>,
+    untold: u64,
+    /// The newest restart among the untold: when, from which process, to which.
+    newest: Option<(Time, u32, Known)>,
+}
+
+/// Pairs the ends of processes with their successors.
+#[derive(Debug, Default)]
+pub struct ProcessWatch {
+    services: BTreeMap<String, Service>,
+}
+
+impl ProcessWatch {
+    /// Processes that came and went since the last step. `steady` is time that does not step, in
+    /// nanoseconds, `wall` what events are stamped with.
+    pub fn step(
+        &mut self,
+        steady: u64,
+        wall: Time,
+        came: &[Known],
+        went: &[Known],
+    ) -> Vec<Noticed> {
+        for was in went {
+            if !self.services.contains_key(&was.service) && self.services.len() >= MAX_SERVICES {
+                continue;
+            }
+            let service = self.services.entry(was.service.clone()).or_default();
+            if service.ends.len() < MAX_ENDS {
+                service.ends.push(End { was: was.clone(), at: steady, wall, told: false });
+            }
+        }
+        for new in came {
+            let Some(service) = self.services.get_mut(&new.service) else { continue };
+            // The oldest end is taken up first; one that began before the end was there beside it.
+            let after = |end: &End| end.was.start_ticks < new.start_ticks;
+            if let Some(at) = service.ends.iter().position(after) {
+                let end = service.ends.remove(at);
+                service.untold += 1;
+                service.newest = Some((end.wall, end.was.pid, new.clone()));
+            }
+        }
+        let mut out = Vec::new();
+        for (name, service) in &mut self.services {
+            out.extend(service.tell(name, steady));
+        }
+        self.services.retain(|_, service| !service.is_done(steady));
+        out
+    }
+}
+
+impl Service {
+    fn tell(&mut self, name: &str, steady: u64) -> Vec<Noticed> {
+        let mut out = Vec::new();
+        let calm = self.told_at.is_none_or(|at| steady.saturating_sub(at) >= CALM);
+        if let Some((at, from, to)) = self.newest.take_if(|_| calm) {
+            let text = match self.untold {
+                1 => format!("{name} restarted: process {from} ended, {} took its place", to.pid),
+                n => format!("{name} restarted {n} times, last process {from} → {}", to.pid),
+            };
+            let mut event = Noticed::new(at, EventKind::Restart, text)
+                .with("from", &from)
+                .with("to", &to.pid)
+                .with("count", &self.untold);
+            event.attributes.extend(to.instance.map(|i| ("instance".to_owned(), i)));
+            event.service = Some(name.to_owned());
+            out.push(event);
+            self.untold = 0;
+            self.told_at = Some(steady);
+        }
+        for end in &mut self.ends {
+            if !end.told && steady.saturating_sub(end.at) >= GRACE {
+                end.told = true;
+                let text = format!("process {} of {name} ended", end.was.pid);
+                let mut event =
+                    Noticed::new(end.wall, EventKind::ProcessEnded, text).with("pid", &end.was.pid);
+                let instance = end.was.instance.clone();
+                event.attributes.extend(instance.map(|i| ("instance".to_owned(), i)));
+                event.service = Some(name.to_owned());
+                out.push(event);
+            }
+        }
+        self.ends.retain(|end| steady.saturating_sub(end.at) < LATE);
+        out
+    }
+
+    fn is_done(&self, steady: u64) -> bool {
+        let calm = self.told_at.is_none_or(|at| steady.saturating_sub(at) >= CALM);
+        calm && self.ends.is_empty() && self.newest.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn process(service: &str, pid: u32, start_ticks: u64) -> Known {
+        Known { service: service.into(), instance: None, pid, start_ticks }
+    }
+
+    fn step(watch: &mut ProcessWatch, s: u64, came: &[Known], went: &[Known]) -> Vec<String> {
+        let told = watch.step(s * SECOND, Time(1_000 * SECOND + s * SECOND), came, went);
+        told.into_iter().map(|n| format!("{}: {}", n.kind.word(), n.text)).collect()
+    }
+
+    #[test]
+    fn a_successor_makes_it_a_restart() {
+        let mut watch = ProcessWatch::default();
+        assert!(step(&mut watch, 0, &[process("cart", 5, 1)], &[]).is_empty());
+        assert!(step(&mut watch, 2, &[], &[process("cart", 5, 1)]).is_empty());
+        let told = step(&mut watch, 4, &[process("cart", 6, 9)], &[]);
+        assert_eq!(told, ["restart: cart restarted: process 5 ended, 6 took its place"]);
+        assert!(step(&mut watch, 60, &[], &[]).is_empty());
+        assert!(watch.services.is_empty());
+    }
+
+    #[test]
+    fn without_one_it_has_ended_and_a_late_one_is_still_a_restart() {
+        let mut watch = ProcessWatch::default();
+        step(&mut watch, 0, &[], &[process("cart", 5, 1)]);
+        assert!(step(&mut watch, 5, &[], &[]).is_empty());
+        assert_eq!(step(&mut watch, 6, &[], &[]), ["process_ended: process 5 of cart ended"]);
+        assert!(step(&mut watch, 8, &[], &[]).is_empty());
+        assert_eq!(step(&mut watch, 60, &[process("cart", 6, 9)], &[]).len(), 1);
+        // Another service's process, or one that ran beside it all along, is no successor.
+        step(&mut watch, 100, &[], &[process("cart", 6, 9)]);
+        let others = [process("stock", 7, 50), process("cart", 8, 9)];
+        assert!(step(&mut watch, 102, &others, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_crash_loop_is_told_with_a_count() {
+        let mut watch = ProcessWatch::default();
+        let mut told = Vec::new();
+        for n in 0..20_u32 {
+            let (old, new) =
+                (process("cart", n, n.into()), process("cart", n + 1, u64::from(n) + 1));
+            told.extend(step(&mut watch, u64::from(n) * 4, &[], &[old]));
+            told.extend(step(&mut watch, u64::from(n) * 4 + 2, &[new], &[]));
+        }
+        told.extend(step(&mut watch, 200, &[], &[]));
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(told[1].contains("restarted 7 times"), "{told:?}");
+        let count =
+            |t: &String| t.split(" restarted ").nth(1)?.split(' ').next()?.parse::<u32>().ok();
+        let counted: u32 = told.iter().skip(1).filter_map(count).sum::<u32>() + 1;
+        assert_eq!(counted, 20);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_remembered_is_bounded(
+            steps in prop::collection::vec((0_u64..5, 0_u8..40, any::<bool>(), 0_u32..50), 0..400),
+        ) {
+            let mut watch = ProcessWatch::default();
+            let mut now = 0;
+            for (pause, service, went, pid) in steps {
+                now += pause;
+                let one = [process(&format!("s{service}"), pid, u64::from(pid))];
+                if went { step(&mut watch, now, &[], &one); } else { step(&mut watch, now, &one, &[]); }
+                prop_assert!(watch.services.len() <= MAX_SERVICES);
+                prop_assert!(watch.services.values().all(|s| s.ends.len() <= MAX_ENDS));
+            }
+            step(&mut watch, now + 1000, &[], &[]);
+            step(&mut watch, now + 2000, &[], &[]);
+            prop_assert!(watch.services.is_empty());
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What the agent sees of its host by itself: no root, no eBPF, only what the kernel tells anyone.
+//!
+//! Comes in: the kernel's text files, and [`ServiceProcesses`] from the receiving side. Goes out,
+//! every 2 s: a `HostReading` for the spool, `AgentEvent`s when something happened, and the list of
+//! senses that shows what works. What cannot be read is `null` and has a sentence with the remedy;
+//! nothing is guessed. Every number, its unit and its source: `docs/senses.md`.
+//!
+//! Parsers ([`parse`]), rates ([`host`]) and watches ([`events`]) are pure; files are opened in
+//! [`files`] and clocks read in [`clock`]. What OTLP brings, and what eBPF sees, is elsewhere.
+
+pub mod clock;
+pub mod events;
+pub mod files;
+pub mod host;
+pub mod parse;
+pub mod process;
+
+mod observer;
+mod task;
+
+pub use observer::{Observer, Tick};
+pub use process::{Peer, ServiceProcesses, Sighting};
+pub use task::{Setup, Sink, SpoolUse, run};

@@ -1,0 +1,190 @@
+//! What the receiving side knows of services' processes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coral_model::time::{SECOND, Time};
+
+use super::peer::Peer;
+
+/// Processes one agent follows. A host with more gets the ones seen last, and a count of the others.
+const MAX_ENTRIES: usize = 512;
+/// An entry that was not seen for this long makes room for a new one, or goes by itself when no
+/// process was found for it.
+const OLD: u64 = 900 * SECOND;
+
+/// A service as it was seen to report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// `service.name`.
+    pub service: String,
+    /// `service.instance.id`.
+    pub instance: Option<String>,
+    /// `host.name`.
+    pub host: Option<String>,
+    /// `process.pid`.
+    pub pid: Option<u32>,
+    /// `process.executable.name`, or the last part of `process.executable.path`.
+    pub executable: Option<String>,
+    /// The connection it came through.
+    pub peer: Option<Peer>,
+    /// When.
+    pub at: Time,
+}
+
+/// What tells one process of a service from another.
+pub(super) type Key = (String, Option<String>, Option<u32>);
+
+impl Sighting {
+    pub(super) fn key(&self) -> Key {
+        (self.service.clone(), self.instance.clone(), self.pid)
+    }
+}
+
+/// The bounded table between the receiving side, which writes it, and the process reader.
+#[derive(Debug)]
+pub struct ServiceProcesses {
+    host: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<Key, Arc<Sighting>>,
+    turned_away: u64,
+}
+
+impl ServiceProcesses {
+    /// For services of the host that calls itself `host`.
+    #[must_use]
+    pub fn new(host: impl Into<String>) -> Self {
+        Self { host: host.into(), inner: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A service reported. Cheap; to be called for every new resource, and again now and then while
+    /// it reports, so that a process that came back under the same pid is found.
+    ///
+    /// Services of other hosts, and ones that may be of another host, are left out: their pids mean
+    /// nothing here.
+    pub fn note(&self, sighting: Sighting) {
+        if !self.is_local(&sighting) || (sighting.pid.is_none() && sighting.peer.is_none()) {
+            return;
+        }
+        let mut inner = self.lock();
+        let key = sighting.key();
+        if !inner.entries.contains_key(&key) && inner.entries.len() >= MAX_ENTRIES {
+            let oldest = inner.entries.iter().min_by_key(|(_, s)| s.at);
+            match oldest.map(|(key, s)| (key.clone(), s.at)) {
+                Some((oldest, at)) if sighting.at.since(at) >= OLD => {
+                    inner.entries.remove(&oldest);
+                }
+                _ => {
+                    inner.turned_away += 1;
+                    return;
+                }
+            }
+        }
+        inner.entries.insert(key, Arc::new(sighting));
+    }
+
+    fn is_local(&self, sighting: &Sighting) -> bool {
+        match &sighting.host {
+            Some(host) => same_host(host, &self.host),
+            None => sighting.peer.is_some_and(Peer::is_local),
+        }
+    }
+
+    /// Sightings turned away because the table was full.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.lock().turned_away
+    }
+
+    /// Entries now, in a fixed order.
+    pub(super) fn entries(&self) -> Vec<(Key, Arc<Sighting>)> {
+        let mut all: Vec<_> =
+            self.lock().entries.iter().map(|(k, s)| (k.clone(), Arc::clone(s))).collect();
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Drops an entry whose process is gone; unless it was seen again since `at`.
+    pub(super) fn forget(&self, key: &Key, at: Time) {
+        let mut inner = self.lock();
+        if inner.entries.get(key).is_some_and(|s| s.at <= at) {
+            inner.entries.remove(key);
+        }
+    }
+}
+
+/// Whether an entry no process was found for may go.
+pub(super) fn is_old(sighting: &Sighting, now: Time) -> bool {
+    now.since(sighting.at) >= OLD
+}
+
+/// `web-3` and `web-3.example.org` are one host: SDKs disagree about which of them to report.
+fn same_host(a: &str, b: &str) -> bool {
+    let short = |name: &str| name.split('.').next().unwrap_or(name).to_ascii_lowercase();
+    a.eq_ignore_ascii_case(b) || (short(a) == short(b) && !(a.contains('.') && b.contains('.')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(service: &str, at: u64) -> Sighting {
+        Sighting {
+            service: service.into(),
+            instance: None,
+            host: Some("web-3".into()),
+            pid: Some(7),
+            executable: None,
+            peer: None,
+            at: Time(at),
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_left_out() {
+        let table = ServiceProcesses::new("web-3");
+        let foreign = |host: Option<&str>| Sighting { host: host.map(Into::into), ..seen("x", 1) };
+        table.note(foreign(Some("web-4")));
+        table.note(foreign(None));
+        assert!(table.entries().is_empty());
+        table.note(foreign(Some("WEB-3.example.org")));
+        assert_eq!(table.entries().len(), 1);
+        assert!(!same_host("web-3.a.org", "web-3.b.org"));
+        let near = Peer::new("127.0.0.1:5".parse().unwrap(), "127.0.0.1:4317".parse().unwrap());
+        let far = Peer::new("10.0.0.9:5".parse().unwrap(), "10.0.0.1:4317".parse().unwrap());
+        table.note(Sighting { host: None, peer: Some(near), service: "y".into(), ..seen("x", 1) });
+        table.note(Sighting { host: None, peer: Some(far), service: "z".into(), ..seen("x", 1) });
+        assert_eq!(table.entries().len(), 2);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_counts_what_it_turns_away() {
+        let table = ServiceProcesses::new("web-3");
+        for n in 0..MAX_ENTRIES as u64 + 10 {
+            table.note(seen(&format!("s{n}"), n));
+        }
+        assert_eq!((table.entries().len(), table.turned_away()), (MAX_ENTRIES, 10));
+        // Old ones make room.
+        table.note(seen("new", OLD));
+        assert_eq!((table.entries().len(), table.turned_away()), (MAX_ENTRIES, 10));
+        assert!(table.entries().iter().any(|(key, _)| key.0 == "new"));
+    }
+
+    #[test]
+    fn a_process_seen_again_is_not_forgotten() {
+        let table = ServiceProcesses::new("web-3");
+        table.note(seen("x", 5));
+        table.forget(&seen("x", 5).key(), Time(4));
+        assert_eq!(table.entries().len(), 1);
+        table.forget(&seen("x", 5).key(), Time(5));
+        assert!(table.entries().is_empty());
+    }
+}
