@@ -364,9 +364,7 @@ impl Joiner {
         let from = match (half.series.kind, half.series.peer.is_empty()) {
             (SpanKind::Consumer, _) => self.peer_of(&half.series),
             (_, true) => Node { name: OUTSIDE.into(), kind: NodeKind::External },
-            (_, false) => {
-                Node { name: Arc::clone(&half.series.peer), kind: half.series.peer_kind }
-            }
+            (_, false) => Node { name: Arc::clone(&half.series.peer), kind: half.series.peer_kind },
         };
         self.one_end(half, from, service(&half.series));
     }

@@ -182,7 +182,8 @@ impl Inner {
     fn shrink(&mut self, limits: Limits) {
         let horizon = self.stamp.minus(limits.age);
         let mut evicted = false;
-        while let Some(oldest) = [self.red.oldest(), self.edges.oldest()].into_iter().flatten().min()
+        while let Some(oldest) =
+            [self.red.oldest(), self.edges.oldest()].into_iter().flatten().min()
         {
             if self.bytes() <= limits.bytes && oldest >= horizon {
                 break;
@@ -205,8 +206,7 @@ impl Inner {
             used.insert(d.resource);
         });
         self.resources.retain(|id, _| used.contains(id));
-        self.resource_bytes =
-            self.resources.values().map(|(r, _)| resource_bytes(r)).sum();
+        self.resource_bytes = self.resources.values().map(|(r, _)| resource_bytes(r)).sum();
     }
 }
 

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use coral_model::hist::Histogram;
-use coral_model::id::ResourceId;
+use coral_model::id::{ResourceId, TraceId};
 use coral_model::time::Time;
 use coral_model::view::{EdgeEnds, SpanKind};
 use hashbrown::HashMap;
@@ -52,10 +52,10 @@ impl Additive for RedDelta {
         self.errors = self.errors.saturating_add(other.errors);
         self.no_answer = self.no_answer.saturating_add(other.no_answer);
         self.histogram.merge(&other.histogram);
-        if other.slowest.map(|s| s.1) > self.slowest.map(|s| s.1) {
-            self.slowest = other.slowest;
-        }
-        self.error_trace = other.error_trace.or(self.error_trace);
+        // Any rule would do within ten seconds; this one does not depend on the order of arrival.
+        let longest = |s: &Option<(TraceId, u64)>| s.map(|(id, ns)| (ns, id));
+        self.slowest = std::cmp::max_by_key(self.slowest, other.slowest, longest);
+        self.error_trace = self.error_trace.max(other.error_trace);
     }
 
     fn bytes(&self) -> usize {

@@ -9,9 +9,7 @@ use hashbrown::HashMap;
 use super::columns::logs::LogColumns;
 use super::columns::metrics::MetricColumns;
 use super::columns::spans::SpanColumns;
-use super::rows::{
-    EdgeDelta, HalfEdge, HostReading, InflightReading, Mark, RedDelta, Resource,
-};
+use super::rows::{EdgeDelta, HalfEdge, HostReading, InflightReading, Mark, RedDelta, Resource};
 use coral_model::id::ResourceId;
 
 /// Decoded rows and the marks that say which records they came from: all of it is committed, or

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use coral_model::time::Time;
 use duckdb::{Config, Connection};
 
+use super::StoreError;
 use super::options::Options;
 use super::schema::{self, FIXED};
-use super::StoreError;
 
 /// Name of the store's file in the data directory.
 pub const FILE: &str = "telemetry.duckdb";
@@ -57,9 +57,8 @@ fn attempt(file: &Path, dir: &Path, options: &Options) -> Result<Connection, Sto
         .with("allow_community_extensions", "false")?;
     let connection = Connection::open_with_flags(file, config).map_err(|e| opening(file, e))?;
     prepare(&connection, file)?;
-    connection.execute_batch(
-        "SET enable_external_access = false; SET lock_configuration = true;",
-    )?;
+    connection
+        .execute_batch("SET enable_external_access = false; SET lock_configuration = true;")?;
     Ok(connection)
 }
 
@@ -75,8 +74,9 @@ fn opening(file: &Path, error: duckdb::Error) -> StoreError {
 /// Checks the version and that every table can be read; makes what is missing.
 fn prepare(connection: &Connection, file: &Path) -> Result<(), StoreError> {
     connection.execute_batch(FIXED)?;
-    let version: Option<String> = connection
-        .query_row("SELECT max(value) FROM meta WHERE key = 'version'", [], |row| row.get(0))?;
+    let version: Option<String> =
+        connection
+            .query_row("SELECT max(value) FROM meta WHERE key = 'version'", [], |row| row.get(0))?;
     match version.map(|v| v.parse::<i64>()) {
         None => {
             let sql = format!("INSERT INTO meta VALUES ('version', '{}')", schema::VERSION);

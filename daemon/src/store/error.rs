@@ -35,7 +35,9 @@ pub enum StoreError {
         detail: String,
     },
     /// The disk has no room for more.
-    #[error("the disk holding {path} is {percent} % full; the colony keeps nothing new until there is room")]
+    #[error(
+        "the disk holding {path} is {percent} % full; the colony keeps nothing new until there is room"
+    )]
     DiskFull {
         /// The data directory.
         path: PathBuf,

@@ -160,6 +160,12 @@ impl Store {
         &self.live
     }
 
+    /// The data directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The clock commits are stamped with.
     #[must_use]
     pub fn now(&self) -> Time {

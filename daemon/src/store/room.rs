@@ -215,7 +215,8 @@ fn expendable(tables: &Tables) -> Option<Vec<(Signal, Slice)>> {
         let of = Signal::ALL.into_iter().filter(|s| s.bulky() == bulky);
         let lists: Vec<_> = of.map(|s| (s, tables.of(s))).filter(|(_, l)| l.len() > keep).collect();
         let first = lists.iter().filter_map(|(_, list)| list.first()).min().copied()?;
-        let has = |(s, list): &(Signal, &[Slice])| (list.first() == Some(&first)).then_some((*s, first));
+        let has =
+            |(s, list): &(Signal, &[Slice])| (list.first() == Some(&first)).then_some((*s, first));
         Some(lists.iter().filter_map(has).collect::<Vec<_>>())
     };
     oldest(true, BULK_KEPT).or_else(|| oldest(false, 1)).or_else(|| oldest(true, 1))

@@ -73,7 +73,8 @@ impl Tables {
         }
         let created = new.iter().map(|&(signal, slice)| create_table(signal, slice));
         let viewed = new.iter().map(|&(signal, _)| self.view(signal));
-        let done = connection.execute_batch(&transaction(&created.chain(viewed).collect::<Vec<_>>()));
+        let done =
+            connection.execute_batch(&transaction(&created.chain(viewed).collect::<Vec<_>>()));
         if let Err(error) = done {
             _ = connection.execute_batch("ROLLBACK");
             for (signal, _) in new {
@@ -85,7 +86,11 @@ impl Tables {
     }
 
     /// Drops slices, in one transaction with the views that named them.
-    pub fn drop(&mut self, connection: &Connection, gone: &[(Signal, Slice)]) -> Result<(), StoreError> {
+    pub fn drop(
+        &mut self,
+        connection: &Connection,
+        gone: &[(Signal, Slice)],
+    ) -> Result<(), StoreError> {
         let before = self.slices.clone();
         for (signal, slice) in gone {
             if let Some(list) = self.slices.get_mut(signal) {
@@ -95,7 +100,8 @@ impl Tables {
         let viewed = gone.iter().map(|&(signal, _)| self.view(signal));
         let dropped =
             gone.iter().map(|(signal, slice)| format!("DROP TABLE {}", slice.table(*signal)));
-        let done = connection.execute_batch(&transaction(&viewed.chain(dropped).collect::<Vec<_>>()));
+        let done =
+            connection.execute_batch(&transaction(&viewed.chain(dropped).collect::<Vec<_>>()));
         if let Err(error) = done {
             _ = connection.execute_batch("ROLLBACK");
             self.slices = before;

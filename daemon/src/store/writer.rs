@@ -180,7 +180,8 @@ impl Writer {
             if bytes >= self.options.group_bytes {
                 return (group, None);
             }
-            let patience = due.map_or(Duration::ZERO, |d| d.saturating_duration_since(Instant::now()));
+            let patience =
+                due.map_or(Duration::ZERO, |d| d.saturating_duration_since(Instant::now()));
             next = orders.recv_timeout(patience).ok();
         }
     }
@@ -190,7 +191,8 @@ impl Writer {
         let mut replies: Vec<(Reply, OwnedSemaphorePermit)> = Vec::with_capacity(group.len());
         let mut ahead = self.marks.read().unwrap_or_else(PoisonError::into_inner).clone_of(&group);
         for Waiting { batch, reply, permit } in group {
-            match follows(&mut ahead, &batch).and_then(|()| Sealed::new(batch).map_err(sealed::arrow))
+            match follows(&mut ahead, &batch)
+                .and_then(|()| Sealed::new(batch).map_err(sealed::arrow))
             {
                 Ok(sealed) => {
                     batches.push(sealed);
@@ -395,7 +397,9 @@ impl Writer {
             kind: EventKind::StoreDamaged,
             service: None,
             host: None,
-            text: format!("the store was damaged and set aside as {path}; earlier data are not shown"),
+            text: format!(
+                "the store was damaged and set aside as {path}; earlier data are not shown"
+            ),
             source: "colony".into(),
             attributes: [("file".into(), path.into()), ("error".into(), why.into())].into(),
         };

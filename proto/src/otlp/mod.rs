@@ -5,6 +5,7 @@
 //! [`value`] know which field is which. Everything borrows from the request; nothing allocates;
 //! every length is checked, so any bytes give either records or a [`wire::WireError`].
 
+pub mod logs;
 pub mod meaning;
 pub mod schema;
 pub mod trace;

@@ -1,7 +1,9 @@
 //! Log columns.
 
 use coral_model::id::{ResourceId, SpanId, TraceId};
-use duckdb::arrow::array::{ArrayBuilder as _, Int64Builder, StringBuilder, UInt8Builder, UInt64Builder};
+use duckdb::arrow::array::{
+    ArrayBuilder as _, Int64Builder, StringBuilder, UInt8Builder, UInt64Builder,
+};
 use duckdb::arrow::error::ArrowError;
 
 use super::spans::halves;

@@ -2,7 +2,9 @@
 
 use coral_model::id::ResourceId;
 use coral_model::view::MetricKind;
-use duckdb::arrow::array::{ArrayBuilder as _, Float64Builder, Int64Builder, StringBuilder, UInt64Builder};
+use duckdb::arrow::array::{
+    ArrayBuilder as _, Float64Builder, Int64Builder, StringBuilder, UInt64Builder,
+};
 use duckdb::arrow::datatypes::{Float64Type, UInt64Type};
 use duckdb::arrow::error::ArrowError;
 

@@ -12,8 +12,8 @@ pub mod spans;
 use std::sync::Arc;
 
 use duckdb::arrow::array::{
-    Array, ArrayBuilder as _, ArrayRef, Int64Array, ListArray, MapArray, PrimitiveBuilder, StringArray, StringBuilder,
-    StructArray,
+    Array, ArrayBuilder as _, ArrayRef, Int64Array, ListArray, MapArray, PrimitiveBuilder,
+    StringArray, StringBuilder, StructArray,
 };
 use duckdb::arrow::buffer::OffsetBuffer;
 use duckdb::arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Schema};
@@ -111,7 +111,8 @@ impl MapBuilder {
 
     /// The column; the builder is empty again.
     pub fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let offsets = if self.offsets.is_empty() { vec![0] } else { std::mem::take(&mut self.offsets) };
+        let offsets =
+            if self.offsets.is_empty() { vec![0] } else { std::mem::take(&mut self.offsets) };
         let keys: StringArray = self.keys.finish();
         let values: StringArray = self.values.finish();
         let fields: Fields = vec![
@@ -125,7 +126,8 @@ impl MapBuilder {
             None,
         )?;
         let field = Arc::new(Field::new("entries", DataType::Struct(fields), false));
-        let map = MapArray::try_new(field, OffsetBuffer::new(offsets.into()), entries, None, false)?;
+        let map =
+            MapArray::try_new(field, OffsetBuffer::new(offsets.into()), entries, None, false)?;
         Ok(Arc::new(map))
     }
 }
@@ -163,7 +165,8 @@ impl<T: ArrowPrimitiveType> ListBuilder<T> {
 
     /// The column; the builder is empty again.
     pub fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let offsets = if self.offsets.is_empty() { vec![0] } else { std::mem::take(&mut self.offsets) };
+        let offsets =
+            if self.offsets.is_empty() { vec![0] } else { std::mem::take(&mut self.offsets) };
         let field = Arc::new(Field::new("item", T::DATA_TYPE, true));
         let values = Arc::new(self.values.finish());
         Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::new(offsets.into()), values, None)?))
