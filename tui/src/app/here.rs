@@ -1,0 +1,89 @@
+//! Where a person is: everything that Esc restores.
+
+use std::collections::BTreeMap;
+
+use coral_model::id::TraceId;
+use coral_model::question::{Dimension, TraceOrder};
+
+use super::clock::Clock;
+use crate::layout::{PaneId, ViewId};
+
+/// A place in the program.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Here {
+    /// What fills the screen.
+    pub view: ViewId,
+    /// The pane keys go to.
+    pub focus: PaneId,
+    /// That pane has the whole screen.
+    pub zoom: bool,
+    /// Time.
+    pub clock: Clock,
+    /// Selected service.
+    pub service: Option<String>,
+    /// Selected operation.
+    pub operation: Option<String>,
+    /// Selected trace.
+    pub trace: Option<TraceId>,
+    /// Filter, in the filter language.
+    pub filter: String,
+    /// What the selected service is split by.
+    pub split: Option<Dimension>,
+    /// Rank of traces.
+    pub order: TraceOrder,
+    /// The selected row of each pane, by the row's own key.
+    pub cursors: BTreeMap<PaneId, String>,
+}
+
+impl Default for Here {
+    fn default() -> Self {
+        Self {
+            view: ViewId::Incident,
+            focus: PaneId::Services,
+            zoom: false,
+            clock: Clock::default(),
+            service: None,
+            operation: None,
+            trace: None,
+            filter: String::new(),
+            split: None,
+            order: TraceOrder::Recent,
+            cursors: BTreeMap::new(),
+        }
+    }
+}
+
+/// A test of the filter language: `key=value`, quoted where it must be.
+#[must_use]
+pub fn term(key: &str, value: &str) -> String {
+    let bare = !value.is_empty()
+        && value.chars().all(|c| c.is_alphanumeric() || "._-/:{}@+".contains(c))
+        && !value.contains("..");
+    if bare {
+        format!("{key}={value}")
+    } else {
+        format!("{key}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+}
+
+impl Here {
+    /// The filter together with the selection, for panes that follow it.
+    #[must_use]
+    pub fn narrowed(&self, operation_too: bool) -> String {
+        let mut parts = Vec::new();
+        if let Some(service) = &self.service {
+            parts.push(term("service", service));
+        }
+        if let Some(operation) = self.operation.as_ref().filter(|_| operation_too) {
+            parts.push(term("operation", operation));
+        }
+        if !self.filter.is_empty() {
+            parts.push(if self.filter.contains(" or ") && !parts.is_empty() {
+                format!("({})", self.filter)
+            } else {
+                self.filter.clone()
+            });
+        }
+        parts.join(" ")
+    }
+}

@@ -1,0 +1,518 @@
+//! The screen's state, and what changes it.
+//!
+//! Inputs and answers come in, effects go out; no clock, no socket, no terminal in between
+//! (`(state, input, now) → effects`). What is drawn follows from the state alone, in
+//! [`crate::pane`]; threads and bytes are in [`crate::runtime`]. So every session can be replayed
+//! in a test, and is.
+
+mod clock;
+mod copy;
+mod data;
+mod entry;
+mod here;
+mod perform;
+mod select;
+mod wants;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coral_model::time::{SECOND, Time, Window};
+use jiff::tz::TimeZone;
+
+pub use crate::runtime::{Farewell, Options, RunError, run};
+pub use clock::{Clock, ClockMode};
+pub use data::{Data, Known, Numbered, TAIL_KEPT};
+pub use entry::{Entry, Overlay, Purpose, argument, matches};
+pub use here::{Here, term};
+
+use crate::command::CommandId;
+use crate::feed::{Mail, Slot, Want};
+use crate::keymap::{Key, Keymap};
+use crate::layout::{Frame, PaneId, SMALLEST, ViewId, arrange};
+use crate::theme::Theme;
+use crate::widget::{Hit, Scroll, Target};
+
+/// Something a person, the terminal or the system did.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// A key.
+    Key(Key),
+    /// Pasted text; never keys.
+    Paste(String),
+    /// The left button went down.
+    Click(u16, u16),
+    /// The wheel, `true` down.
+    Wheel(u16, u16, bool),
+    /// The terminal's new size.
+    Resize(u16, u16),
+    /// The terminal got or lost the focus.
+    Focus(bool),
+    /// Somebody wants the program to end.
+    Terminate,
+    /// The program was stopped and goes on.
+    Continued,
+}
+
+/// What the state wants done.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Ask this from now on, or nothing any more.
+    Want(Slot, Option<Arc<Want>>),
+    /// Complete a name (empty) or its values.
+    Complete(String, String),
+    /// Leave a note.
+    Note(String, Option<String>, Time),
+    /// Put this on the clipboard.
+    Copy(String),
+    /// Write the picture of the screen to this file.
+    Picture(String),
+    /// Take the mouse, or give it back.
+    Mouse(bool),
+    /// Change the looks.
+    Theme(String),
+    /// Draw everything anew.
+    Redraw,
+    /// Give the terminal back and stop.
+    Suspend,
+    /// Leave.
+    Quit,
+}
+
+/// The connection to the colony.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Link {
+    /// Not there yet; what is being waited for.
+    Connecting(String),
+    /// There.
+    Up,
+    /// Lost, and why.
+    Down(String),
+}
+
+/// The whole state.
+pub struct App {
+    /// Terminal columns and rows.
+    pub size: (u16, u16),
+    /// The colony's name.
+    pub colony: String,
+    /// Connection.
+    pub link: Link,
+    /// Where the person is.
+    pub here: Here,
+    /// Where Esc leads.
+    pub past: Vec<Here>,
+    /// Places of this session, oldest first.
+    pub trail: Vec<String>,
+    /// What lies over the panes.
+    pub overlay: Option<Overlay>,
+    /// What is known.
+    pub data: Data,
+    /// One line for the bar, until the next key.
+    pub notice: Option<String>,
+    /// Keys.
+    pub keymap: Keymap,
+    /// Looks.
+    pub theme: Theme,
+    /// Only ASCII reaches the terminal.
+    pub ascii: bool,
+    /// The person's zone.
+    pub zone: TimeZone,
+    /// Show UTC instead.
+    pub utc: bool,
+    /// Coral has the mouse.
+    pub mouse: bool,
+    /// What lies where, as last drawn.
+    pub hits: Vec<Hit>,
+    /// Now, as last told.
+    pub now: Time,
+    /// How far each pane's list is scrolled.
+    scrolls: BTreeMap<PaneId, Scroll>,
+    asked: BTreeMap<Slot, Arc<Want>>,
+    dirty: bool,
+}
+
+impl App {
+    /// A screen that knows nothing yet.
+    #[must_use]
+    pub fn new(size: (u16, u16), theme: Theme, keymap: Keymap, zone: TimeZone, now: Time) -> Self {
+        Self {
+            size,
+            colony: String::new(),
+            link: Link::Connecting("looking for the colony".into()),
+            here: Here::default(),
+            past: Vec::new(),
+            trail: Vec::new(),
+            overlay: None,
+            data: Data::default(),
+            notice: None,
+            keymap,
+            theme,
+            ascii: false,
+            zone,
+            utc: false,
+            mouse: true,
+            hits: Vec::new(),
+            now,
+            scrolls: PaneId::ALL.iter().map(|pane| (*pane, Scroll::default())).collect(),
+            asked: BTreeMap::new(),
+            dirty: true,
+        }
+    }
+
+    /// Whether anything may look different since the last call.
+    pub fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Marks the screen as out of date.
+    pub fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// The zone times are shown in.
+    #[must_use]
+    pub fn shown_zone(&self) -> TimeZone {
+        if self.utc { TimeZone::UTC } else { self.zone.clone() }
+    }
+
+    /// `HH:MM:SS` in the zone shown.
+    #[must_use]
+    pub fn clock(&self, time: Time) -> String {
+        time.clock(&self.shown_zone())
+    }
+
+    /// A list's scroll state.
+    #[must_use]
+    pub fn scroll(&self, pane: PaneId) -> Scroll {
+        self.scrolls.get(&pane).cloned().unwrap_or_default()
+    }
+
+    /// Runs `f` on a list's scroll state.
+    pub fn with_scroll<T>(&self, pane: PaneId, f: impl FnOnce(&Scroll) -> T) -> T {
+        match self.scrolls.get(&pane) {
+            Some(scroll) => f(scroll),
+            None => f(&Scroll::default()),
+        }
+    }
+
+    /// The newest moment anything is known of; now while nothing is.
+    #[must_use]
+    pub fn newest(&self) -> Time {
+        self.data.newest.unwrap_or(self.now)
+    }
+
+    /// The window shown.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        self.here.clock.window(self.newest())
+    }
+
+    /// Seconds the newest data are behind now, in steps, so that a quiet colony does not redraw
+    /// every second; `None` below 2 s, and where time does not follow now.
+    #[must_use]
+    pub fn lag(&self) -> Option<u64> {
+        const STEPS: [u64; 14] =
+            [2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600];
+        let newest = self.data.newest.filter(|_| self.here.clock.is_live())?;
+        let behind = self.now.since(newest) / SECOND;
+        STEPS.iter().rev().find(|step| behind >= **step).copied()
+    }
+
+    /// When the screen will look different although nothing happened.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        const STEPS: [u64; 14] =
+            [2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600];
+        let newest = self.data.newest.filter(|_| self.here.clock.is_live())?;
+        let behind = self.now.since(newest);
+        STEPS.iter().map(|s| s * SECOND).find(|s| *s > behind).map(|s| newest.plus(s))
+    }
+
+    /// Where everything is.
+    #[must_use]
+    pub fn frame(&self) -> Frame {
+        let why = crate::pane::head_height(self);
+        let services = coral_model::num::u16_sat(self.data.services().len());
+        let movers = self
+            .data
+            .digest()
+            .filter(|d| d.onset.is_none())
+            .map_or(0, |d| d.movers.len().clamp(1, 4));
+        let changes = self.data.events().count() + movers;
+        let zoom = self.here.zoom.then_some(self.here.focus);
+        arrange(
+            self.here.view,
+            self.size,
+            why,
+            services,
+            coral_model::num::u16_sat(changes),
+            zoom,
+        )
+    }
+
+    /// Nothing but a sentence fits.
+    #[must_use]
+    pub fn too_small(&self) -> bool {
+        self.size.0 < SMALLEST.0 || self.size.1 < SMALLEST.1
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now: Time) {
+        let before = self.lag();
+        self.now = now;
+        if self.lag() != before {
+            self.dirty = true;
+        }
+    }
+
+    /// Takes everything that arrived.
+    pub fn receive(&mut self, mail: Mail, now: Time) -> Vec<Effect> {
+        self.tick(now);
+        let mut effects = Vec::new();
+        for (slot, delivery) in mail.answers {
+            // An answer to something that is not asked any more would be shown under a wrong title.
+            if self.asked.get(&slot).is_some_and(|asked| **asked == *delivery.want)
+                && self.data.take(slot, delivery, now)
+            {
+                self.dirty = true;
+            }
+        }
+        if !mail.tail.is_empty() {
+            let current = match (&mail.tail_want, self.asked.get(&Slot::Tail)) {
+                (Some(a), Some(b)) => **a == **b,
+                _ => false,
+            };
+            if current && !matches!(self.here.clock.mode, ClockMode::Paused(_)) {
+                self.data.take_tail(mail.tail_want, mail.tail, mail.tail_skipped);
+                self.dirty = true;
+            }
+        }
+        if let Some(link) = mail.link {
+            self.link = match link {
+                Ok(greeting) => {
+                    if !greeting.colony.is_empty() {
+                        self.colony = greeting.colony;
+                    }
+                    Link::Up
+                }
+                Err(why) => Link::Down(why),
+            };
+            self.dirty = true;
+        }
+        if let Some(text) = mail.progress {
+            self.link = Link::Connecting(text);
+            self.dirty = true;
+        }
+        if let Some(status) = mail.status {
+            self.dirty |= self.data.status.as_ref().map(|s| &s.blind) != Some(&status.blind)
+                || self.here.view == ViewId::Agents;
+            self.colony.clone_from(&status.colony);
+            self.data.status = Some(status);
+        }
+        if let Some((key, prefix, values)) = mail.completed {
+            self.completed(&key, &prefix, values);
+        }
+        if let Some(notice) = mail.notice {
+            self.notice = Some(notice);
+            self.dirty = true;
+        }
+        for input in mail.inputs {
+            effects.extend(self.input(input, now));
+        }
+        self.settle();
+        effects.extend(self.sync());
+        effects
+    }
+
+    /// Takes one input.
+    pub fn input(&mut self, input: Input, now: Time) -> Vec<Effect> {
+        self.tick(now);
+        let mut effects = match input {
+            Input::Key(key) => {
+                self.notice = None;
+                self.dirty = true;
+                self.key(key)
+            }
+            Input::Paste(text) => {
+                if let Some(Overlay::Entry(entry)) = &mut self.overlay {
+                    entry.insert(&text);
+                    self.dirty = true;
+                    self.complete()
+                } else {
+                    self.say("pasted text never runs keys; press / : or t first");
+                    Vec::new()
+                }
+            }
+            Input::Click(x, y) => self.click(x, y),
+            Input::Wheel(x, y, down) => self.wheel(x, y, down),
+            Input::Resize(width, height) => {
+                self.size = (width, height);
+                self.dirty = true;
+                Vec::new()
+            }
+            Input::Focus(_) => Vec::new(),
+            Input::Terminate => vec![Effect::Quit],
+            Input::Continued => {
+                self.dirty = true;
+                vec![Effect::Redraw]
+            }
+        };
+        self.settle();
+        effects.extend(self.sync());
+        effects
+    }
+
+    /// One line in the bar, until the next key.
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.notice = Some(text.into());
+        self.dirty = true;
+    }
+
+    fn key(&mut self, key: Key) -> Vec<Effect> {
+        match self.overlay {
+            Some(Overlay::Entry(_)) => self.entry_key(key),
+            Some(Overlay::Help(_) | Overlay::Trail(_)) => self.page_key(key),
+            None => match self.keymap.command(key) {
+                Some(command) => self.perform(command, ""),
+                None => Vec::new(),
+            },
+        }
+    }
+
+    fn click(&mut self, x: u16, y: u16) -> Vec<Effect> {
+        let at = ratatui::layout::Position::new(x, y);
+        let target = self.hits.iter().rev().find(|hit| hit.area.contains(at)).map(|h| h.target.clone());
+        self.notice = None;
+        self.dirty = true;
+        match target {
+            Some(Target::Run(command)) => {
+                self.overlay = None;
+                self.perform(command, "")
+            }
+            Some(Target::Row(pane, row)) => {
+                let again = self.here.focus == pane && self.cursor(pane) == Some(row);
+                self.here.focus = pane;
+                self.select(pane, Some(row));
+                if again { self.perform(CommandId::Enter, "") } else { Vec::new() }
+            }
+            Some(Target::Pane(pane)) => {
+                self.here.focus = pane;
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn wheel(&mut self, x: u16, y: u16, down: bool) -> Vec<Effect> {
+        let at = ratatui::layout::Position::new(x, y);
+        let pane = self.hits.iter().rev().find_map(|hit| match hit.target {
+            Target::Row(pane, _) | Target::Pane(pane) if hit.area.contains(at) => Some(pane),
+            _ => None,
+        });
+        match &mut self.overlay {
+            Some(Overlay::Help(line) | Overlay::Trail(line)) => {
+                *line = if down { line.saturating_add(3) } else { line.saturating_sub(3) };
+            }
+            Some(Overlay::Entry(_)) => {}
+            None => {
+                if let Some(pane) = pane {
+                    self.here.focus = pane;
+                    self.step_rows(pane, 3, down);
+                }
+            }
+        }
+        self.dirty = true;
+        Vec::new()
+    }
+
+    /// Puts the focus on a pane that is there.
+    fn settle(&mut self) {
+        let frame = self.frame();
+        if !frame.panes.iter().any(|(pane, _)| *pane == self.here.focus)
+            && let Some((first, _)) = frame.panes.first()
+        {
+            self.here.focus = *first;
+            self.here.zoom = false;
+        }
+    }
+
+    /// The difference between what is wanted and what is asked.
+    fn sync(&mut self) -> Vec<Effect> {
+        let wanted = wants::wanted(self);
+        let paused = matches!(self.here.clock.mode, ClockMode::Paused(_));
+        let mut effects = Vec::new();
+        let gone: Vec<Slot> =
+            self.asked.keys().filter(|slot| !wanted.contains_key(slot)).copied().collect();
+        for slot in gone {
+            self.asked.remove(&slot);
+            effects.push(Effect::Want(slot, None));
+            if slot == Slot::Services {
+                self.data.forget(slot);
+            }
+        }
+        for (slot, want) in wanted {
+            let standing = self.asked.get(&slot).is_some_and(|asked| {
+                // While held still, an answer over the sliding window that ends at the hold serves.
+                if paused {
+                    let still = Want { span: asked.span, mode: asked.mode, ..want.clone() };
+                    **asked == still
+                } else {
+                    **asked == want
+                }
+            });
+            if standing {
+                if paused && self.asked.get(&slot).is_some_and(|a| a.span != want.span) {
+                    effects.push(Effect::Want(slot, None));
+                }
+                continue;
+            }
+            let subject_changed = self.asked.get(&slot).is_some_and(|asked| {
+                asked.subject != want.subject || asked.by != want.by
+                    || (slot == Slot::Operations && asked.filter != want.filter)
+            });
+            if subject_changed {
+                self.data.forget(slot);
+            }
+            if slot == Slot::Logs {
+                self.data.forget_logs();
+                self.data.forget(slot);
+            }
+            let want = Arc::new(want);
+            self.asked.insert(slot, Arc::clone(&want));
+            effects.push(Effect::Want(slot, Some(want)));
+        }
+        effects
+    }
+
+    /// Whether a slot's answer is still awaited.
+    #[must_use]
+    pub fn is_loading(&self, slot: Slot) -> bool {
+        match (self.asked.get(&slot), self.data.known(slot)) {
+            (Some(asked), Some(known)) => known.want != *asked,
+            (Some(_), None) => self.data.failure(slot).is_none(),
+            _ => false,
+        }
+    }
+
+    /// Goes somewhere; Esc comes back.
+    pub fn go(&mut self, change: impl FnOnce(&mut Here)) {
+        let before = self.here.clone();
+        change(&mut self.here);
+        if self.here != before {
+            self.past.push(before);
+            if self.past.len() > 200 {
+                self.past.remove(0);
+            }
+            self.settle();
+            let place = self.place_line();
+            if self.trail.last() != Some(&place) {
+                self.trail.push(place);
+            }
+            if self.trail.len() > 1_000 {
+                self.trail.remove(0);
+            }
+        }
+        self.dirty = true;
+    }
+}

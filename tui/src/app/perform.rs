@@ -1,0 +1,636 @@
+//! What each command does.
+
+use coral_model::filter;
+use coral_model::num::f64_from;
+use coral_model::question::{Dimension, TraceOrder};
+use coral_model::time::Window;
+use coral_model::view::NodeKind;
+use coral_model::when;
+use ratatui::layout::Rect;
+
+use super::entry::{Entry, Overlay, Purpose, argument, matches};
+use super::{App, Clock, ClockMode, Effect};
+use crate::command::CommandId;
+use crate::keymap::{Code, Key};
+use crate::layout::{PaneId, ViewId};
+
+/// What `s` goes through.
+const SPLITS: [Option<Dimension>; 6] = [
+    None,
+    Some(Dimension::Instance),
+    Some(Dimension::Host),
+    Some(Dimension::Version),
+    Some(Dimension::Zone),
+    Some(Dimension::Operation),
+];
+
+impl App {
+    /// Runs a command; `arg` is what followed its name in the palette.
+    pub fn perform(&mut self, id: CommandId, arg: &str) -> Vec<Effect> {
+        self.dirty = true;
+        let focus = self.here.focus;
+        match id {
+            CommandId::Incident => self.view(ViewId::Incident),
+            CommandId::Services => self.view(ViewId::Services),
+            CommandId::Topology => self.view(ViewId::Topology),
+            CommandId::Traces => self.view(ViewId::Traces),
+            CommandId::Logs => self.view(ViewId::Logs),
+            CommandId::Timeline => self.view(ViewId::Timeline),
+            CommandId::Profile => self.view(ViewId::Profile),
+            CommandId::Hosts => self.view(ViewId::Hosts),
+            CommandId::Agents => self.view(ViewId::Agents),
+            CommandId::Inflight => self.view(ViewId::Inflight),
+            CommandId::Why => self.view(ViewId::Why),
+
+            CommandId::Enter => self.enter(),
+            CommandId::Back => self.back(),
+            CommandId::Down => self.step_rows(focus, 1, true),
+            CommandId::Up => self.step_rows(focus, 1, false),
+            CommandId::PageDown => {
+                let page = self.scroll(focus).page();
+                self.step_rows(focus, page, true);
+            }
+            CommandId::PageUp => {
+                let page = self.scroll(focus).page();
+                self.step_rows(focus, page, false);
+            }
+            CommandId::Top => self.jump(focus, false),
+            CommandId::Bottom => self.jump(focus, true),
+            CommandId::Left => self.sideways(false),
+            CommandId::Right => self.sideways(true),
+            CommandId::NextPane => self.cycle_pane(1),
+            CommandId::PreviousPane => self.cycle_pane(-1),
+            CommandId::Zoom => self.here.zoom = !self.here.zoom,
+
+            CommandId::Split => self.split(arg),
+            CommandId::Diff => self.say(
+                "diff (which attributes slow or failed requests share) is not in this build",
+            ),
+            CommandId::Ask => {
+                self.say("ask is not in this build; the colony has no model to answer with");
+            }
+            CommandId::Filter => {
+                if arg.is_empty() {
+                    let text = if self.here.filter.is_empty() {
+                        String::new()
+                    } else {
+                        format!("{} ", self.here.filter)
+                    };
+                    self.overlay = Some(Overlay::Entry(Box::new(Entry::new(Purpose::Filter, &text))));
+                    return self.complete();
+                }
+                self.set_filter(arg);
+            }
+            CommandId::Order => {
+                self.here.order = match self.here.order {
+                    TraceOrder::Recent => TraceOrder::Slow,
+                    TraceOrder::Slow => TraceOrder::Error,
+                    TraceOrder::Error => TraceOrder::Recent,
+                };
+            }
+            CommandId::Clear => {
+                self.go(|here| {
+                    here.service = None;
+                    here.operation = None;
+                    here.filter.clear();
+                    here.split = None;
+                    here.cursors.clear();
+                });
+            }
+
+            CommandId::Time => {
+                if arg.is_empty() {
+                    self.overlay = Some(Overlay::Entry(Box::new(Entry::new(Purpose::Time, ""))));
+                } else if let Err(why) = self.go_to_time(arg) {
+                    self.say(why);
+                }
+            }
+            CommandId::StepBack => {
+                let now = self.newest();
+                self.here.clock.step(false, now);
+            }
+            CommandId::StepForward => {
+                let now = self.newest();
+                self.here.clock.step(true, now);
+            }
+            CommandId::Wider => self.here.clock.zoom(true),
+            CommandId::Narrower => self.here.clock.zoom(false),
+            CommandId::Live => self.here.clock.mode = ClockMode::Live,
+            CommandId::Pause => {
+                self.here.clock.mode = match self.here.clock.mode {
+                    ClockMode::Live => ClockMode::Paused(self.newest()),
+                    ClockMode::Paused(_) => ClockMode::Live,
+                    ClockMode::Fixed(to) => ClockMode::Fixed(to),
+                };
+            }
+            CommandId::Utc => self.utc = !self.utc,
+
+            CommandId::CopyQuery => {
+                let line = self.query_line();
+                self.say(format!("copied  {line}"));
+                return vec![Effect::Copy(line)];
+            }
+            CommandId::CopyPlace => {
+                let line = self.place_line();
+                self.say(format!("copied  {line}"));
+                return vec![Effect::Copy(line)];
+            }
+            CommandId::Open => {
+                if arg.is_empty() {
+                    self.overlay = Some(Overlay::Entry(Box::new(Entry::new(Purpose::Open, ""))));
+                } else if let Err(why) = self.open(arg) {
+                    self.say(why);
+                }
+            }
+            CommandId::Note => {
+                if arg.is_empty() {
+                    self.overlay = Some(Overlay::Entry(Box::new(Entry::new(Purpose::Note, ""))));
+                } else {
+                    return self.leave_note(arg);
+                }
+            }
+            CommandId::Trail => self.overlay = Some(Overlay::Trail(0)),
+            CommandId::Picture => {
+                let file = if arg.is_empty() { "coral.svg" } else { arg };
+                return vec![Effect::Picture(file.to_owned())];
+            }
+
+            CommandId::Palette => {
+                self.overlay = Some(Overlay::Entry(Box::new(Entry::new(Purpose::Palette, ""))));
+            }
+            CommandId::Help => self.overlay = Some(Overlay::Help(0)),
+            CommandId::Theme => {
+                if arg.is_empty() {
+                    let names: Vec<&str> =
+                        crate::theme::BUILT_IN.iter().map(|(name, _)| *name).collect();
+                    self.say(format!("theme is {}; there are: {}", self.theme.name(), names.join(" ")));
+                } else {
+                    return vec![Effect::Theme(arg.to_owned())];
+                }
+            }
+            CommandId::Mouse => {
+                self.mouse = !self.mouse;
+                self.say(if self.mouse {
+                    "the mouse is Coral's"
+                } else {
+                    "the mouse is the terminal's: select and copy as usual; m takes it back"
+                });
+                return vec![Effect::Mouse(self.mouse)];
+            }
+            CommandId::Redraw => return vec![Effect::Redraw],
+            CommandId::Suspend => return vec![Effect::Suspend],
+            CommandId::Quit => return vec![Effect::Quit],
+        }
+        Vec::new()
+    }
+
+    fn view(&mut self, view: ViewId) {
+        if self.here.view == view && !self.here.zoom {
+            return;
+        }
+        self.go(|here| {
+            here.view = view;
+            here.zoom = false;
+            if matches!(view, ViewId::Incident | ViewId::Services) {
+                here.focus = PaneId::Services;
+            }
+            if view != ViewId::Traces {
+                here.operation = None;
+            }
+        });
+    }
+
+    fn back(&mut self) {
+        if let Some(before) = self.past.pop() {
+            self.here = before;
+        } else if self.here.zoom {
+            self.here.zoom = false;
+        } else if self.here.service.is_some() || !self.here.filter.is_empty() {
+            self.here.service = None;
+            self.here.filter.clear();
+            self.here.cursors.clear();
+        } else {
+            self.say("this is where you came in; q leaves");
+        }
+    }
+
+    fn enter(&mut self) {
+        let focus = self.here.focus;
+        let row = self.cursor(focus);
+        if row.is_none() && self.rows(focus) > 0 {
+            // Nothing selected yet: the first Enter says what would be opened.
+            if focus == PaneId::Logs {
+                self.step_rows(focus, 1, false);
+            } else {
+                self.select(focus, Some(0));
+            }
+            return;
+        }
+        match focus {
+            PaneId::Services => {
+                if self.here.view == ViewId::Services && !self.here.zoom {
+                    self.go(|here| here.focus = PaneId::Operations);
+                } else if self.here.service.is_some() {
+                    self.go(|here| {
+                        here.view = ViewId::Services;
+                        here.focus = PaneId::Operations;
+                        here.zoom = false;
+                    });
+                }
+            }
+            PaneId::Operations => {
+                let key = self.selected_key(focus).map(str::to_owned);
+                let Some(key) = key else { return };
+                match self.here.split {
+                    None | Some(Dimension::Operation) => self.go(|here| {
+                        here.view = ViewId::Traces;
+                        here.operation = Some(key);
+                        here.focus = PaneId::Traces;
+                        here.zoom = false;
+                    }),
+                    Some(dimension) => self.go(|here| {
+                        let test = super::term(dimension.word(), &key);
+                        if !here.filter.is_empty() {
+                            here.filter.push(' ');
+                        }
+                        here.filter.push_str(&test);
+                        here.split = None;
+                    }),
+                }
+            }
+            PaneId::Charts => self.go(|here| {
+                here.view = ViewId::Traces;
+                here.focus = PaneId::Traces;
+                here.order = TraceOrder::Slow;
+                here.zoom = false;
+            }),
+            PaneId::Topology => {
+                let name = self.selected_key(focus).map(str::to_owned);
+                let Some(name) = name else { return };
+                let node = self.data.nodes().find(|n| n.name == name).cloned();
+                match node {
+                    Some(node) if node.kind == NodeKind::Service => self.go(|here| {
+                        here.view = ViewId::Services;
+                        here.service = Some(name);
+                        here.focus = PaneId::Operations;
+                        here.zoom = false;
+                    }),
+                    Some(node) => self.say(format!(
+                        "{name} reports nothing itself: this {} is known by those who call it",
+                        node.kind
+                    )),
+                    None => {}
+                }
+            }
+            PaneId::Traces => {
+                let id = self.selected_key(focus).and_then(|key| key.parse().ok());
+                self.open_trace(id);
+            }
+            PaneId::Inflight => {
+                let id = row.and_then(|i| self.data.inflight().nth(i)).and_then(|r| r.oldest_trace);
+                if id.is_none() {
+                    self.say("no part of the oldest request has arrived as a trace yet");
+                }
+                self.open_trace(id);
+            }
+            PaneId::Waterfall => self.go(|here| {
+                here.focus = PaneId::Span;
+                here.zoom = true;
+            }),
+            PaneId::Logs => self.go(|here| {
+                here.view = ViewId::Logs;
+                here.focus = PaneId::Record;
+                here.zoom = true;
+                here.cursors.remove(&PaneId::Record);
+            }),
+            PaneId::Record => {
+                let id = self.selected_log().and_then(|log| log.trace_id);
+                if id.is_none() {
+                    self.say("this record names no trace");
+                }
+                self.open_trace(id);
+            }
+            PaneId::Timeline => {
+                let event = row.and_then(|i| self.data.events().nth(i)).cloned();
+                let newest = self.newest();
+                if let Some(event) = event {
+                    self.go(|here| {
+                        let to = event.time.plus(here.clock.length / 2).min(newest);
+                        here.clock = Clock { mode: ClockMode::Fixed(to), ..here.clock };
+                        if event.service.is_some() {
+                            here.service.clone_from(&event.service);
+                        }
+                        here.view = ViewId::Incident;
+                        here.zoom = false;
+                    });
+                    self.say("the window is around that event now; L is live, esc goes back");
+                }
+            }
+            PaneId::Hosts => self.go(|here| here.focus = PaneId::Host),
+            PaneId::Agents => self.go(|here| here.focus = PaneId::Agent),
+            PaneId::Span | PaneId::Host | PaneId::Agent | PaneId::Why => {
+                self.here.zoom = !self.here.zoom;
+            }
+            PaneId::Profile | PaneId::Ask => {}
+        }
+    }
+
+    fn open_trace(&mut self, id: Option<coral_model::TraceId>) {
+        let Some(id) = id else { return };
+        self.go(|here| {
+            here.view = ViewId::Trace;
+            here.trace = Some(id);
+            here.focus = PaneId::Waterfall;
+            here.zoom = false;
+            here.cursors.remove(&PaneId::Waterfall);
+        });
+    }
+
+    /// The log record the cursor is on, else the newest.
+    #[must_use]
+    pub fn selected_log(&self) -> Option<&coral_model::view::LogRow> {
+        match self.cursor(PaneId::Logs) {
+            Some(i) => self.data.logs.get(i).map(|n| &n.row),
+            None => self.data.logs.back().map(|n| &n.row),
+        }
+    }
+
+    fn split(&mut self, arg: &str) {
+        if self.here.service.is_none() {
+            self.say("select a service first; then s splits it");
+            return;
+        }
+        let next = if arg.is_empty() {
+            let at = SPLITS.iter().position(|s| *s == self.here.split).unwrap_or(0);
+            SPLITS.get((at + 1) % SPLITS.len()).copied().flatten()
+        } else {
+            match arg.parse::<Dimension>() {
+                Ok(dimension) => Some(dimension),
+                Err(error) => {
+                    self.say(error.to_string());
+                    return;
+                }
+            }
+        };
+        let was = self.here.split;
+        let shown = self.frame().panes.iter().any(|(p, _)| *p == PaneId::Operations);
+        let change = |here: &mut super::Here| {
+            here.split = next;
+            here.cursors.remove(&PaneId::Operations);
+        };
+        if shown {
+            change(&mut self.here);
+        } else {
+            self.go(|here| {
+                here.view = ViewId::Services;
+                here.focus = PaneId::Operations;
+                here.zoom = false;
+                change(here);
+            });
+        }
+        if next != was {
+            self.say(next.map_or_else(
+                || "operations of the service".to_owned(),
+                |d| format!("split by {d}; s again for the next"),
+            ));
+        }
+    }
+
+    fn cycle_pane(&mut self, step: isize) {
+        if self.here.zoom {
+            // Zoomed panes follow each other too.
+            self.here.zoom = false;
+            self.cycle_pane(step);
+            self.here.zoom = true;
+            return;
+        }
+        let panes = self.frame().panes;
+        let n = panes.len();
+        if n == 0 {
+            return;
+        }
+        let at = panes.iter().position(|(p, _)| *p == self.here.focus).unwrap_or(0);
+        let next = if step < 0 { (at + n - 1) % n } else { (at + 1) % n };
+        if let Some((pane, _)) = panes.get(next) {
+            self.here.focus = *pane;
+        }
+    }
+
+    fn sideways(&mut self, right: bool) {
+        let panes = self.frame().panes;
+        let alone = panes.len() == 1;
+        if alone && self.here.focus == PaneId::Topology {
+            if let Some(next) = crate::pane::topology_beside(self, right) {
+                let row = self.node_order().iter().position(|n| *n == next);
+                self.select(PaneId::Topology, row);
+            }
+            return;
+        }
+        let Some((_, here)) = panes.iter().find(|(p, _)| *p == self.here.focus).copied() else {
+            return;
+        };
+        let beside = |rect: &Rect| {
+            let apart = if right { rect.x >= here.right() } else { rect.right() <= here.x };
+            let overlap = rect.y < here.bottom() && here.y < rect.bottom();
+            apart && overlap
+        };
+        let distance = |rect: &Rect| {
+            let dx = if right { rect.x - here.right() } else { here.x - rect.right() };
+            (dx, rect.y.abs_diff(here.y))
+        };
+        let next =
+            panes.iter().filter(|(_, rect)| beside(rect)).min_by_key(|(_, rect)| distance(rect));
+        if let Some((pane, _)) = next {
+            self.here.focus = *pane;
+        }
+    }
+
+    fn set_filter(&mut self, text: &str) {
+        let text = text.trim();
+        match filter::parse(text) {
+            Ok(_) => {
+                let text = text.to_owned();
+                self.go(|here| here.filter = text);
+            }
+            Err(error) => self.say(error.short()),
+        }
+    }
+
+    fn go_to_time(&mut self, text: &str) -> Result<(), String> {
+        let clock = when::Clock { now: self.newest(), zone: self.shown_zone() };
+        let text = text.trim();
+        if let Some((from, to)) = text.split_once("..") {
+            let from = when::parse_time(from, &clock).map_err(|e| e.to_string())?;
+            let to = if to.trim().is_empty() {
+                clock.now
+            } else {
+                when::parse_time(to, &clock).map_err(|e| e.to_string())?
+            };
+            self.go(|here| here.clock = Clock::at(Window::new(from, to)));
+            return Ok(());
+        }
+        if let Ok(length) = when::parse_duration(text) {
+            self.go(|here| here.clock = Clock { length: length.max(1_000_000_000), mode: ClockMode::Live });
+            return Ok(());
+        }
+        let at = when::parse_time(text, &clock).map_err(|e| e.to_string())?;
+        let newest = self.newest();
+        self.go(|here| {
+            let to = at.plus(here.clock.length / 2).min(newest.max(at));
+            here.clock.mode = ClockMode::Fixed(to);
+        });
+        Ok(())
+    }
+
+    fn leave_note(&mut self, text: &str) -> Vec<Effect> {
+        let at = if self.here.clock.is_live() { self.now } else { self.window().to };
+        vec![Effect::Note(text.to_owned(), self.here.service.clone(), at)]
+    }
+
+    /// A key while a page (help, trail) is open.
+    pub(super) fn page_key(&mut self, key: Key) -> Vec<Effect> {
+        let command = self.keymap.command(key);
+        let (Some(Overlay::Help(line)) | Some(Overlay::Trail(line))) = &mut self.overlay else {
+            return Vec::new();
+        };
+        match command {
+            Some(CommandId::Down) => *line = line.saturating_add(1),
+            Some(CommandId::Up) => *line = line.saturating_sub(1),
+            Some(CommandId::PageDown) => *line = line.saturating_add(15),
+            Some(CommandId::PageUp) => *line = line.saturating_sub(15),
+            Some(CommandId::Top) => *line = 0,
+            Some(CommandId::Bottom) => *line = usize::from(u16::MAX),
+            Some(CommandId::Palette) => {
+                self.overlay = None;
+                return self.perform(CommandId::Palette, "");
+            }
+            Some(id @ (CommandId::Suspend | CommandId::Redraw)) => return self.perform(id, ""),
+            _ => self.overlay = None,
+        }
+        Vec::new()
+    }
+
+    /// A key while a line is typed.
+    pub(super) fn entry_key(&mut self, key: Key) -> Vec<Effect> {
+        let Some(Overlay::Entry(entry)) = &mut self.overlay else { return Vec::new() };
+        let palette = entry.purpose == Purpose::Palette;
+        match key.code {
+            Code::Esc => self.overlay = None,
+            Code::Char('c' | 'g') if key.ctrl => self.overlay = None,
+            Code::Enter => return self.accept(),
+            Code::Up if palette => entry.chosen = entry.chosen.saturating_sub(1),
+            Code::Char('p') if key.ctrl && palette => entry.chosen = entry.chosen.saturating_sub(1),
+            Code::Down if palette => entry.chosen += 1,
+            Code::Char('n') if key.ctrl => entry.chosen += 1,
+            Code::Tab if palette => {
+                let found = matches(&entry.text());
+                if let Some(spec) = found.get(entry.chosen.min(found.len().saturating_sub(1))) {
+                    let text = format!("{} ", spec.name);
+                    entry.replace(&text, text.len());
+                }
+            }
+            Code::Up => entry.chosen = entry.chosen.saturating_sub(1),
+            Code::Down => {
+                entry.chosen = (entry.chosen + 1).min(entry.completions.len().saturating_sub(1));
+            }
+            Code::Tab => {
+                if let Some(choice) = entry.completions.get(entry.chosen).cloned() {
+                    let (text, cursor) = (entry.text(), entry.cursor());
+                    let context = filter::complete::context(&text, cursor);
+                    let (text, cursor) = filter::complete::apply(&text, cursor, &context, &choice);
+                    entry.replace(&text, cursor);
+                }
+                return self.complete();
+            }
+            _ => {
+                if entry.edit(key) {
+                    return self.complete();
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn accept(&mut self) -> Vec<Effect> {
+        let Some(Overlay::Entry(entry)) = self.overlay.take() else { return Vec::new() };
+        let text = entry.text();
+        let outcome = match entry.purpose {
+            Purpose::Palette => {
+                let found = matches(&text);
+                let Some(spec) = found.get(entry.chosen.min(found.len().saturating_sub(1))) else {
+                    self.say(format!("no command matches `{}`", coral_model::text::fit(&text, 40)));
+                    return Vec::new();
+                };
+                return self.perform(spec.id, argument(&text));
+            }
+            Purpose::Filter => match filter::parse(text.trim()) {
+                Ok(_) => {
+                    let text = text.trim().to_owned();
+                    self.go(|here| here.filter = text);
+                    Ok(())
+                }
+                Err(error) => Err((error.short(), error.column())),
+            },
+            _ if text.trim().is_empty() => Ok(()),
+            Purpose::Time => self.go_to_time(&text).map_err(|e| (e, 0)),
+            Purpose::Open => self.open(text.trim()).map_err(|e| (e, 0)),
+            Purpose::Note => return self.leave_note(text.trim()),
+        };
+        if let Err(error) = outcome {
+            // The line stays, with what is wrong above it.
+            let mut entry = entry;
+            entry.error = Some(error);
+            self.overlay = Some(Overlay::Entry(entry));
+        }
+        Vec::new()
+    }
+
+    /// What could be typed next in the filter line: at once what is known here, then the colony's
+    /// own names and values.
+    pub(super) fn complete(&mut self) -> Vec<Effect> {
+        let Some(Overlay::Entry(entry)) = &mut self.overlay else { return Vec::new() };
+        if entry.purpose != Purpose::Filter {
+            return Vec::new();
+        }
+        let context = filter::complete::context(&entry.text(), entry.cursor());
+        entry.completions =
+            filter::complete::known(&context).into_iter().map(|(word, _)| word).take(8).collect();
+        entry.chosen = 0;
+        match context.want {
+            filter::complete::Want::Name | filter::complete::Want::Presence => {
+                vec![Effect::Complete(String::new(), context.prefix)]
+            }
+            filter::complete::Want::Value(key) => {
+                vec![Effect::Complete(key.to_string(), context.prefix)]
+            }
+            filter::complete::Want::Nothing => Vec::new(),
+        }
+    }
+
+    /// The colony's completions arrived.
+    pub(super) fn completed(&mut self, key: &str, prefix: &str, values: Vec<String>) {
+        let Some(Overlay::Entry(entry)) = &mut self.overlay else { return };
+        let context = filter::complete::context(&entry.text(), entry.cursor());
+        let asked = match &context.want {
+            filter::complete::Want::Value(k) => k.to_string(),
+            _ => String::new(),
+        };
+        if entry.purpose != Purpose::Filter || asked != key || context.prefix != prefix {
+            return;
+        }
+        for value in values {
+            if entry.completions.len() < 8 && !entry.completions.contains(&value) {
+                entry.completions.push(value);
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// Share of the window at which a moment lies, 0..=1.
+    #[must_use]
+    pub fn along(&self, at: coral_model::Time) -> Option<f64> {
+        let window = self.window();
+        (window.contains(at) && window.length() > 0)
+            .then(|| f64_from(at.since(window.from)) / f64_from(window.length()))
+    }
+}

@@ -1,0 +1,179 @@
+//! Rows of panes, and which one is selected.
+//!
+//! A selection is the row's own key (a name, an id), not its number: when a list is sorted anew
+//! under the cursor, the cursor stays with what it pointed at.
+
+use coral_model::view::NodeKind;
+
+use super::App;
+use crate::layout::PaneId;
+
+impl App {
+    /// Rows a pane's list has.
+    #[must_use]
+    pub fn rows(&self, pane: PaneId) -> usize {
+        match pane {
+            PaneId::Services => self.data.services().len(),
+            PaneId::Operations => self.data.operations().count(),
+            PaneId::Topology => self.data.nodes().count(),
+            PaneId::Logs => self.data.logs.len(),
+            PaneId::Timeline => self.data.events().count(),
+            PaneId::Traces => self.data.traces().count(),
+            PaneId::Waterfall => self.data.spans().count(),
+            PaneId::Hosts => self.data.hosts().count(),
+            PaneId::Agents => self.data.agents().count(),
+            PaneId::Inflight => self.data.inflight().count(),
+            PaneId::Charts
+            | PaneId::Record
+            | PaneId::Span
+            | PaneId::Profile
+            | PaneId::Host
+            | PaneId::Agent
+            | PaneId::Why
+            | PaneId::Ask => 0,
+        }
+    }
+
+    /// The key of row `i`.
+    #[must_use]
+    pub fn row_key(&self, pane: PaneId, i: usize) -> Option<String> {
+        match pane {
+            PaneId::Services => self.data.services().get(i).map(|s| s.service.clone()),
+            PaneId::Operations => self.data.operations().nth(i).map(|row| {
+                row.by
+                    .values()
+                    .next()
+                    .cloned()
+                    .unwrap_or_else(|| row.operation.clone())
+                    .unwrap_or_default()
+            }),
+            PaneId::Topology => self.node_order().get(i).cloned(),
+            PaneId::Logs => self.data.logs.get(i).map(|log| log.n.to_string()),
+            PaneId::Timeline => {
+                self.data.events().nth(i).map(|e| format!("{} {}", e.time.0, e.text))
+            }
+            PaneId::Traces => self.data.traces().nth(i).map(|t| t.trace_id.to_string()),
+            PaneId::Waterfall => self.data.spans().nth(i).map(|s| s.span_id.to_string()),
+            PaneId::Hosts => self.data.hosts().nth(i).map(|h| h.host.clone()),
+            PaneId::Agents => self.data.agents().nth(i).map(|a| a.agent.clone()),
+            PaneId::Inflight => self.data.inflight().nth(i).map(|r| {
+                format!("{} {}", r.service, r.operation.as_deref().unwrap_or_default())
+            }),
+            _ => None,
+        }
+    }
+
+    /// Names of the nodes in the order the topology lists them: callers before callees.
+    #[must_use]
+    pub fn node_order(&self) -> Vec<String> {
+        crate::pane::topology_order(self)
+    }
+
+    /// The key selected in a pane.
+    #[must_use]
+    pub fn selected_key(&self, pane: PaneId) -> Option<&str> {
+        match pane {
+            PaneId::Services => self.here.service.as_deref(),
+            PaneId::Topology => self
+                .here
+                .cursors
+                .get(&pane)
+                .map(String::as_str)
+                .or(self.here.service.as_deref()),
+            _ => self.here.cursors.get(&pane).map(String::as_str),
+        }
+    }
+
+    /// The selected row's number.
+    #[must_use]
+    pub fn cursor(&self, pane: PaneId) -> Option<usize> {
+        let key = self.selected_key(pane)?;
+        if pane == PaneId::Logs {
+            let n: u64 = key.parse().ok()?;
+            let first = self.data.logs.front()?.n;
+            let i = usize::try_from(n.checked_sub(first)?).ok()?;
+            return (i < self.data.logs.len()).then_some(i);
+        }
+        (0..self.rows(pane)).find(|i| self.row_key(pane, *i).as_deref() == Some(key))
+    }
+
+    /// Selects a row, or none.
+    pub fn select(&mut self, pane: PaneId, row: Option<usize>) {
+        let key = row.and_then(|i| self.row_key(pane, i));
+        match pane {
+            PaneId::Services => {
+                if self.here.service != key {
+                    self.here.operation = None;
+                    self.here.cursors.remove(&PaneId::Operations);
+                    self.here.cursors.remove(&PaneId::Topology);
+                }
+                self.here.service = key;
+            }
+            PaneId::Topology => {
+                let service = key.as_ref().filter(|name| {
+                    self.data
+                        .nodes()
+                        .any(|n| n.name == **name && n.kind == NodeKind::Service)
+                });
+                if service.is_some() && self.here.service != service.cloned() {
+                    self.here.operation = None;
+                    self.here.cursors.remove(&PaneId::Operations);
+                    self.here.service = service.cloned();
+                }
+                self.put_cursor(pane, key);
+            }
+            _ => self.put_cursor(pane, key),
+        }
+    }
+
+    fn put_cursor(&mut self, pane: PaneId, key: Option<String>) {
+        match key {
+            Some(key) => self.here.cursors.insert(pane, key),
+            None => self.here.cursors.remove(&pane),
+        };
+    }
+
+    /// Moves the selection of a pane by `n` rows.
+    pub fn step_rows(&mut self, pane: PaneId, n: usize, down: bool) {
+        let len = self.rows(pane);
+        if matches!(
+            pane,
+            PaneId::Record | PaneId::Span | PaneId::Host | PaneId::Agent | PaneId::Why
+        ) {
+            // Pages of text scroll by a line count kept as their cursor.
+            let at: usize = self.here.cursors.get(&pane).and_then(|t| t.parse().ok()).unwrap_or(0);
+            let to = if down { at.saturating_add(n).min(10_000) } else { at.saturating_sub(n) };
+            self.here.cursors.insert(pane, to.to_string());
+            return;
+        }
+        if len == 0 {
+            return;
+        }
+        let last = len - 1;
+        let next = match (self.cursor(pane), down) {
+            // The newest record is the last one, and following it means selecting none.
+            (None, true) if pane == PaneId::Logs => return,
+            (None, false) if pane == PaneId::Logs => last.saturating_sub(n.saturating_sub(1)),
+            (Some(i), true) if pane == PaneId::Logs && i + n > last => {
+                self.select(pane, None);
+                return;
+            }
+            (None, _) => 0,
+            (Some(i), true) => i.saturating_add(n).min(last),
+            (Some(i), false) => i.saturating_sub(n),
+        };
+        self.select(pane, Some(next));
+    }
+
+    /// Selects the first or last row.
+    pub fn jump(&mut self, pane: PaneId, end: bool) {
+        let len = self.rows(pane);
+        if len == 0 {
+            self.here.cursors.remove(&pane);
+        } else if end && pane == PaneId::Logs {
+            self.select(pane, None);
+        } else {
+            self.select(pane, Some(if end { len - 1 } else { 0 }));
+        }
+    }
+}

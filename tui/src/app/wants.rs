@@ -1,0 +1,115 @@
+//! What must be asked for the panes that are on the screen.
+//!
+//! Declared anew after every change; the difference to what is being asked already becomes effects.
+//! So no pane can forget to ask, and none keeps asking when nobody looks.
+
+use std::collections::BTreeMap;
+
+use coral_model::question::{Dimension, Mode, View};
+
+use super::App;
+use crate::feed::{Slot, Span, Want};
+use crate::layout::{PaneId, ViewId};
+
+/// Buckets a chart is made of, about.
+const BUCKETS: u64 = 90;
+/// With more services than this, charts are asked for the selected one only.
+const CHART_SERVICES: usize = 40;
+
+/// Everything the visible panes need.
+#[must_use]
+pub fn wanted(app: &App) -> BTreeMap<Slot, Want> {
+    let mut wants = BTreeMap::new();
+    let span = app.here.clock.span();
+    // The digest is the header's health and the services' order; it is always asked.
+    let mut digest = Want::new(View::Digest, span);
+    digest.filter.clone_from(&app.here.filter);
+    wants.insert(Slot::Digest, digest);
+
+    for (pane, _) in &app.frame().panes {
+        match pane {
+            PaneId::Services if app.here.view == ViewId::Services || app.here.zoom => {
+                let mut want = Want::new(View::Services, span);
+                want.filter.clone_from(&app.here.filter);
+                wants.insert(Slot::Services, want);
+            }
+            PaneId::Operations if app.here.service.is_some() => {
+                let mut want = Want::new(View::Red, span);
+                want.filter = app.here.narrowed(app.here.split.is_some());
+                want.by = vec![app.here.split.unwrap_or(Dimension::Operation)];
+                wants.insert(Slot::Operations, want);
+            }
+            PaneId::Charts => {
+                let mut want = Want::new(View::Red, span);
+                want.by = vec![Dimension::Service];
+                want.step = Some(app.here.clock.bucket(BUCKETS));
+                want.limit = 5_000;
+                want.filter = if app.data.services().len() > CHART_SERVICES {
+                    app.here.narrowed(false)
+                } else {
+                    app.here.filter.clone()
+                };
+                wants.insert(Slot::Series, want);
+            }
+            PaneId::Topology => {
+                let mut want = Want::new(View::Topology, span);
+                want.filter.clone_from(&app.here.filter);
+                wants.insert(Slot::Topology, want);
+            }
+            PaneId::Logs => {
+                let mut history = Want::new(View::Logs, span);
+                history.mode = Mode::Once;
+                history.limit = 500;
+                history.filter = app.here.narrowed(false);
+                if let Span::Live(_) = span {
+                    let mut tail = history.clone();
+                    tail.mode = Mode::Tail;
+                    tail.limit = 10_000;
+                    wants.insert(Slot::Tail, tail);
+                }
+                wants.insert(Slot::Logs, history);
+            }
+            PaneId::Timeline => {
+                let mut want = Want::new(View::Events, span);
+                want.limit = 500;
+                want.filter.clone_from(&app.here.filter);
+                wants.insert(Slot::Events, want);
+            }
+            PaneId::Traces => {
+                let mut want = Want::new(View::Traces, span);
+                want.limit = 200;
+                want.order = app.here.order;
+                want.filter = app.here.narrowed(true);
+                wants.insert(Slot::Traces, want);
+            }
+            PaneId::Waterfall | PaneId::Span => {
+                if let Some(trace) = app.here.trace {
+                    // A trace is looked up by its id over a day; spans may still be arriving.
+                    let mut want = Want::new(View::Trace, span);
+                    want.mode = if app.here.clock.is_live() { Mode::Watch } else { Mode::Once };
+                    want.subject = Some(trace.to_string());
+                    want.limit = 5_000;
+                    wants.insert(Slot::Trace, want);
+                }
+            }
+            PaneId::Hosts | PaneId::Host => {
+                wants.insert(Slot::Hosts, Want::new(View::Hosts, span));
+            }
+            PaneId::Agents | PaneId::Agent => {
+                wants.insert(Slot::Agents, Want::new(View::Agents, span));
+            }
+            PaneId::Inflight => {
+                let mut want = Want::new(View::Inflight, span);
+                want.filter = app.here.narrowed(false);
+                wants.insert(Slot::Inflight, want);
+            }
+            PaneId::Services
+            | PaneId::Operations
+            | PaneId::Record
+            | PaneId::Profile
+            | PaneId::Why
+            | PaneId::Ask => {}
+        }
+    }
+    wants
+}

@@ -1,0 +1,107 @@
+//! The last line: what just happened, a line being typed, or the keys that matter here.
+
+use coral_model::text;
+use ratatui::layout::Rect;
+use ratatui::widgets::Widget;
+
+use crate::app::{App, Overlay, Purpose};
+use crate::command::{COMMANDS, CommandId};
+use crate::layout::{PaneId, ViewId};
+use crate::theme::Role;
+use crate::widget::{Canvas, Target, width_of};
+
+/// Commands that mean something at this place, most useful first.
+fn useful(app: &App, id: CommandId) -> bool {
+    match id {
+        CommandId::Split => matches!(
+            app.here.focus,
+            PaneId::Services | PaneId::Operations | PaneId::Topology | PaneId::Charts
+        ),
+        CommandId::Why => app.here.view == ViewId::Incident,
+        CommandId::Diff => app.here.view == ViewId::Traces,
+        CommandId::Zoom => app.frame().panes.len() > 1 || app.here.zoom,
+        _ => true,
+    }
+}
+
+pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
+    if area.height == 0 {
+        return;
+    }
+    if let Some(Overlay::Entry(entry)) = &app.overlay {
+        line(app, canvas, area, entry);
+        return;
+    }
+    if let Some(notice) = &app.notice {
+        canvas.say(area.x, area.y, area.width, notice, Role::Accent);
+        return;
+    }
+    let mut x = area.x;
+    for spec in COMMANDS.iter().filter(|c| !c.bar.is_empty() && useful(app, c.id)) {
+        let Some(key) = app.keymap.keys(spec.id).first() else { continue };
+        let key = key.to_string();
+        let wide = width_of(&key) + 1 + width_of(spec.bar);
+        if x + wide > area.right() {
+            break;
+        }
+        let from = x;
+        x = canvas.say(x, area.y, area.right() - x, &key, Role::Key);
+        x = canvas.say(x + 1, area.y, area.right().saturating_sub(x + 1), spec.bar, Role::Label);
+        canvas.hit(Rect { x: from, y: area.y, width: x - from, height: 1 }, Target::Run(spec.id));
+        x += 2;
+    }
+}
+
+/// A line being typed: prompt, text, cursor.
+fn line(app: &App, canvas: &mut Canvas<'_>, area: Rect, entry: &crate::app::Entry) {
+    canvas.clear(area, Role::Text);
+    let prompt = if entry.purpose == Purpose::Palette { ":".to_owned() } else { format!("{} ", entry.purpose.prompt()) };
+    let x = canvas.say(area.x, area.y, area.width, &prompt, Role::Key);
+    let field = Rect { x, y: area.y, width: area.right().saturating_sub(x), height: 1 };
+    if field.width == 0 {
+        return;
+    }
+    let mut text = entry.area.clone();
+    text.set_style(canvas.style(Role::Entry));
+    text.set_cursor_line_style(ratatui::style::Style::default());
+    text.set_cursor_style(ratatui::style::Style::default().add_modifier(ratatui::style::Modifier::REVERSED));
+    (&text).render(field, canvas.buf);
+    // What is wrong, and where: a caret above the line.
+    let above = area.y.saturating_sub(1);
+    if let Some((error, column)) = &entry.error {
+        let row = Rect { x: area.x, y: above, width: area.width, height: 1 };
+        canvas.clear(row, Role::Text);
+        let at = field.x.saturating_add(coral_model::num::u16_sat(*column)).min(area.right().saturating_sub(2));
+        // The sentence goes to the side of the caret that has room for it.
+        let room = area.right().saturating_sub(at + 2);
+        if width_of(error) <= room || at < area.width / 2 {
+            let x = canvas.say(at, above, 1, "^", Role::Failing);
+            canvas.say(x + 1, above, room, error, Role::Failing);
+        } else {
+            canvas.say(at, above, 1, "^", Role::Failing);
+            canvas.say(area.x, above, at.saturating_sub(1), error, Role::Failing);
+        }
+    } else if !entry.completions.is_empty() {
+        let row = Rect { x: area.x, y: above, width: area.width, height: 1 };
+        canvas.clear(row, Role::Text);
+        let mut x = canvas.say(area.x, above, area.width, "tab ", Role::Key);
+        for (i, choice) in entry.completions.iter().enumerate() {
+            let choice = text::fit(choice, 24);
+            if x + width_of(&choice) + 2 > area.right() {
+                break;
+            }
+            let role = if i == entry.chosen { Role::Selected } else { Role::Dim };
+            x = canvas.say(x, above, area.right() - x, &choice, role) + 2;
+        }
+    } else if entry.purpose == Purpose::Time {
+        let row = Rect { x: area.x, y: above, width: area.width, height: 1 };
+        canvas.clear(row, Role::Text);
+        let zone = app.newest().format(&app.shown_zone(), "%Z");
+        let hint = format!("14:02 · -2h · yesterday 14:00 · 13:50..14:10 · 30m (the last) · times are {zone}");
+        canvas.say(area.x, above, area.width, &hint, Role::Dim);
+    } else if entry.purpose == Purpose::Open {
+        let row = Rect { x: area.x, y: above, width: area.width, height: 1 };
+        canvas.clear(row, Role::Text);
+        canvas.say(area.x, above, area.width, "a place (what Y copies), a trace id, or a service", Role::Dim);
+    }
+}

@@ -1,0 +1,175 @@
+//! Services, worst first.
+
+use coral_model::text;
+use coral_model::time::SECOND;
+use coral_model::view::{Baseline, Red, ServiceRow, State};
+use ratatui::layout::Rect;
+
+use crate::app::App;
+use crate::layout::PaneId;
+use crate::theme::{Role, Theme};
+use crate::widget::{Bars, Canvas, Column, Piece, Table, error_share, hertz, latency, ratio};
+
+/// Fewer requests than this say little about a 99th percentile.
+const ENOUGH: u64 = 100;
+
+pub(super) fn title(app: &App) -> String {
+    match app.data.services().len() {
+        0 => "services".into(),
+        n => format!("services {n}"),
+    }
+}
+
+/// The word beside the colour of a level.
+pub(super) const fn bangs(level: u8) -> &'static str {
+    match level {
+        0 => "",
+        1 => "!",
+        _ => "!!",
+    }
+}
+
+/// Rate, errors and p99 of a row, by its state.
+pub(super) fn numbers(canvas: &Canvas<'_>, state: State, red: Option<&Red>, level: u8) -> [Piece; 3] {
+    let none = |mark: &str, role| {
+        [canvas.piece(role, mark), canvas.piece(role, mark), canvas.piece(role, mark)]
+    };
+    let Some(red) = red else {
+        return match state {
+            State::NoTraffic => none("–", Role::Dim),
+            State::NotObserved | State::Stale | State::Active => none("?", Role::Blind),
+        };
+    };
+    match state {
+        State::NoTraffic => return none("–", Role::Dim),
+        State::NotObserved => return none("?", Role::Blind),
+        State::Active | State::Stale => {}
+    }
+    let old = state == State::Stale;
+    let plain = if old { Role::Dim } else { Role::Text };
+    let errors = match red.error_ratio {
+        None => canvas.piece(Role::Dim, "–"),
+        Some(share) if share > 0.0 => {
+            let role = if old { Role::Dim } else if level > 0 { Theme::level(level) } else { Role::Text };
+            canvas.piece(role, error_share(share))
+        }
+        Some(_) => canvas.piece(Role::Dim, "0"),
+    };
+    let p99_role = if red.requests < ENOUGH || old { Role::Dim } else { Role::Text };
+    let sampled = if red.sampled { "~" } else { "" };
+    [
+        canvas.piece(plain, format!("{sampled}{}", hertz(red.rate))),
+        errors,
+        canvas.piece(p99_role, latency(red.p99_ns)),
+    ]
+}
+
+/// How far it moved, and from what.
+pub(super) fn moved(canvas: &Canvas<'_>, baseline: Option<&Baseline>, level: u8) -> Piece {
+    let Some(baseline) = baseline else { return canvas.piece(Role::Dim, "") };
+    if baseline.red.is_none() {
+        return canvas.piece(Role::Dim, "new");
+    }
+    match baseline.p99_ratio {
+        Some(r) => {
+            let role = if level > 0 && r >= 1.5 { Theme::level(level) } else { Role::Dim };
+            canvas.piece(role, ratio(r))
+        }
+        None => canvas.piece(Role::Dim, "–"),
+    }
+}
+
+fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow) -> Vec<Vec<Piece>> {
+    let [rate, errors, p99] = numbers(canvas, row.state, row.red.as_ref(), row.level);
+    let name_role = match row.level {
+        0 if row.state == State::Active => Role::Text,
+        0 => Role::Dim,
+        level => Theme::level(level),
+    };
+    let name = canvas.piece(name_role, format!("{}{}", text::clean(&row.service), bangs(row.level)));
+    let bound = if row.inflight_exact { "" } else { "≥" };
+    let inflight = match row.inflight {
+        None => canvas.piece(Role::Blind, "?"),
+        Some(0) => canvas.piece(Role::Dim, "0"),
+        Some(n) => canvas.piece(Role::Text, format!("{bound}{}", text::count(n))),
+    };
+    let oldest = match (row.inflight, row.oldest_ns) {
+        (None, _) => canvas.piece(Role::Blind, "?"),
+        (_, None) => canvas.piece(Role::Dim, "–"),
+        (_, Some(ns)) => {
+            let role = if ns > 10 * SECOND { Role::Moved } else { Role::Text };
+            canvas.piece(role, text::duration(ns))
+        }
+    };
+    let place = match row.state {
+        State::Stale => {
+            let age = row.last_seen.map_or(0, |seen| app.newest().since(seen)) / SECOND * SECOND;
+            canvas.piece(Role::Blind, format!("stale {}", text::duration(age.max(SECOND))))
+        }
+        State::NotObserved => canvas.piece(Role::Blind, "not observed"),
+        State::NoTraffic => canvas.piece(Role::Dim, "no traffic"),
+        State::Active => match &row.place {
+            Some(place) => canvas.piece(Role::Text, place.clone()),
+            None if row.level == 0 => canvas.piece(
+                Role::Dim,
+                match row.instances {
+                    0 | 1 => row.versions.last().cloned().unwrap_or_default(),
+                    n => format!("{n} instances"),
+                },
+            ),
+            None => canvas.piece(Role::Dim, ""),
+        },
+    };
+    let spark = canvas.piece(Role::Rate, Bars::spark(&row.spark, 16));
+    vec![
+        vec![name],
+        vec![rate],
+        vec![errors],
+        vec![p99],
+        vec![moved(canvas, row.baseline.as_ref(), row.level)],
+        vec![inflight],
+        vec![oldest],
+        vec![place],
+        vec![spark],
+    ]
+}
+
+pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool) {
+    let services = app.data.services();
+    if services.is_empty() {
+        canvas.wrap(area, "no service has reported in this window", Role::Dim);
+        return;
+    }
+    let compared = app.data.digest().map(|d| d.compared_with);
+    let versus = compared.map_or_else(
+        || "vs before".into(),
+        |w| {
+            let at = |t| app.clock(t).get(..5).unwrap_or_default().to_owned();
+            format!("vs {}–{}", at(w.from), at(w.to))
+        },
+    );
+    let columns = [
+        Column::left("SERVICE", 13, 0).grow(3),
+        Column::right("rate", 7, 0),
+        Column::right("err", 5, 0),
+        Column::right("p99", 6, 0),
+        Column::right(versus, 14, 4),
+        Column::right("inflight", 8, 3),
+        Column::right("oldest", 6, 2),
+        Column::left("where", 10, 5).grow(2),
+        Column::left("rate over time", 16, 6),
+    ];
+    app.with_scroll(PaneId::Services, |scroll| {
+        Table {
+            pane: PaneId::Services,
+            columns: &columns,
+            len: services.len(),
+            selected: app.cursor(PaneId::Services),
+            focused,
+            scroll,
+        }
+        .draw(canvas, area, |canvas, i| {
+            services.get(i).map(|s| row(app, canvas, s)).unwrap_or_default()
+        });
+    });
+}

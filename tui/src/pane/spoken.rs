@@ -1,0 +1,55 @@
+//! The digest in sentences, for `--plain`.
+
+use coral_model::text;
+use coral_model::view::{Health, State};
+
+use crate::app::{App, Link};
+use crate::widget::{error_share, hertz, latency};
+
+/// What there is to say now, one statement a line, the most important first.
+#[must_use]
+pub fn plain_lines(app: &App) -> Vec<String> {
+    let mut lines = Vec::new();
+    match &app.link {
+        Link::Connecting(_) | Link::Up => {}
+        Link::Down(why) => lines.push(format!("no colony: {}", text::clean(why))),
+    }
+    let Some(digest) = app.data.digest() else { return lines };
+    let since = digest.onset.map(|t| format!(" since {}", app.clock(t))).unwrap_or_default();
+    lines.push(match digest.health {
+        Health::NoData => "no data yet: no application has sent anything".into(),
+        Health::Calm => format!("calm: {} services as before", digest.services_known),
+        Health::Moved => format!("moved{since}"),
+        Health::Failing => {
+            format!("incident{since}: {} of {} services", digest.affected, digest.services_known)
+        }
+    });
+    if digest.health == Health::NoData
+        && let Some(line) = super::head::exporter(app)
+    {
+        lines.push(line);
+    }
+    for line in &digest.why {
+        lines.push(format!("{}: {}", text::clean(&line.label), text::clean(&line.text)));
+    }
+    for sentence in app.data.blind() {
+        lines.push(format!("not seen: {}", text::clean(sentence)));
+    }
+    for service in digest.services.iter().filter(|s| s.level > 0) {
+        let word = if service.level > 1 { "failing" } else { "moved" };
+        let name = text::clean(&service.service);
+        lines.push(match (service.state, &service.red) {
+            (State::Active, Some(red)) => format!(
+                "{name} {word}: {} requests, {} errors, p99 {}",
+                hertz(red.rate),
+                red.error_ratio.map_or_else(|| "no".into(), error_share),
+                latency(red.p99_ns)
+            ),
+            _ => format!("{name} {word}"),
+        });
+    }
+    for change in digest.changes.iter().take(10) {
+        lines.push(format!("{} {}: {}", app.clock(change.time), change.kind, text::clean(&change.text)));
+    }
+    lines
+}
