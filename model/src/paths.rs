@@ -143,17 +143,21 @@ impl Paths {
     /// [`PathsError::NoHome`].
     pub fn new(var: impl Fn(&str) -> Option<OsString>, uid: u32) -> Result<Self, PathsError> {
         let dirs = directories::ProjectDirs::from("", "", "coral").ok_or(PathsError::NoHome)?;
+        // Absolute, because a daemon that is started with them works elsewhere.
+        let named = |name| {
+            let value = var(name).filter(|v| !v.is_empty())?;
+            std::path::absolute(value).ok()
+        };
         let runtime_dir = dirs
             .runtime_dir()
             .filter(|dir| dir.parent().is_some_and(Path::is_dir))
             .map_or_else(|| fallback_runtime_dir(uid), Path::to_path_buf);
         Ok(Self {
             config_dir: dirs.config_dir().to_path_buf(),
-            data_dir: var("CORAL_DATA_DIR")
-                .filter(|v| !v.is_empty())
-                .map_or_else(|| dirs.data_local_dir().to_path_buf(), PathBuf::from),
+            data_dir: named("CORAL_DATA_DIR")
+                .unwrap_or_else(|| dirs.data_local_dir().to_path_buf()),
             runtime_dir,
-            socket_override: var("CORAL_SOCKET").filter(|v| !v.is_empty()).map(PathBuf::from),
+            socket_override: named("CORAL_SOCKET"),
             uid,
         })
     }

@@ -71,6 +71,11 @@ pub enum ConfigError {
     },
 }
 
+/// Every setting there is.
+pub fn settings() -> impl Iterator<Item = &'static Spec> {
+    spec::ALL.iter()
+}
+
 /// Where a value came from, strongest first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Layer {
@@ -288,6 +293,13 @@ fn duration_of(found: &BTreeMap<&'static str, Vec<(Layer, String)>>, key: &str) 
 }
 
 impl Config {
+    /// Whether the command line says it.
+    #[must_use]
+    pub fn is_flag(&self, key: &str) -> bool {
+        let first = self.found.get(key).and_then(|all| all.first());
+        matches!(first, Some((Layer::Flag(_), _)))
+    }
+
     /// `leave_after` as text.
     #[must_use]
     pub fn leave_after_text(&self) -> String {

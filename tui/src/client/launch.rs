@@ -87,8 +87,10 @@ impl Launch {
                 .to_owned()
         })?;
         let socket = target.paths.socket(&target.colony).map_err(|e| e.to_string())?;
-        make_private_dir(&target.paths.logs_dir(&target.colony), target.paths.uid)
+        make_private_dir(&target.paths.colony_dir(&target.colony), target.paths.uid)
             .map_err(|e| e.to_string())?;
+        let logs = target.paths.logs_dir(&target.colony);
+        fs::create_dir_all(&logs).map_err(|e| format!("{}: {e}", logs.display()))?;
         // What fails before the daemon has opened its own log is found in the same file.
         let stderr = OpenOptions::new()
             .append(true)

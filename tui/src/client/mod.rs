@@ -234,6 +234,14 @@ pub struct Lines {
     done: bool,
 }
 
+impl Lines {
+    /// Whether the next line is here already.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.waiting.len() > 0 || self.done
+    }
+}
+
 impl Stream for Lines {
     type Item = Result<Bytes, ClientError>;
 

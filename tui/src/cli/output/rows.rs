@@ -1,0 +1,469 @@
+//! Which columns each kind of row has.
+
+use std::collections::BTreeMap;
+
+use coral_model::text::{bytes, count, duration as dur};
+use coral_model::view::{
+    AgentRow, EdgeRow, EventRow, InflightRow, LogRow, MetricRow, NodeRow, Red, RedRow, Row,
+    SenseState, ServiceRow, SpanRow, SpanStatus, TraceRow,
+};
+
+use super::Reader;
+use super::cell::{self, Cell, Look};
+use super::table::{Block, number, text, whole};
+
+/// Rows of one answer as tables, in the order they came.
+#[must_use]
+pub fn blocks(rows: &[Row], reader: &Reader) -> Vec<Block> {
+    macro_rules! of {
+        ($variant:ident) => {
+            rows.iter()
+                .filter_map(|r| if let Row::$variant(row) = r { Some(&**row) } else { None })
+                .collect::<Vec<_>>()
+        };
+    }
+    let mut out = Vec::new();
+    let mut push = |block: Block| {
+        if !block.rows.is_empty() {
+            out.push(block);
+        }
+    };
+    for row in of!(Digest) {
+        super::digest::blocks(row, reader).into_iter().for_each(&mut push);
+    }
+    push(red(&of!(Red), reader));
+    push(services(&of!(Service), reader));
+    push(traces(&of!(Trace), reader));
+    push(spans(&of!(Span)));
+    push(logs(&of!(Log), reader));
+    push(events(&of!(Event), reader));
+    push(nodes(&of!(Node), reader));
+    push(edges(&of!(Edge)));
+    push(metrics(&of!(Metric), reader));
+    super::hosts::blocks(&of!(Host), reader).into_iter().for_each(&mut push);
+    push(inflight(&of!(Inflight)));
+    let agents = of!(Agent);
+    push(self::agents(&agents, reader));
+    push(senses(&agents));
+    out
+}
+
+fn numbers(red: &Red) -> [Cell; 6] {
+    [
+        Cell::text(&cell::rate(red.rate)),
+        cell::errors(red.error_ratio),
+        cell::duration(red.p50_ns),
+        cell::duration(red.p90_ns),
+        cell::p99(red),
+        Cell::text(&count(red.requests)),
+    ]
+}
+
+fn notes(red: &Red, provisional: bool) -> String {
+    let mut notes = Vec::new();
+    if red.no_answer > 0 {
+        notes.push(format!("{} no answer", count(red.no_answer)));
+    }
+    if red.sampled {
+        notes.push("sampled".to_owned());
+    }
+    if provisional {
+        notes.push("provisional".to_owned());
+    }
+    notes.join(", ")
+}
+
+fn red(rows: &[&RedRow], reader: &Reader) -> Block {
+    let mut dimensions: Vec<&str> =
+        rows.iter().flat_map(|r| r.by.keys()).map(String::as_str).collect();
+    dimensions.sort_unstable();
+    dimensions.dedup();
+    let mut columns = vec![whole("START"), text("SERVICE", 10), text("OPERATION", 12)];
+    columns.extend(dimensions.iter().map(|d| text(dimension_title(d), 8)));
+    columns.extend(["RATE", "ERR", "P50", "P90", "P99", "REQS", "VS"].map(number));
+    columns.push(whole("NOTE"));
+    let mut block = Block::new(columns);
+    for row in rows {
+        let mut cells = vec![
+            Cell::from(row.start.map(|t| reader.time(t)).unwrap_or_default()),
+            Cell::from(row.service.clone().unwrap_or_default()),
+            Cell::from(row.operation.clone().unwrap_or_default()),
+        ];
+        for d in &dimensions {
+            cells.push(Cell::maybe(row.by.get(*d).and_then(Option::as_deref)));
+        }
+        if row.red.requests == 0 && row.state != coral_model::view::State::Active {
+            let silence = cell::silence(row.state);
+            cells.extend(std::iter::repeat_n(silence, 6));
+        } else {
+            cells.extend(numbers(&row.red));
+        }
+        cells.push(row.baseline.as_ref().map_or_else(Cell::default, |b| cell::moved(b.p99_ratio)));
+        let note = match row.state {
+            coral_model::view::State::Active => Cell::from(notes(&row.red, row.provisional)),
+            state => cell::state(state, None),
+        };
+        cells.push(note);
+        block.rows.push(cells);
+    }
+    block.without_empty(&["START", "SERVICE", "OPERATION", "VS", "NOTE"])
+}
+
+/// Titles are static; the dimensions are few.
+fn dimension_title(word: &str) -> &'static str {
+    match word {
+        "instance" => "INSTANCE",
+        "host" => "HOST",
+        "version" => "VERSION",
+        "zone" => "ZONE",
+        "namespace" => "NAMESPACE",
+        "status" => "STATUS",
+        "kind" => "KIND",
+        "service" => "SERVICE",
+        "operation" => "OPERATION",
+        _ => "BY",
+    }
+}
+
+pub(super) fn services(rows: &[&ServiceRow], reader: &Reader) -> Block {
+    let mut block = Block::new(vec![
+        text("SERVICE", 10),
+        number("RATE"),
+        number("ERR"),
+        number("P50"),
+        number("P99"),
+        number("VS"),
+        number("INFLIGHT"),
+        number("OLDEST"),
+        number("INST"),
+        text("VERSION", 6),
+        text("WHERE", 6),
+        whole("STATE"),
+    ]);
+    for row in rows {
+        let age = row.last_seen.map(|t| reader.clock.now.since(t));
+        let lead = cell::marked(&row.service, row.level);
+        let mut cells = vec![lead];
+        match &row.red {
+            Some(red) if red.requests > 0 || row.state == coral_model::view::State::Active => {
+                let [rate, errors, p50, _, p99, _] = numbers(red);
+                cells.extend([rate, errors, p50, p99]);
+            }
+            _ => cells.extend(std::iter::repeat_n(cell::silence(row.state), 4)),
+        }
+        cells.push(row.baseline.as_ref().map_or_else(Cell::none, |b| cell::moved(b.p99_ratio)));
+        cells.push(match row.inflight {
+            // A lower bound says so.
+            Some(n) if !row.inflight_exact && n > 0 => Cell::text(&format!("≥{}", count(n))),
+            Some(n) => Cell::text(&count(n)),
+            None => Cell::unknown(),
+        });
+        cells.push(cell::duration(row.oldest_ns));
+        cells.push(Cell::text(&row.instances.to_string()));
+        cells.push(Cell::maybe(row.versions.last().map(String::as_str)));
+        cells.push(Cell::maybe(row.place.as_deref()));
+        cells.push(cell::state(row.state, age));
+        block.rows.push(cells);
+    }
+    block.without_empty(&["VS", "OLDEST", "VERSION", "WHERE"])
+}
+
+fn traces(rows: &[&TraceRow], reader: &Reader) -> Block {
+    let mut block = Block::new(vec![
+        whole("START"),
+        number("TOOK"),
+        text("SERVICE", 10),
+        text("OPERATION", 12),
+        number("SPANS"),
+        number("ERRORS"),
+        whole("STATUS"),
+        whole("TRACE"),
+    ]);
+    for row in rows {
+        let errors = Cell::text(&count(row.errors));
+        let operation = if row.complete {
+            row.operation.clone()
+        } else {
+            format!("{} (root not arrived)", row.operation)
+        };
+        block.rows.push(vec![
+            Cell::from(reader.fine_time(row.start)),
+            Cell::text(&dur(row.duration_ns)),
+            Cell::text(&row.service),
+            Cell::from(operation),
+            Cell::text(&count(row.spans)),
+            if row.errors > 0 { errors.look(Look::Bad) } else { errors },
+            Cell::maybe(row.status.as_deref()),
+            Cell::text(&row.trace_id.to_string()),
+        ]);
+    }
+    block
+}
+
+fn spans(rows: &[&SpanRow]) -> Block {
+    let mut block = Block::new(vec![
+        number("AT"),
+        number("TOOK"),
+        number("SELF"),
+        text("SERVICE", 10),
+        text("SPAN", 16),
+        whole("KIND"),
+        text("STATUS", 6),
+    ]);
+    let first = rows.iter().map(|r| r.start).min().unwrap_or_default();
+    for row in rows {
+        let indent = "  ".repeat(usize::try_from(row.depth.min(40)).unwrap_or(0));
+        let orphan = if row.orphan { "⚬ " } else { "" };
+        let status = match (row.status, &row.message) {
+            (SpanStatus::Error, Some(message)) => {
+                Cell::text(&format!("error: {message}")).look(Look::Bad)
+            }
+            (SpanStatus::Error, None) => Cell::text("error").look(Look::Bad),
+            (_, _) => Cell::default(),
+        };
+        block.rows.push(vec![
+            Cell::text(&format!("+{}", dur(row.start.since(first)))),
+            Cell::text(&dur(row.duration_ns)),
+            Cell::text(&dur(row.self_ns)),
+            Cell::text(&row.service),
+            Cell::from(format!("{indent}{orphan}{}", row.operation)),
+            Cell::text(row.kind.word()),
+            status,
+        ]);
+    }
+    block.without_empty(&["STATUS"])
+}
+
+fn logs(rows: &[&LogRow], reader: &Reader) -> Block {
+    Block::lines(rows.iter().map(|row| log_line(row, reader)).collect())
+}
+
+/// One record on one line.
+fn log_line(row: &LogRow, reader: &Reader) -> Cell {
+    let level = if row.level.is_empty() { "-" } else { row.level.as_str() };
+    let look = match row.severity {
+        17.. => Look::Bad,
+        13..=16 => Look::Warn,
+        1..=8 => Look::Dim,
+        _ => Look::Plain,
+    };
+    let mut line =
+        format!("{} {:<5} {:<12} {}", reader.fine_time(row.time), level, row.service, row.body);
+    if let Some(trace) = row.trace_id {
+        line.push_str(&format!("  trace={trace}"));
+    }
+    Cell::text(&line).look(look)
+}
+
+pub(super) fn events(rows: &[&EventRow], reader: &Reader) -> Block {
+    let mut block =
+        Block::new(vec![whole("TIME"), whole("KIND"), text("WHAT", 20), text("WHERE", 8)]);
+    for row in rows {
+        let place = [row.service.as_deref(), row.host.as_deref()];
+        let place: Vec<&str> = place.into_iter().flatten().collect();
+        block.rows.push(vec![
+            Cell::from(reader.time(row.time)),
+            Cell::text(row.kind.word()),
+            Cell::text(&row.text),
+            Cell::from(place.join(" on ")),
+        ]);
+    }
+    block.without_empty(&["WHERE"])
+}
+
+fn nodes(rows: &[&NodeRow], reader: &Reader) -> Block {
+    let mut block = Block::new(vec![
+        text("NODE", 10),
+        whole("KIND"),
+        whole("SYSTEM"),
+        number("RATE"),
+        number("ERR"),
+        number("P99"),
+        whole("STATE"),
+    ]);
+    for row in rows {
+        let mut cells = vec![
+            cell::marked(&row.name, row.level),
+            Cell::text(row.kind.word()),
+            Cell::maybe(row.system.as_deref()),
+        ];
+        match &row.red {
+            Some(red) => {
+                let [rate, errors, _, _, p99, _] = numbers(red);
+                cells.extend([rate, errors, p99]);
+            }
+            None => cells.extend(std::iter::repeat_n(cell::silence(row.state), 3)),
+        }
+        cells.push(cell::state(row.state, row.last_seen.map(|t| reader.clock.now.since(t))));
+        block.rows.push(cells);
+    }
+    block.without_empty(&["SYSTEM"])
+}
+
+fn edges(rows: &[&EdgeRow]) -> Block {
+    let mut block = Block::new(vec![
+        text("FROM", 8),
+        whole(""),
+        text("TO", 10),
+        whole("PROTOCOL"),
+        number("RATE"),
+        number("ERR"),
+        number("P50"),
+        number("P99"),
+        number("CALLEE P99"),
+        number("VS"),
+        whole("EVIDENCE"),
+    ]);
+    for row in rows {
+        let [rate, errors, p50, _, p99, _] = numbers(&row.red);
+        block.rows.push(vec![
+            Cell::text(&row.from),
+            Cell::text("▸"),
+            cell::marked(&row.to, row.level),
+            Cell::maybe(row.protocol.as_deref()),
+            rate,
+            errors,
+            p50,
+            p99,
+            cell::duration(row.callee_p99_ns),
+            row.baseline.as_ref().map_or_else(Cell::none, |b| cell::moved(b.p99_ratio)),
+            Cell::text(row.ends.word()),
+        ]);
+    }
+    block.without_empty(&["VS", "CALLEE P99"])
+}
+
+fn metrics(rows: &[&MetricRow], reader: &Reader) -> Block {
+    let mut block = Block::new(vec![
+        text("METRIC", 16),
+        whole("KIND"),
+        text("SERVICE", 8),
+        number("VALUE"),
+        whole("UNIT"),
+        number("COUNT"),
+        number("P50"),
+        number("P99"),
+        number("SERIES"),
+        whole("AT"),
+        text("ATTRIBUTES", 10),
+    ]);
+    for row in rows {
+        let quantile =
+            |q: &str| row.quantiles.get(q).map_or_else(Cell::none, |x| Cell::from(plain(*x)));
+        block.rows.push(vec![
+            Cell::text(&row.metric),
+            Cell::text(row.kind.word()),
+            Cell::maybe(row.service.as_deref()),
+            row.value.map_or_else(Cell::none, |x| Cell::from(plain(x))),
+            Cell::text(&row.unit),
+            row.count.map_or_else(Cell::none, |n| Cell::from(count(n))),
+            quantile("p50"),
+            quantile("p99"),
+            Cell::text(&count(row.series)),
+            row.time.map_or_else(Cell::none, |t| Cell::from(reader.time(t))),
+            Cell::from(pairs(&row.attributes)),
+        ]);
+    }
+    block.without_empty(&["UNIT", "COUNT", "P50", "P99", "ATTRIBUTES", "VALUE", "AT"])
+}
+
+/// A number without a unit: no more digits than it has to say.
+fn plain(x: f64) -> String {
+    if x == 0.0 || (x.abs() >= 0.001 && x.abs() < 1e15) {
+        let text = format!("{x:.3}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        format!("{x:.3e}")
+    }
+}
+
+fn pairs(attributes: &BTreeMap<String, String>) -> String {
+    attributes.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+}
+
+fn inflight(rows: &[&InflightRow]) -> Block {
+    let mut block = Block::new(vec![
+        text("SERVICE", 10),
+        text("OPERATION", 12),
+        number("INFLIGHT"),
+        number("OLDEST"),
+        whole("TRACE"),
+    ]);
+    for row in rows {
+        let n = count(row.inflight);
+        block.rows.push(vec![
+            Cell::text(&row.service),
+            Cell::maybe(row.operation.as_deref()),
+            Cell::from(if row.exact { n } else { format!("≥{n}") }),
+            cell::duration(row.oldest_ns),
+            Cell::maybe(row.oldest_trace.map(|t| t.to_string()).as_deref()),
+        ]);
+    }
+    block
+}
+
+/// A line per agent.
+#[must_use]
+pub fn agents(rows: &[&AgentRow], reader: &Reader) -> Block {
+    let mut block = Block::new(vec![
+        text("AGENT", 8),
+        text("HOST", 8),
+        whole("SCOPE"),
+        whole("STATE"),
+        number("LAG"),
+        number("SPOOL"),
+        number("OF"),
+        number("CLOCK"),
+        number("CPU"),
+        number("RSS"),
+        number("DROPPED"),
+        whole("BUILD"),
+    ]);
+    for row in rows {
+        let dropped: u64 =
+            row.counters.iter().filter(|(k, _)| k.starts_with("dropped")).map(|(_, n)| n).sum();
+        let dropped_cell = Cell::from(count(dropped));
+        block.rows.push(vec![
+            Cell::from(row.agent.chars().take(8).collect::<String>()),
+            Cell::text(&row.host),
+            Cell::text(&row.scope),
+            cell::state(row.state, Some(reader.clock.now.since(row.last_seen))),
+            Cell::text(&dur(row.lag_ns)),
+            Cell::from(bytes(row.spool_bytes)),
+            Cell::from(bytes(row.spool_capacity_bytes)),
+            row.clock_offset_ns.map_or_else(Cell::unknown, |ns| {
+                let sign = if ns < 0 { "-" } else { "+" };
+                Cell::from(format!("{sign}{}", dur(ns.unsigned_abs())))
+            }),
+            row.cpu.map_or_else(Cell::unknown, |cores| Cell::from(cell::percent(cores))),
+            row.rss_bytes.map_or_else(Cell::unknown, |n| Cell::from(bytes(n))),
+            if dropped > 0 { dropped_cell.look(Look::Bad) } else { dropped_cell },
+            Cell::text(&row.build),
+        ]);
+    }
+    block
+}
+
+/// A line per sense of every agent.
+#[must_use]
+pub fn senses(rows: &[&AgentRow]) -> Block {
+    let mut block =
+        Block::new(vec![text("HOST", 8), whole("SENSE"), whole("STATE"), text("WHY", 20)]);
+    for row in rows {
+        for sense in &row.senses {
+            let state = match sense.state {
+                SenseState::On => Cell::text("on").look(Look::Good),
+                SenseState::Partial => Cell::text("partial").look(Look::Warn),
+                SenseState::Off => Cell::text("off").look(Look::Dim),
+            };
+            let remedy = sense.remedy.as_ref().map(|r| format!("; to turn it on: {r}"));
+            block.rows.push(vec![
+                Cell::text(&row.host),
+                Cell::text(&sense.name),
+                state,
+                Cell::from(format!("{}{}", sense.why, remedy.unwrap_or_default())),
+            ]);
+        }
+    }
+    block
+}

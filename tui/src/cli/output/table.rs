@@ -1,0 +1,232 @@
+//! Columns that line up, and fit.
+
+use std::io::{self, Write};
+
+use coral_model::text::fit;
+use unicode_width::UnicodeWidthStr;
+
+use super::Reader;
+use super::cell::{Cell, Look};
+
+/// A column.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// What stands over it.
+    pub title: &'static str,
+    /// Numbers stand to the right.
+    pub right: bool,
+    /// Narrowest it is made where the terminal is; `None` keeps it whole.
+    pub least: Option<usize>,
+}
+
+/// A column of text that may be cut.
+#[must_use]
+pub const fn text(title: &'static str, least: usize) -> Column {
+    Column { title, right: false, least: Some(least) }
+}
+
+/// A column of text that is kept whole.
+#[must_use]
+pub const fn whole(title: &'static str) -> Column {
+    Column { title, right: false, least: None }
+}
+
+/// A column of numbers.
+#[must_use]
+pub const fn number(title: &'static str) -> Column {
+    Column { title, right: true, least: None }
+}
+
+/// Rows under columns, or plain lines.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// Columns; none for plain lines, which have one cell each.
+    pub columns: Vec<Column>,
+    /// Rows of as many cells.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// Blanks between two columns.
+const GAP: usize = 2;
+
+impl Block {
+    /// A table without rows.
+    #[must_use]
+    pub fn new(columns: Vec<Column>) -> Self {
+        Self { columns, rows: Vec::new() }
+    }
+
+    /// Lines without columns.
+    #[must_use]
+    pub fn lines(lines: Vec<Cell>) -> Self {
+        Self { columns: Vec::new(), rows: lines.into_iter().map(|l| vec![l]).collect() }
+    }
+
+    /// Leaves out columns in which no row has anything to say.
+    #[must_use]
+    pub fn without_empty(mut self, titles: &[&str]) -> Self {
+        let mut i = 0;
+        while i < self.columns.len() {
+            let named = self.columns.get(i).is_some_and(|c| titles.contains(&c.title));
+            let silent = self
+                .rows
+                .iter()
+                .all(|row| row.get(i).is_none_or(|c| matches!(c.text.as_str(), "" | "–" | "?")));
+            if named && silent {
+                self.columns.remove(i);
+                for row in &mut self.rows {
+                    if i < row.len() {
+                        row.remove(i);
+                    }
+                }
+            } else {
+                i += 1;
+            }
+        }
+        self
+    }
+
+    fn widths(&self, limit: Option<usize>) -> Vec<usize> {
+        let widest = |i: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(i));
+            cells.map(|c| c.text.width()).max().unwrap_or(0)
+        };
+        let mut widths: Vec<usize> =
+            self.columns.iter().enumerate().map(|(i, c)| c.title.width().max(widest(i))).collect();
+        let Some(limit) = limit else { return widths };
+        let gaps = GAP * widths.len().saturating_sub(1);
+        let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(limit);
+        // The widest column that may shrink gives first.
+        while over > 0 {
+            let candidate = self
+                .columns
+                .iter()
+                .zip(&mut widths)
+                .filter_map(|(c, w)| c.least.filter(|least| *w > *least).map(|_| w))
+                .max_by_key(|w| **w);
+            let Some(width) = candidate else { break };
+            *width -= 1;
+            over -= 1;
+        }
+        widths
+    }
+
+    /// Prints it.
+    ///
+    /// # Errors
+    /// When `out` does not take it.
+    pub fn print(&self, out: &mut impl Write, reader: &Reader) -> io::Result<()> {
+        if self.columns.is_empty() {
+            for row in &self.rows {
+                for cell in row {
+                    let text =
+                        reader.width.map_or_else(|| cell.text.clone(), |w| fit(&cell.text, w));
+                    writeln!(out, "{}", painted(&text, cell.look, reader.colour))?;
+                }
+            }
+            return Ok(());
+        }
+        let widths = self.widths(reader.width);
+        let titles: Vec<Cell> =
+            self.columns.iter().map(|c| Cell::text(c.title).look(Look::Bold)).collect();
+        self.line(out, &titles, &widths, reader)?;
+        for row in &self.rows {
+            self.line(out, row, &widths, reader)?;
+        }
+        Ok(())
+    }
+
+    fn line(
+        &self,
+        out: &mut impl Write,
+        row: &[Cell],
+        widths: &[usize],
+        reader: &Reader,
+    ) -> io::Result<()> {
+        let mut room = reader.width.unwrap_or(usize::MAX);
+        let last = row.len().saturating_sub(1);
+        for (i, ((cell, width), column)) in row.iter().zip(widths).zip(&self.columns).enumerate() {
+            let text = fit(&cell.text, (*width).min(room));
+            let pad = " ".repeat(width.saturating_sub(text.width()).min(room));
+            room = room.saturating_sub(width + GAP);
+            let shown = painted(&text, cell.look, reader.colour);
+            match (column.right, i == last) {
+                (true, _) => write!(out, "{pad}{shown}")?,
+                (false, true) => write!(out, "{shown}")?,
+                (false, false) => write!(out, "{shown}{pad}")?,
+            }
+            if i != last && room > 0 {
+                write!(out, "{}", " ".repeat(GAP))?;
+            }
+        }
+        writeln!(out)
+    }
+}
+
+fn painted(text: &str, look: Look, colour: bool) -> String {
+    if colour && look != Look::Plain && !text.is_empty() {
+        format!("{}{text}\x1b[0m", look.sequence())
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(width: Option<usize>, colour: bool) -> Reader {
+        let clock =
+            coral_model::when::Clock { now: coral_model::Time(0), zone: jiff::tz::TimeZone::UTC };
+        Reader { clock, width, colour, dates: false }
+    }
+
+    fn printed(block: &Block, reader: &Reader) -> String {
+        let mut out = Vec::new();
+        block.print(&mut out, reader).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn sample() -> Block {
+        let mut block = Block::new(vec![text("NAME", 4), number("N"), whole("TAIL")]);
+        block.rows.push(vec![Cell::text("日本語 service"), Cell::text("7"), Cell::text("x")]);
+        block.rows.push(vec![
+            Cell::text("b"),
+            Cell::text("1234"),
+            Cell::text("yz").look(Look::Bad),
+        ]);
+        block
+    }
+
+    #[test]
+    fn columns_line_up_by_what_a_terminal_shows() {
+        assert_eq!(
+            printed(&sample(), &reader(None, false)),
+            "NAME               N  TAIL\n日本語 service     7  x\nb               1234  yz\n"
+        );
+    }
+
+    #[test]
+    fn a_narrow_terminal_cuts_text_not_numbers() {
+        let out = printed(&sample(), &reader(Some(20), false));
+        assert!(out.lines().all(|l| l.width() <= 20), "{out}");
+        assert!(out.contains("1234"), "{out}");
+        let tiny = printed(&sample(), &reader(Some(5), false));
+        assert!(tiny.lines().all(|l| l.width() <= 5), "{tiny}");
+    }
+
+    #[test]
+    fn colours_only_where_they_are_welcome() {
+        assert!(!printed(&sample(), &reader(None, false)).contains('\x1b'));
+        assert!(printed(&sample(), &reader(None, true)).contains("\x1b[31myz\x1b[0m"));
+    }
+
+    #[test]
+    fn columns_nobody_fills_can_go() {
+        let block = sample().without_empty(&["N"]);
+        assert_eq!(block.columns.len(), 3);
+        let mut block = sample();
+        block.rows.iter_mut().for_each(|r| r[1] = Cell::none());
+        assert_eq!(block.without_empty(&["N"]).columns.len(), 2);
+    }
+}

@@ -1,0 +1,179 @@
+//! `coral query`: one question, printed.
+
+use std::io::{self, IsTerminal, Write};
+
+use coral_model::view::{End, Row};
+use tokio_stream::StreamExt;
+
+use super::args::Query;
+use super::ask;
+use super::exit::{Exit, Failure};
+use super::output::{self, Csv, Object, Reader};
+use super::{Context, Target};
+use crate::client::{Client, ClientError, Lines};
+
+/// A day: answers longer than this show dates beside their clocks.
+const DAY: u64 = 86_400_000_000_000;
+
+/// Asks, prints, and tells by the exit code how complete the answer is.
+pub async fn run(context: &Context, query: &Query) -> Result<Exit, Failure> {
+    let human = !query.output.json && !query.output.csv;
+    let asked = ask::question(query, &context.clock, context.config.window, human)?;
+    let client = match &asked.colony {
+        Some(name) if !context.config.is_flag("colony") => {
+            let colony = name.parse().map_err(Failure::from)?;
+            let target = Target { colony, ..context.target.clone() };
+            Client::connect(&target).await?
+        }
+        _ => context.connect().await?,
+    };
+    let mut reader = Reader::of_stdout(context.clock.clone());
+    reader.dates = asked.question.window.length() > DAY;
+    let lines = client.query_json(&asked.question).await?;
+    let mut printer = Printer {
+        form: match () {
+            () if query.output.json => Form::Json,
+            () if query.output.csv => Form::Csv(Csv::default()),
+            () => Form::Table,
+        },
+        reader,
+        follow: query.output.follow,
+        rows: 0,
+        end: None,
+    };
+    let mut out = io::stdout().lock();
+    let interrupted = tokio::select! {
+        done = printer.print_all(lines, &mut out) => { done?; false }
+        () = interrupt() => true,
+    };
+    Ok(printer.exit(query.output.check, interrupted))
+}
+
+/// Ctrl-C: whoever follows has seen enough.
+async fn interrupt() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+enum Form {
+    Json,
+    Csv(Csv),
+    Table,
+}
+
+struct Printer {
+    form: Form,
+    reader: Reader,
+    follow: bool,
+    rows: u64,
+    end: Option<End>,
+}
+
+impl Printer {
+    async fn print_all(&mut self, mut lines: Lines, out: &mut impl Write) -> Result<(), Failure> {
+        // Rows of the answer at hand. Followed records are printed as they come; everything else is
+        // laid out when its end record says that it is whole.
+        let mut waiting: Vec<Row> = Vec::new();
+        let mut objects: Vec<Object> = Vec::new();
+        let mut out = io::BufWriter::new(out);
+        loop {
+            let next = if lines.is_ready() {
+                lines.next().await
+            } else {
+                if self.follow && self.is_tail(&waiting) {
+                    self.flush_rows(&mut out, &mut waiting, &mut objects)?;
+                }
+                out.flush()?;
+                lines.next().await
+            };
+            let Some(line) = next.transpose()? else { break };
+            if matches!(self.form, Form::Json) {
+                out.write_all(&line)?;
+                out.write_all(b"\n")?;
+            }
+            match serde_json::from_slice::<Row>(&line) {
+                Ok(Row::End(end)) => {
+                    self.flush_rows(&mut out, &mut waiting, &mut objects)?;
+                    self.tell(&mut out, &end)?;
+                    self.end = Some(*end);
+                }
+                Ok(row) => {
+                    self.rows += 1;
+                    match self.form {
+                        Form::Json => {}
+                        Form::Csv(_) => objects.extend(serde_json::from_slice::<Object>(&line)),
+                        Form::Table => waiting.push(row),
+                    }
+                }
+                // A kind of row this build does not know: a script gets it as it came.
+                Err(_) if !matches!(self.form, Form::Table) => self.rows += 1,
+                Err(e) => return Err(ClientError::Garbled(e.to_string()).into()),
+            }
+        }
+        self.flush_rows(&mut out, &mut waiting, &mut objects)?;
+        out.flush()?;
+        if self.end.is_none() && !self.follow {
+            return Err(ClientError::Lost("the answer was cut off".to_owned()).into());
+        }
+        Ok(())
+    }
+
+    /// Records that stand alone, rather than rows of an answer that is one picture.
+    fn is_tail(&self, rows: &[Row]) -> bool {
+        matches!(self.form, Form::Csv(_))
+            || rows.iter().all(|r| matches!(r, Row::Log(_) | Row::Trace(_) | Row::Event(_)))
+    }
+
+    fn flush_rows(
+        &mut self,
+        out: &mut impl Write,
+        rows: &mut Vec<Row>,
+        objects: &mut Vec<Object>,
+    ) -> io::Result<()> {
+        match &mut self.form {
+            Form::Json => Ok(()),
+            Form::Csv(csv) => csv.write(out, &std::mem::take(objects)),
+            Form::Table if rows.is_empty() => Ok(()),
+            Form::Table => {
+                self.reader.clock.now = coral_model::Time::now();
+                output::print(out, &std::mem::take(rows), &self.reader)
+            }
+        }
+    }
+
+    /// What the answer says about itself: under the table on a terminal, else beside the data.
+    fn tell(&self, out: &mut impl Write, end: &End) -> io::Result<()> {
+        if matches!(self.form, Form::Json) {
+            return Ok(());
+        }
+        let lines = output::summary(end, &self.reader);
+        if matches!(self.form, Form::Table) && io::stdout().is_terminal() {
+            let (on, off) = if self.reader.colour { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+            for line in lines {
+                writeln!(out, "{on}{line}{off}")?;
+            }
+            return if self.follow { writeln!(out) } else { Ok(()) };
+        }
+        // The data come first, whatever becomes of the remark.
+        out.flush()?;
+        for line in lines {
+            _ = writeln!(io::stderr(), "{line}");
+        }
+        Ok(())
+    }
+
+    fn exit(&self, check: bool, interrupted: bool) -> Exit {
+        if check && self.rows > 0 {
+            return Exit::Unhealthy;
+        }
+        if interrupted {
+            return Exit::Done;
+        }
+        match &self.end {
+            Some(end) if end.agents_answered < end.agents_asked => Exit::Incomplete,
+            Some(end) if end.rows == 0 && !end.blind.is_empty() => Exit::Incomplete,
+            _ => Exit::Done,
+        }
+    }
+}
