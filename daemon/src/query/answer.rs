@@ -2,14 +2,18 @@
 
 use coral_model::Question;
 use coral_model::question::View;
-use coral_model::time::{BUCKET, SECOND, Time};
+use coral_model::time::{BUCKET, SECOND, Time, Window};
 use coral_model::view::{AgentRow, End, Row, State};
 use duckdb::Connection;
 
 use super::cells::Cells;
+use super::edges::Edges;
 use super::plan::Plan;
 use super::source::Recent;
-use super::{QueryError, agents, events, filter, hosts, inflight, logs, red, trace, traces};
+use super::{
+    QueryError, agents, digest, events, filter, hosts, inflight, logs, metrics, red, services,
+    topology, trace, traces,
+};
 
 /// An agent that is further behind than this has not answered up to now.
 const LAG: u64 = 10 * SECOND;
@@ -47,7 +51,7 @@ pub struct Found {
     /// Newest record behind the rows.
     pub newest: Option<Time>,
     /// The window compared with, where the question named none.
-    pub compare: Option<coral_model::Window>,
+    pub compare: Option<Window>,
 }
 
 /// Answers a question.
@@ -55,6 +59,10 @@ pub fn answer(inputs: &Inputs<'_>, question: &Question) -> Result<Answer, QueryE
     let plan = Plan::new(question, inputs.now)?;
     let found = match question.view {
         View::Red => answer_red(inputs, &plan)?,
+        View::Services => services::answer(inputs, &plan)?,
+        View::Topology => topology::answer(inputs, &plan)?,
+        View::Digest => digest::answer(inputs, &plan)?,
+        View::Metrics => metrics::answer(inputs.conn, &plan)?,
         View::Traces => traces::answer(inputs.conn, &plan)?,
         View::Trace => trace::answer(inputs.conn, &plan)?,
         View::Logs => logs::answer(inputs.conn, &plan)?,
@@ -62,7 +70,6 @@ pub fn answer(inputs: &Inputs<'_>, question: &Question) -> Result<Answer, QueryE
         View::Hosts => hosts::answer(inputs, &plan)?,
         View::Inflight => inflight::answer(inputs, &plan)?,
         View::Agents => agents::answer(inputs, &plan),
-        _ => return Err(QueryError::Question(format!("`{}` has no answer yet", question.view))),
     };
     let end = end(inputs, &plan, &found);
     Ok(Answer { rows: found.rows, end })
@@ -72,17 +79,37 @@ fn answer_red(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let (mut cells, cut) = requests(inputs, plan, &plan.windows())?;
     let (rows, truncated) = red::finish(plan, &mut cells);
     let newest = cells.newest_in(plan.window, plan.now);
-    Ok(Found { rows, truncated, stored_to: Some(cut), newest, compare: plan.compare })
+    Ok(Found { rows, truncated, stored_to: Some(cut.min(plan.window.to)), newest, compare: plan.compare })
 }
 
 /// RED deltas of some windows from both sources, with what is known of their resources.
 pub fn requests(
     inputs: &Inputs<'_>,
     plan: &Plan,
-    windows: &[coral_model::Window],
+    windows: &[Window],
 ) -> Result<(Cells, Time), QueryError> {
-    let services = filter::services(&plan.filter);
-    let mut cells = Cells::default();
+    let (cells, _, cut) = read(inputs, plan, windows, false)?;
+    Ok((cells, cut))
+}
+
+/// RED and edge deltas of some windows from both sources, as of one moment.
+pub fn requests_and_edges(
+    inputs: &Inputs<'_>,
+    plan: &Plan,
+    windows: &[Window],
+) -> Result<(Cells, Edges, Time), QueryError> {
+    read(inputs, plan, windows, true)
+}
+
+fn read(
+    inputs: &Inputs<'_>,
+    plan: &Plan,
+    windows: &[Window],
+    with_edges: bool,
+) -> Result<(Cells, Edges, Time), QueryError> {
+    // Edges need their neighbours, whatever the filter says of one end.
+    let services = if with_edges { Vec::new() } else { filter::services(&plan.filter) };
+    let (mut cells, mut edges) = (Cells::default(), Edges::default());
     let cut = inputs.recent.visit(
         windows,
         &mut |delta| {
@@ -90,13 +117,21 @@ pub fn requests(
                 cells.push(delta);
             }
         },
-        &mut |_| {},
+        &mut |delta| {
+            if with_edges {
+                edges.push(delta);
+            }
+        },
     );
     for window in windows {
-        cells.read_store(inputs.conn, window.from, window.to.min(cut), &services)?;
+        let stored = window.to.min(cut);
+        cells.read_store(inputs.conn, window.from, stored, &services)?;
+        if with_edges {
+            edges.read_store(inputs.conn, window.from, stored)?;
+        }
     }
     cells.read_resources(inputs.conn, filter::needs_attributes(&plan.filter))?;
-    Ok((cells, cut.min(plan.window.to)))
+    Ok((cells, edges, cut))
 }
 
 fn end(inputs: &Inputs<'_>, plan: &Plan, found: &Found) -> End {

@@ -87,6 +87,13 @@ impl Tally {
         }
     }
 
+    /// Observations in buckets that lie wholly at or above `ns`.
+    pub fn count_from(&self, ns: u64) -> u64 {
+        let first = coral_model::hist::index(ns);
+        let buckets = (self.first..).zip(&self.counts);
+        buckets.filter(|(i, _)| *i >= first).map(|(_, &n)| n).sum()
+    }
+
     /// As a histogram.
     pub fn histogram(&self) -> Histogram {
         let mut histogram = Histogram::default();

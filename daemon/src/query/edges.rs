@@ -79,6 +79,22 @@ pub struct EdgeSum {
     pub span: (Time, Time),
 }
 
+impl EdgeSum {
+    /// The same edge without a request.
+    pub fn silent(&self) -> Self {
+        Self {
+            ends: self.ends,
+            requests: 0,
+            errors: 0,
+            no_answer: 0,
+            durations: Tally::default(),
+            callee: Tally::default(),
+            sampled: false,
+            span: self.span,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct EdgeCell {
     edge: u32,

@@ -17,8 +17,8 @@ use super::source::{Recent, StoreOnly};
 use super::{QueryError, fetch};
 use crate::store::schema::{Signal, Slice, create_table, create_view};
 
-/// The moment tests happen at: a multiple of a day.
-pub const NOW: Time = Time(1_790_035_200 * SECOND);
+/// The moment tests happen at: a noon.
+pub const NOW: Time = Time(1_790_078_400 * SECOND);
 
 /// `seconds` before [`NOW`].
 pub fn ago(seconds: u64) -> Time {

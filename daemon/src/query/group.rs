@@ -65,6 +65,17 @@ impl Sum {
         };
     }
 
+    /// As the rules look at it, over `seconds` of observation.
+    pub fn stretch(&self, seconds: f64) -> super::rules::Stretch {
+        super::rules::Stretch {
+            requests: self.requests,
+            errors: self.errors,
+            no_answer: self.no_answer,
+            histogram: self.tally.histogram(),
+            seconds,
+        }
+    }
+
     /// As the view shows it, over `seconds` of observation.
     pub fn red(&self, seconds: f64) -> Red {
         self.red_of(&self.tally.histogram(), seconds)

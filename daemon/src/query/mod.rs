@@ -8,10 +8,12 @@
 
 mod agents;
 mod answer;
+mod blame;
 mod cells;
 mod complete;
 mod context;
 mod dense;
+mod digest;
 mod edges;
 mod error;
 mod events;
@@ -21,18 +23,26 @@ mod group;
 mod hosts;
 mod inflight;
 mod logs;
+mod metrics;
+mod place;
 mod plan;
 mod red;
 mod rules;
+mod services;
 mod source;
 mod sql;
+mod story;
 mod symbols;
 mod tail;
+mod timeline;
+mod topology;
 mod trace;
 mod traces;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod scenarios;
 
 pub use answer::Answer;
 pub use context::{Context, answer, complete, tail};

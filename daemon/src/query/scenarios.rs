@@ -1,0 +1,330 @@
+//! The digest of a small shop, calm and with each fault: what a person must be told.
+
+use coral_model::question::View;
+use coral_model::time::{BUCKET, MILLI, SECOND, Time};
+use coral_model::view::{Change, DigestRow, EdgeEnds, Health, NodeKind, State};
+
+use super::fixture::{EdgeRow, Fixture, RedRow, ago, last, question, rows};
+use crate::store::schema::Signal;
+
+/// A service of the shop: name, requests per bucket, usual duration.
+const SHOP: [(&str, u64, u64); 5] = [
+    ("gateway", 400, 30 * MILLI),
+    ("checkout", 300, 20 * MILLI),
+    ("payments", 200, 10 * MILLI),
+    ("cart", 300, 3 * MILLI),
+    ("mailer", 20, 50 * MILLI),
+];
+const CALLS: [(&str, &str, NodeKind); 6] = [
+    ("gateway", "checkout", NodeKind::Service),
+    ("gateway", "cart", NodeKind::Service),
+    ("checkout", "payments", NodeKind::Service),
+    ("checkout", "mails", NodeKind::Queue),
+    ("payments", "postgres", NodeKind::Database),
+    ("cart", "redis", NodeKind::Database),
+];
+
+/// What happens to one bucket of one instance (1 or 2) of a service.
+type Fault = fn(&str, u64, &mut RedRow);
+
+/// Durations that wobble, the same in every run.
+fn durations(n: u64, ns: u64, bucket: u64) -> Vec<u64> {
+    (0..n).map(|i| ns + ns * ((i * 7919 + bucket * 104_729) % 100) / 100).collect()
+}
+
+/// The shop over the last 45 minutes; the fault begins `since` seconds ago.
+fn shop(since: u64, fault: Fault) -> Fixture {
+    let mut fixture = Fixture::default();
+    fixture.agent("web-1");
+    let (mut red, mut edges) = (Vec::new(), Vec::new());
+    for (n, (service, ..)) in SHOP.iter().enumerate() {
+        for instance in 1..=2u64 {
+            let id = n as u64 * 10 + instance;
+            let host = format!("web-{instance}");
+            fixture.resource(id, service, [&format!("{service}-{instance}"), &host, "v41"], ago(90_000));
+        }
+    }
+    for bucket in 1..=270u64 {
+        let at = ago(bucket * 10);
+        for (n, (service, requests, ns)) in SHOP.iter().enumerate() {
+            for instance in 1..=2u64 {
+                let id = n as u64 * 10 + instance;
+                let mut row = RedRow::new(at, id, service, &durations(requests / 2, *ns, bucket));
+                if bucket * 10 <= since {
+                    fault(service, instance, &mut row);
+                }
+                let calls: Vec<_> = CALLS.iter().filter(|c| c.1 == *service).collect();
+                for (from, to, _) in calls {
+                    let mut edge = EdgeRow::new(at, from, to, &row.durations);
+                    edge.errors = row.errors;
+                    edges.push(edge);
+                }
+                for (_, to, kind) in CALLS.iter().filter(|c| c.0 == *service && c.2 != NodeKind::Service) {
+                    let mut edge = EdgeRow::new(at, service, to, &durations(requests / 2, MILLI, bucket));
+                    edge.to.1 = *kind;
+                    edge.ends = EdgeEnds::One;
+                    edges.push(edge);
+                }
+                if !row.durations.is_empty() {
+                    red.push(row);
+                }
+            }
+        }
+    }
+    edges.retain(|e| !e.durations.is_empty());
+    fixture.red(&red);
+    fixture.edges(&edges);
+    fixture
+}
+
+fn slow(row: &mut RedRow, by: u64) {
+    row.durations.iter_mut().for_each(|ns| *ns += by);
+}
+
+/// Callers wait for what they call.
+fn above(service: &str) -> bool {
+    matches!(service, "gateway" | "checkout" | "payments")
+}
+
+fn digest(fixture: &Fixture) -> DigestRow {
+    let answer = fixture.ask(&question(View::Digest, last(900), "")).unwrap();
+    rows!(answer, Digest).remove(0)
+}
+
+fn why(digest: &DigestRow, label: &str) -> String {
+    let lines = digest.why.iter().filter(|l| l.label == label);
+    lines.map(|l| l.text.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+fn level(digest: &DigestRow, service: &str) -> u8 {
+    digest.services.iter().find(|s| s.service == service).unwrap().level
+}
+
+fn path(digest: &DigestRow) -> String {
+    let step = |s: &coral_model::view::PathStep| format!("{}{}", s.name, "!".repeat(usize::from(s.level)));
+    digest.path.iter().map(step).collect::<Vec<_>>().join(" ▸ ")
+}
+
+fn event(fixture: &Fixture, at: Time, kind: &str, service: &str, text: &str) {
+    let table = Fixture::table(Signal::Events);
+    fixture.run(&format!(
+        "INSERT INTO {table} VALUES ({}, 0, '{kind}', '{service}', NULL, '{text}', 'spans', map([]::VARCHAR[], []::VARCHAR[]))",
+        at.0
+    ));
+}
+
+#[test]
+fn a_calm_shop_is_in_line_and_not_called_healthy() {
+    let digest = digest(&shop(0, |_, _, _| {}));
+    assert_eq!(digest.health, Health::Calm, "{:#?}", digest.why);
+    assert_eq!((digest.affected, digest.services_known), (0, 5));
+    assert_eq!((digest.onset, digest.suspect.clone()), (None, None));
+    assert!(why(&digest, "WHY").contains("5 services with traffic are in line with 11:30–11:45 UTC"), "{:?}", digest.why);
+    assert!(!format!("{:?}", digest.why).contains("healthy"));
+    assert_eq!(digest.compared_with, last(900).previous());
+    let spark = &digest.services[0].spark;
+    assert_eq!(spark.len(), 30);
+    assert!(spark.iter().all(Option::is_some));
+}
+
+#[test]
+fn no_data_is_said_to_be_no_data() {
+    let mut fixture = Fixture::default();
+    let nothing = digest(&fixture);
+    assert_eq!(nothing.health, Health::NoData);
+    assert!(why(&nothing, "WHY").contains("nothing has arrived"));
+    assert!(why(&nothing, "not seen").contains("no agent has ever connected"));
+    fixture.agent("web-1");
+    assert_eq!(digest(&fixture).health, Health::NoData);
+}
+
+#[test]
+fn latency_in_payments_is_found_below_its_callers() {
+    let fixture = shop(240, |service, _, row| {
+        if above(service) {
+            slow(row, 2 * SECOND);
+        }
+    });
+    event(&fixture, ago(247), "deploy", "payments", "deploy v41→v42");
+    let digest = digest(&fixture);
+    assert_eq!(digest.health, Health::Failing);
+    assert_eq!(digest.suspect.as_deref(), Some("payments"));
+    assert_eq!(digest.onset, Some(ago(240)));
+    assert_eq!(path(&digest), "gateway!! ▸ checkout!! ▸ payments!! ▸ postgres");
+    assert_eq!(digest.affected, 3);
+    assert_eq!((level(&digest, "cart"), level(&digest, "mailer")), (0, 0));
+    let text = why(&digest, "WHY");
+    assert!(text.starts_with("payments: p99 2.0"), "{text}");
+    assert!(text.contains('▲') && text.contains("since 11:56:00 UTC, vs 11:41–11:56 UTC"), "{text}");
+    assert!(text.contains("all 2 instances alike"), "{text}");
+    assert!(why(&digest, "changed").contains("deploy v41→v42 11:55:53 UTC (payments)"), "{:?}", digest.why);
+    assert!(why(&digest, "ruled out").contains("postgres latency (p99"), "{:?}", digest.why);
+    assert!(why(&digest, "not seen").contains("inside postgres"), "{:?}", digest.why);
+    assert_eq!(digest.movers[0].measure, Change::P99);
+    assert!(digest.movers[0].ratio.unwrap() > 10.0);
+    assert_eq!(digest.compared_with, coral_model::Window::before(ago(240), 900 * SECOND));
+}
+
+#[test]
+fn a_fault_of_seconds_shows_within_seconds() {
+    let fixture = shop(20, |service, _, row| {
+        if above(service) {
+            slow(row, 2 * SECOND);
+        }
+    });
+    let digest = digest(&fixture);
+    assert_eq!(digest.suspect.as_deref(), Some("payments"));
+    assert_eq!(digest.onset, Some(ago(20)));
+    // The services view says the same, though its window dilutes it.
+    let answer = fixture.ask(&question(View::Services, last(900), "")).unwrap();
+    let services = rows!(answer, Service);
+    assert_eq!(services.iter().filter(|s| s.level == 2).count(), 3);
+}
+
+#[test]
+fn errors_in_one_version_name_it() {
+    let fixture = shop(300, |service, instance, row| {
+        if service == "payments" && instance == 2 {
+            row.errors = row.durations.len() as u64 / 3;
+            row.resource = 99;
+        }
+        if matches!(service, "checkout" | "gateway") {
+            row.errors = row.durations.len() as u64 / 12;
+        }
+    });
+    fixture.resource(99, "payments", ["payments-9", "web-2", "v42"], ago(300));
+    let digest = digest(&fixture);
+    assert_eq!((digest.health, digest.suspect.as_deref()), (Health::Failing, Some("payments")));
+    let payments = digest.services.iter().find(|s| s.service == "payments").unwrap();
+    assert_eq!(payments.place.as_deref(), Some("v42"));
+    assert_eq!(payments.versions, ["v41", "v42"]);
+    let text = why(&digest, "WHY");
+    assert!(text.contains("errors 1") && text.contains("% (0%)"), "{text}");
+    assert!(text.contains("only version v42"), "{text}");
+}
+
+#[test]
+fn hung_requests_look_bad_not_quiet() {
+    // Payments answers nothing any more; its callers give up after their time-out.
+    let fixture = shop(120, |service, _, row| match service {
+        "payments" => row.durations.clear(),
+        "checkout" | "gateway" => {
+            slow(row, 5 * SECOND);
+            row.errors = row.durations.len() as u64 / 2;
+            row.no_answer = row.errors;
+        }
+        _ => {}
+    });
+    let table = Fixture::table(Signal::Inflight);
+    for (at, count) in [(30u64, 999u64), (3, 214)] {
+        fixture.run(&format!(
+            "INSERT INTO {table} VALUES ({}, 0, 'a', 21, 'payments', NULL, {count}, {}, 1, 1, false)",
+            ago(at).0,
+            ago(34).0
+        ));
+    }
+    let digest = digest(&fixture);
+    assert_eq!((digest.health, digest.suspect.as_deref()), (Health::Failing, Some("payments")));
+    assert_eq!(level(&digest, "payments"), 2);
+    let payments = digest.services.iter().find(|s| s.service == "payments").unwrap();
+    assert_eq!((payments.inflight, payments.oldest_ns), (Some(214), Some(31 * SECOND)));
+    assert!(why(&digest, "WHY").contains("at least 214 in flight, oldest 31s"), "{:?}", digest.why);
+    assert!(digest.onset.unwrap() >= ago(130) && digest.onset.unwrap() <= ago(110), "{:?}", digest.onset);
+}
+
+#[test]
+fn a_crashed_service_is_found_by_those_who_call_it() {
+    let fixture = shop(120, |service, _, row| match service {
+        "payments" => row.durations.clear(),
+        "checkout" => row.errors = row.durations.len() as u64 / 2,
+        _ => {}
+    });
+    // Calls to it fail at once; only the caller sees them.
+    let edges: Vec<EdgeRow> = (1..=12)
+        .map(|n| {
+            let mut edge = EdgeRow::new(ago(n * 10), "checkout", "payments", &[MILLI; 100]);
+            edge.ends = EdgeEnds::One;
+            edge.errors = 100;
+            edge
+        })
+        .collect();
+    fixture.edges(&edges);
+    let digest = digest(&fixture);
+    assert_eq!(digest.suspect.as_deref(), Some("payments"), "{:#?}", digest.why);
+    assert!(path(&digest).contains("checkout!! ▸ payments!!"), "{}", path(&digest));
+    let payments = digest.services.iter().find(|s| s.service == "payments").unwrap();
+    assert_eq!(payments.state, State::NoTraffic);
+    assert!(why(&digest, "WHY").contains("no requests"), "{:?}", digest.why);
+}
+
+#[test]
+fn what_recovered_is_no_incident() {
+    // Slow from ten to eight minutes ago, fine since.
+    let fixture = shop(600, |service, _, row| {
+        if service == "cart" && row.bucket < ago(480) {
+            slow(row, SECOND);
+        }
+    });
+    let digest = digest(&fixture);
+    assert_eq!(digest.onset, None);
+    assert_eq!(level(&digest, "cart"), 1);
+    assert_eq!(digest.health, Health::Moved);
+}
+
+#[test]
+fn the_topology_shows_everybody_and_their_calls() {
+    let fixture = shop(240, |service, _, row| {
+        if above(service) {
+            slow(row, 2 * SECOND);
+        }
+    });
+    let answer = fixture.ask(&question(View::Topology, last(240), "")).unwrap();
+    let (mut nodes, mut edges) = (Vec::new(), Vec::new());
+    for row in &answer.rows {
+        match row {
+            coral_model::view::Row::Node(n) => nodes.push(n.as_ref().clone()),
+            coral_model::view::Row::Edge(e) => edges.push(e.as_ref().clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut names: Vec<_> = nodes.iter().map(|n| n.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["cart", "checkout", "gateway", "mailer", "mails", "payments", "postgres", "redis"]);
+    assert_eq!(edges.len(), CALLS.len());
+    let to_payments = edges.iter().find(|e| e.to == "payments").unwrap();
+    assert_eq!((to_payments.level, to_payments.ends), (2, EdgeEnds::Both));
+    assert_eq!(to_payments.red.requests, 24 * 200);
+    let to_redis = edges.iter().find(|e| e.to == "redis").unwrap();
+    assert_eq!((to_redis.level, to_redis.to_kind), (0, NodeKind::Database));
+    // A filter keeps an edge at either end, and the nodes at its ends.
+    let answer = fixture.ask(&question(View::Topology, last(240), "service=cart")).unwrap();
+    assert_eq!(answer.rows.len(), 3 + 2);
+    let answer = fixture.ask(&question(View::Topology, last(240), "kind=database")).unwrap();
+    assert_eq!(answer.rows.len(), 4 + 2);
+}
+
+#[test]
+fn silence_has_names() {
+    let mut fixture = shop(0, |_, _, _| {});
+    // Heard of two hours ago; its host's agent is gone.
+    fixture.resource(77, "batch", ["b", "old-1", "v1"], ago(90_000));
+    fixture.red(&[RedRow::new(ago(7200).align(BUCKET), 77, "batch", &[5; 5])]);
+    // Says something, serves nothing.
+    fixture.resource(78, "cron", ["c", "web-1", "v1"], ago(500));
+    let table = Fixture::table(Signal::Logs);
+    fixture.run(&format!(
+        "INSERT INTO {table} VALUES ({}, 0, 'cron', 9, 'tick', 0, 0, 0, 78, map([]::VARCHAR[], []::VARCHAR[]))",
+        ago(5).0
+    ));
+    let state = |fixture: &Fixture, name: &str| {
+        let answer = fixture.ask(&question(View::Services, last(900), "")).unwrap();
+        rows!(answer, Service).into_iter().find(|s| s.service == name).unwrap()
+    };
+    assert_eq!(state(&fixture, "cart").state, State::Active);
+    let cron = state(&fixture, "cron");
+    assert_eq!((cron.state, cron.red), (State::NoTraffic, None));
+    assert_eq!(state(&fixture, "batch").state, State::NoTraffic);
+    fixture.agents[0].state = State::Stale;
+    assert_eq!(state(&fixture, "batch").state, State::Stale);
+    assert_eq!(state(&fixture, "batch").last_seen, Some(ago(7190)));
+}

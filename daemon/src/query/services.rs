@@ -1,0 +1,431 @@
+//! `services`: one row per service, whether it speaks or not.
+//!
+//! In: RED deltas of the window and of the one compared with, the newest in-flight snapshots, and
+//! when anything else was last heard. Silence has four meanings, kept apart: `active` had requests;
+//! `no_traffic` is watched and had none; `stale` was there, and whoever saw it has stopped
+//! reporting; `not_observed` is only known by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coral_model::num::{f64_from, u32_sat};
+use coral_model::time::{BUCKET, SECOND, Time, Window};
+use coral_model::view::{AgentRow, Baseline, Row, ServiceRow, State};
+use coral_model::Dimension;
+use duckdb::Connection;
+use hashbrown::HashMap;
+
+use super::answer::{Found, Inputs};
+use super::cells::Cells;
+use super::fetch::{self, Sql};
+use super::group::{baseline, observed_seconds};
+use super::inflight::{self, OfService};
+use super::plan::Plan;
+use super::rules::{self, Off, Stretch};
+use super::symbols::Symbol;
+use super::timeline::{self, Course};
+use super::{QueryError, answer, filter, place};
+
+/// A service not heard of for this long is no longer listed.
+const LISTED: u64 = 24 * 3600 * SECOND;
+/// Logs and metrics this young count as being heard of.
+const HEARD: u64 = 120 * SECOND;
+/// Points of a sparkline.
+const SPARK: u64 = 30;
+
+/// A service and what the rules say about it.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// Its row.
+    pub row: ServiceRow,
+    /// Numbers out of line, worst first.
+    pub off: Vec<Off>,
+    /// Out of line since then, up to now.
+    pub since: Option<Time>,
+    /// Its numbers now.
+    pub now: Stretch,
+    /// And before.
+    pub before: Option<Stretch>,
+}
+
+/// What is known of services besides their requests.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// When each was last heard of.
+    pub last: BTreeMap<String, Time>,
+    /// Requests in flight.
+    pub inflight: BTreeMap<String, OfService>,
+}
+
+/// Answers the question.
+pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
+    let before = plan.compare.unwrap_or_else(|| plan.window.previous());
+    let range = Window::new(before.from.min(plan.window.from), plan.window.to.max(before.to));
+    let (mut cells, cut) = answer::requests(inputs, plan, &[range])?;
+    let heard = heard(inputs, plan, &mut cells)?;
+    let selected = filter::select(&cells, &plan.filter);
+    let courses = timeline::courses(&cells, &selected, range, plan.now);
+    let judged =
+        judge(plan, &mut cells, &selected, plan.window, before, &courses, &heard, inputs.agents);
+    let mut rows: Vec<ServiceRow> = judged.into_iter().map(|j| j.row).collect();
+    rows.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.service.cmp(&b.service)));
+    let truncated = rows.len() > plan.limit();
+    rows.truncate(plan.limit());
+    let newest = cells.newest_in(plan.window, plan.now);
+    let rows = rows.into_iter().map(|r| Row::Service(Box::new(r))).collect();
+    Ok(Found {
+        rows,
+        truncated,
+        newest,
+        stored_to: Some(cut.min(plan.window.to)),
+        compare: Some(before),
+    })
+}
+
+/// What the store knows of services besides requests.
+pub fn heard(
+    inputs: &Inputs<'_>,
+    plan: &Plan,
+    cells: &mut Cells,
+) -> Result<Heard, QueryError> {
+    let at = plan.window.to.min(plan.now.max(plan.window.from));
+    let mut snapshots = inflight::newest(inputs.conn, at)?;
+    // A filter on what snapshots do not have (status) leaves them as they are.
+    let names = filter::services(&plan.filter);
+    snapshots.retain(|s| names.is_empty() || names.contains(&s.row.service));
+    let mut heard = Heard { last: BTreeMap::new(), inflight: inflight::by_service(&snapshots) };
+    for cell in &cells.cells {
+        let name = cells.series_of(cell).and_then(|s| cells.symbols.word(s.service));
+        if let Some(name) = name
+            && cell.bucket < plan.window.to
+        {
+            let end = cell.bucket.plus(BUCKET).min(plan.now.max(cell.bucket));
+            match heard.last.get_mut(name) {
+                Some(last) => *last = (*last).max(end),
+                None => {
+                    heard.last.insert(name.to_owned(), end);
+                }
+            }
+        }
+    }
+    // Only when somebody is silent is it worth asking what else was heard.
+    let active = |name: &str| heard.last.get(name).is_some_and(|t| *t >= plan.window.from);
+    let silent = cells.first_seen.keys().any(|&s| {
+        cells.symbols.word(s).is_some_and(|name| !active(name))
+    });
+    if silent {
+        last_heard(inputs.conn, at, plan.window, &mut heard.last)?;
+    }
+    Ok(heard)
+}
+
+/// When services were last heard of by any signal: lately by logs and metrics, else by requests.
+fn last_heard(
+    conn: &Connection,
+    at: Time,
+    window: Window,
+    last: &mut BTreeMap<String, Time>,
+) -> Result<(), QueryError> {
+    let sql = Sql::new("SELECT service, max(heard_ns) FROM (SELECT service, max(time_ns) AS heard_ns FROM logs WHERE true")
+        .within("time_ns", at.minus(HEARD), at)
+        .then(" GROUP BY service UNION ALL SELECT service, max(time_ns) FROM metrics WHERE true")
+        .within("time_ns", at.minus(HEARD), at)
+        .then(" GROUP BY service UNION ALL SELECT service, max(bucket_ns) + 10000000000 FROM red WHERE true")
+        .within("bucket_ns", window.from.minus(LISTED), window.from)
+        .then(" GROUP BY service) WHERE service IS NOT NULL GROUP BY service");
+    fetch::run(conn, &sql, |batch| {
+        let (service, at) = (batch.texts(0)?, batch.i64s(1)?);
+        for row in 0..batch.len() {
+            let (Some(name), at) = (fetch::text(service, row), fetch::time(at, row)) else {
+                continue;
+            };
+            let have = last.entry(name.to_owned()).or_insert(at);
+            *have = (*have).max(at);
+        }
+        Ok(())
+    })
+}
+
+/// Every service, with its numbers in `now` against those of `before`.
+#[expect(clippy::too_many_arguments, reason = "the sources of one answer, all needed")]
+pub fn judge(
+    plan: &Plan,
+    cells: &mut Cells,
+    selected: &[bool],
+    now: Window,
+    before: Window,
+    courses: &HashMap<Symbol, Course>,
+    heard: &Heard,
+    agents: &[AgentRow],
+) -> Vec<Judged> {
+    let by = [Dimension::Service];
+    let groups = cells.group(selected, now, &by, None);
+    let earlier = cells.group(selected, before, &by, None);
+    let sparks = sparks(plan, cells, selected);
+    let details = details(cells, selected, plan.window);
+    let known = known(plan, cells, heard);
+    let mut judged = Vec::with_capacity(known.len());
+    for symbol in known {
+        let Some(name) = cells.symbols.owned(symbol) else { continue };
+        let mut key = super::group::Key::default();
+        if let Some(slot) = key.first_mut() {
+            *slot = symbol;
+        }
+        let first = cells.first_seen.get(&symbol).copied();
+        let sum = groups.sum(&key, now.from).map(|(s, _)| s);
+        let was = earlier.sum(&key, before.from).map(|(s, _)| s);
+        let seconds = |w, sum| observed_seconds(w, first, sum, plan.now);
+        let none = super::group::Sum::default();
+        let stretch = sum.unwrap_or(&none).stretch(seconds(now, sum.unwrap_or(&none)));
+        let then = was.map(|s| s.stretch(seconds(before, s)));
+        let course = courses.get(&symbol);
+        let flight = heard.inflight.get(&name);
+        let verdict = verdict(&stretch, then.as_ref(), course, flight, cells, symbol, plan, now);
+        let red = sum.filter(|s| s.requests > 0).map(|s| s.red(seconds(now, s)));
+        let comparison = match (&red, was) {
+            (Some(red), was) => Some(baseline(before, red, was.map(|s| s.red(seconds(before, s))))),
+            (None, Some(was)) => Some(Baseline {
+                window: before,
+                red: Some(was.red(seconds(before, was))),
+                p99_ratio: None,
+                rate_ratio: Some(0.0),
+            }),
+            (None, None) => None,
+        };
+        let last_seen = heard.last.get(&name).copied();
+        let detail = details.get(&symbol);
+        let bad_from = verdict.since.unwrap_or(now.from).max(now.from.min(plan.window.from));
+        let place = (verdict.level > 0)
+            .then(|| {
+                let window = Window::new(bad_from.align(BUCKET), now.to);
+                let usual = course.map(|c| match &c.run {
+                    Some(run) => run.reference.clone(),
+                    None => then.clone().unwrap_or_default(),
+                })?;
+                place::place(cells, symbol, window, &usual, plan.now)
+            })
+            .flatten();
+        let active = red.is_some();
+        let row = ServiceRow {
+            namespace: detail.and_then(|d| d.namespace.clone()),
+            state: state(active, last_seen, plan, agents, detail),
+            last_seen,
+            red,
+            baseline: comparison,
+            inflight: flight.map(|f| f.inflight),
+            oldest_ns: flight.and_then(|f| f.oldest_ns),
+            inflight_exact: flight.is_some_and(|f| f.exact),
+            instances: detail.map_or(0, |d| u32_sat(d.instances)),
+            versions: detail.map(|d| d.versions.clone()).unwrap_or_default(),
+            hosts: detail.map(|d| d.hosts.clone()).unwrap_or_default(),
+            place,
+            level: verdict.level,
+            spark: sparks.get(&symbol).cloned().unwrap_or_default(),
+            service: name,
+        };
+        judged.push(Judged { row, off: verdict.off, since: verdict.since, now: stretch, before: then });
+    }
+    judged
+}
+
+struct Verdict {
+    level: u8,
+    off: Vec<Off>,
+    since: Option<Time>,
+}
+
+/// A service that is out of line *now* is judged since it is; one that is not, over the windows, and
+/// then it has moved at most, unless what is bad has no beginning in sight.
+#[expect(clippy::too_many_arguments, reason = "everything a verdict rests on")]
+fn verdict(
+    now: &Stretch,
+    before: Option<&Stretch>,
+    course: Option<&Course>,
+    flight: Option<&OfService>,
+    cells: &Cells,
+    service: Symbol,
+    plan: &Plan,
+    window: Window,
+) -> Verdict {
+    let usual = course.map(|c| &c.reference);
+    let hung = flight.and_then(|f| {
+        rules::hung(f.inflight, f.oldest_ns?, usual.map(|u| &u.histogram).unwrap_or(&now.histogram))
+    });
+    let run = course.and_then(|c| c.run.as_ref());
+    let mut verdict = match run {
+        Some(run) => {
+            let since = stretch_of(cells, service, Window::new(run.since, plan.window.to), plan.now);
+            let off = rules::judge(&since, Some(&run.reference));
+            Verdict { level: rules::level(&off).max(1), off, since: Some(run.since) }
+        }
+        None => {
+            let mut off = rules::judge(now, before);
+            let still = rules::level(&off) == 2 && {
+                let minute = Window::new(window.to.minus(60 * SECOND).max(window.from), window.to);
+                let lately = rules::judge(&stretch_of(cells, service, minute, plan.now), None);
+                rules::level(&lately) == 2
+            };
+            if !still {
+                off.iter_mut().for_each(|o| o.level = o.level.min(1));
+            }
+            // Silence is a matter of now: a run would have been found.
+            off.retain(|o| o.what != rules::What::Silence);
+            Verdict { level: rules::level(&off), off, since: None }
+        }
+    };
+    if let Some(hung) = hung {
+        let began = flight.and_then(|f| f.oldest_ns).map(|ns| plan.now.minus(ns).align(BUCKET));
+        verdict.since = match (verdict.since, began) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        verdict.level = 2;
+        verdict.off.insert(0, hung);
+    }
+    verdict
+}
+
+/// Requests of one service in a window.
+fn stretch_of(cells: &Cells, service: Symbol, window: Window, now: Time) -> Stretch {
+    let mut sum = super::group::Sum::default();
+    for cell in cells.cells.iter().filter(|c| window.contains(c.bucket)) {
+        if cells.series_of(cell).is_some_and(|s| s.service == service) {
+            sum.add(cells, cell);
+        }
+    }
+    sum.stretch(observed_seconds(window, Some(window.from), &sum, now))
+}
+
+/// Services to list: heard of in the window or not long before it.
+fn known(plan: &Plan, cells: &Cells, heard: &Heard) -> BTreeSet<Symbol> {
+    let passes = |symbol: Symbol| {
+        let service = super::cells::Series { service: symbol, operation: 0, code: 0, kind: 0, resource: 0 };
+        let fields = filter::SeriesFields { cells, series: &service, resource: None, failed: false };
+        plan.filter.matches(&fields)
+    };
+    let selected = filter::select(cells, &plan.filter);
+    let mut known: BTreeSet<Symbol> = cells
+        .series
+        .iter()
+        .zip(&selected)
+        .filter(|(_, keep)| **keep)
+        .map(|(s, _)| s.service)
+        .collect();
+    let names = heard.last.iter().filter(|(_, at)| at.plus(LISTED) >= plan.window.from);
+    for symbol in names.filter_map(|(name, _)| cells.symbols.known(name)) {
+        if passes(symbol) {
+            known.insert(symbol);
+        }
+    }
+    known.retain(|&s| s != 0);
+    known
+}
+
+/// Where a service ran.
+#[derive(Debug, Default)]
+struct Detail {
+    namespace: Option<String>,
+    instances: usize,
+    versions: Vec<String>,
+    hosts: Vec<String>,
+}
+
+fn details(cells: &Cells, selected: &[bool], window: Window) -> HashMap<Symbol, Detail> {
+    let mut used = vec![false; cells.series.len()];
+    for cell in cells.cells.iter().filter(|c| window.contains(c.bucket)) {
+        if let Some(flag) = used.get_mut(coral_model::num::usize_sat(cell.series)) {
+            *flag = true;
+        }
+    }
+    let mut by_service: HashMap<Symbol, Vec<&super::cells::Resource>> = HashMap::new();
+    let flags = used.iter().zip(selected).map(|(u, s)| *u && *s);
+    for (series, _) in cells.series.iter().zip(flags).filter(|(_, keep)| *keep) {
+        if let Some(resource) = cells.resources.get(&series.resource) {
+            by_service.entry(series.service).or_default().push(resource);
+        }
+    }
+    by_service
+        .into_iter()
+        .map(|(service, mut resources)| {
+            resources.sort_by_key(|r| r.first);
+            let distinct = |of: fn(&super::cells::Resource) -> Symbol| {
+                let mut seen = Vec::new();
+                for symbol in resources.iter().map(|r| of(r)).filter(|s| *s != 0) {
+                    if !seen.contains(&symbol) {
+                        seen.push(symbol);
+                    }
+                }
+                seen
+            };
+            let words = |list: Vec<Symbol>| list.iter().filter_map(|&s| cells.symbols.owned(s)).collect();
+            let detail = Detail {
+                namespace: resources.iter().rev().find_map(|r| cells.symbols.owned(r.namespace)),
+                instances: distinct(|r| r.instance).len(),
+                versions: words(distinct(|r| r.version)),
+                hosts: words(distinct(|r| r.host)),
+            };
+            (service, detail)
+        })
+        .collect()
+}
+
+fn state(
+    active: bool,
+    last_seen: Option<Time>,
+    plan: &Plan,
+    agents: &[AgentRow],
+    detail: Option<&Detail>,
+) -> State {
+    if active {
+        return State::Active;
+    }
+    let Some(last) = last_seen else { return State::NotObserved };
+    if last >= plan.window.from && last.plus(HEARD) >= plan.window.to.min(plan.now) {
+        return State::NoTraffic;
+    }
+    // Its own agent counts where it is known; else any that reports.
+    let hosts = detail.map(|d| d.hosts.as_slice()).unwrap_or_default();
+    let near: Vec<&AgentRow> = agents.iter().filter(|a| hosts.contains(&a.host)).collect();
+    let watched = match near.as_slice() {
+        [] => agents.iter().any(|a| a.state == State::Active),
+        near => near.iter().any(|a| a.state == State::Active),
+    };
+    if watched { State::NoTraffic } else { State::Stale }
+}
+
+/// Rate per bucket of the window, about [`SPARK`] of them.
+fn sparks(plan: &Plan, cells: &Cells, selected: &[bool]) -> HashMap<Symbol, Vec<Option<f64>>> {
+    let window = plan.window;
+    let step = (window.length() / SPARK).div_ceil(BUCKET).max(1) * BUCKET;
+    let points = coral_model::num::usize_sat(window.length().div_ceil(step));
+    let mut sums: HashMap<Symbol, Vec<u64>> = HashMap::new();
+    for cell in cells.cells.iter().filter(|c| window.contains(c.bucket)) {
+        let at = coral_model::num::usize_sat(cell.series);
+        let Some(series) = cells.series.get(at) else { continue };
+        if selected.get(at).copied().unwrap_or(false) {
+            let counts = sums.entry(series.service).or_insert_with(|| vec![0; points]);
+            let point = cell.bucket.since(window.from) / step;
+            if let Some(slot) = counts.get_mut(coral_model::num::usize_sat(point)) {
+                *slot += cell.requests;
+            }
+        }
+    }
+    sums.into_iter()
+        .map(|(service, counts)| {
+            let first = cells.first_seen.get(&service).copied().unwrap_or(window.from);
+            let mut start = window.from;
+            let mut seen = false;
+            let spark = counts
+                .iter()
+                .map(|&n| {
+                    let bucket = Window::new(start, start.plus(step).min(window.to));
+                    start = start.plus(step);
+                    seen |= n > 0 || bucket.to > first;
+                    let observed = seen && bucket.from <= plan.now;
+                    let end = bucket.to.min(plan.now.max(bucket.from.plus(SECOND)));
+                    observed.then(|| f64_from(n) * 1e9 / f64_from(end.since(bucket.from).max(1)))
+                })
+                .collect();
+            (service, spark)
+        })
+        .collect()
+}

@@ -1,0 +1,243 @@
+//! The digest's lines: each states numbers that were measured, where and against what.
+
+use coral_model::text::{clean, duration, fit};
+use coral_model::time::{Time, Window};
+use coral_model::view::{EdgeEnds, EventRow, Health, HostRow, Line, NodeKind};
+
+use super::blame::Blame;
+use super::digest::{Scene, is_change, unseen};
+use super::rules::{self, Off, What};
+use super::services::Judged;
+
+/// Longest line, in columns.
+const WIDTH: usize = 160;
+/// Changes named.
+const CHANGES: usize = 3;
+/// Sentences about what is not seen.
+const UNSEEN: usize = 3;
+/// A host is out of the question below this share of busy CPU …
+const BUSY: f64 = 0.8;
+/// … and below this pressure.
+const PRESSURE: f64 = 0.1;
+
+fn line(label: &str, text: &str) -> Line {
+    Line { label: label.to_owned(), text: fit(text, WIDTH) }
+}
+
+/// Every line, most important first.
+pub fn lines(scene: &Scene<'_>, blame: &Blame, health: Health) -> Vec<Line> {
+    let mut lines = Vec::new();
+    match health {
+        Health::NoData => {
+            lines.push(line(
+                "WHY",
+                &format!("nothing has arrived between {}", window(scene.plan.window, scene.plan.now)),
+            ));
+        }
+        Health::Calm => lines.push(line("WHY", &calm(scene))),
+        Health::Moved | Health::Failing => trouble(scene, blame, &mut lines),
+    }
+    lines.extend(changed(scene, blame));
+    if matches!(health, Health::Moved | Health::Failing) {
+        lines.extend(ruled_out(scene, blame));
+    }
+    lines.extend(not_seen(scene, blame));
+    lines
+}
+
+/// A window as clocks, in UTC: the reader's zone is not known here.
+fn window(w: Window, now: Time) -> String {
+    let utc = jiff::tz::TimeZone::UTC;
+    let day = |t: Time| t.format(&utc, "%b %-d ");
+    let (from, to) = (day(w.from), day(w.to));
+    let dated = from != day(now) || to != day(now);
+    let format = "%H:%M";
+    // Shorter than some minutes needs its seconds.
+    let format = if w.length() < 600 * coral_model::time::SECOND {
+        format.replace("%M", "%M:%S")
+    } else {
+        format.to_owned()
+    };
+    let first = if dated { from.as_str() } else { "" };
+    let second = if dated && from != to { to.as_str() } else { "" };
+    let (start, end) = (w.from.format(&utc, &format), w.to.format(&utc, &format));
+    format!("{first}{start}–{second}{end} UTC")
+}
+
+fn clock(t: Time) -> String {
+    format!("{} UTC", t.clock(&jiff::tz::TimeZone::UTC))
+}
+
+fn percent(x: f64) -> String {
+    let x = x * 100.0;
+    if x >= 10.0 || x == 0.0 { format!("{x:.0}%") } else { format!("{x:.1}%") }
+}
+
+fn times(now: f64, before: f64) -> String {
+    if before <= 0.0 {
+        return String::new();
+    }
+    let (arrow, x) = if now >= before { ('▲', now / before) } else { ('▼', before / now.max(1e-9)) };
+    if x >= 10.0 { format!(" {arrow}{x:.0}×") } else { format!(" {arrow}{x:.1}×") }
+}
+
+/// One number out of line, as text.
+fn number(off: &Off, now: &rules::Stretch) -> String {
+    let ns = |x: f64| duration(coral_model::num::u64_from_f64(x));
+    let before = off.before;
+    match off.what {
+        What::P99 | What::P90 => {
+            let name = if off.what == What::P99 { "p99" } else { "p90" };
+            let was = before.map_or(String::new(), |b| format!("{} from {}", times(off.now, b), ns(b)));
+            format!("{name} {}{was}", ns(off.now))
+        }
+        What::Errors => {
+            let was = before.map_or("not known before".to_owned(), percent);
+            format!("errors {} ({was})", percent(off.now))
+        }
+        What::NoAnswer => {
+            format!("{} requests got no answer ({})", now.no_answer, percent(off.now))
+        }
+        What::Hung => format!("{} requests hang in flight", coral_model::num::u64_from_f64(off.now)),
+        What::Rate => {
+            let was = before.map_or(String::new(), |b| format!(" ({b:.1}/s)"));
+            format!("rate {:.1}/s{was}", off.now)
+        }
+        What::Silence => {
+            let was = before.map_or(String::new(), |b| format!(" ({b:.1}/s before)"));
+            format!("no requests{was}")
+        }
+    }
+}
+
+fn calm(scene: &Scene<'_>) -> String {
+    let seen = scene.services.iter().filter(|j| j.row.red.is_some()).count();
+    let silent = scene.services.len() - seen;
+    let rest = match silent {
+        0 => String::new(),
+        1 => "; 1 service without traffic".to_owned(),
+        n => format!("; {n} services without traffic"),
+    };
+    let what = if seen == 1 { "1 service with traffic is" } else { "services with traffic are" };
+    let count = if seen == 1 { String::new() } else { format!("{seen} ") };
+    format!("{count}{what} in line with {}{rest}", window(scene.before, scene.plan.now))
+}
+
+fn trouble(scene: &Scene<'_>, blame: &Blame, lines: &mut Vec<Line>) {
+    let suspect = blame.suspect.as_deref();
+    let find = |name: &str| scene.services.iter().find(|j| j.row.service == name);
+    let worst = || {
+        scene.services.iter().filter(|j| j.row.level > 0).max_by_key(|j| (j.row.level, j.now.requests))
+    };
+    let Some(judged) = suspect.and_then(find).or_else(worst) else { return };
+    lines.push(line("WHY", &numbers(judged, scene)));
+    if let Some(inflight) = judged.row.inflight.filter(|n| *n > 0) {
+        let least = if judged.row.inflight_exact { "" } else { "at least " };
+        let oldest = judged.row.oldest_ns.map_or(String::new(), |ns| format!(", oldest {}", duration(ns)));
+        lines.push(line("WHY", &format!("{}: {least}{inflight} in flight{oldest}", clean(&judged.row.service))));
+    }
+    if let Some(text) = place(judged) {
+        lines.push(line("WHY", &text));
+    }
+    // What it calls, where that is out of line: the trouble may sit below what is seen.
+    for edge in blame.callees.iter().filter_map(|n| scene.edges.get(*n)).filter(|e| e.row.level > 0).take(2) {
+        let stretch = rules::Stretch { no_answer: edge.row.red.no_answer, ..Default::default() };
+        let all: Vec<String> = edge.off.iter().map(|o| number(o, &stretch)).collect();
+        let ends = if edge.row.ends == EdgeEnds::One { ", seen from its side only" } else { "" };
+        lines.push(line(
+            "WHY",
+            &format!("its calls to {}: {}{ends}", clean(&edge.row.to), all.join("; ")),
+        ));
+    }
+}
+
+fn numbers(judged: &Judged, scene: &Scene<'_>) -> String {
+    let name = clean(&judged.row.service);
+    let mut parts: Vec<String> = judged.off.iter().map(|o| number(o, &judged.now)).collect();
+    if parts.is_empty() && judged.row.red.is_none() {
+        parts.push("no requests".to_owned());
+    }
+    let since = judged.since.map_or(String::new(), |t| format!(" since {}", clock(t)));
+    format!("{name}: {}{since}, vs {}", parts.join("; "), window(scene.before, scene.plan.now))
+}
+
+fn place(judged: &Judged) -> Option<String> {
+    let row = &judged.row;
+    let name = clean(&row.service);
+    Some(match row.place.as_deref()? {
+        "all" if row.instances > 1 => format!("{name}: all {} instances alike", row.instances),
+        "all" => return None,
+        other => {
+            let what = if row.versions.iter().any(|v| v == other) { "only version " } else { "only " };
+            format!("{name}: {what}{}; the others are in line", clean(other))
+        }
+    })
+}
+
+fn changed(scene: &Scene<'_>, blame: &Blame) -> Option<Line> {
+    let on_path = |e: &EventRow| {
+        e.service.as_ref().is_some_and(|s| blame.path.iter().any(|step| step.name == *s))
+    };
+    let mut changes: Vec<&EventRow> = scene.changes.iter().filter(|e| is_change(e)).collect();
+    // On the path first, then the nearest to the onset.
+    let near = |e: &EventRow| scene.onset.map_or(u64::MAX - e.time.0, |o| o.0.abs_diff(e.time.0));
+    changes.sort_by_key(|e| (!on_path(e), near(e)));
+    let texts: Vec<String> = changes
+        .iter()
+        .take(CHANGES)
+        .map(|e| {
+            let named = e.service.as_deref().filter(|s| !e.text.contains(*s));
+            let of = named.map_or(String::new(), |s| format!(" ({})", clean(s)));
+            format!("{} {}{of}", clean(&e.text), clock(e.time))
+        })
+        .collect();
+    (!texts.is_empty()).then(|| line("changed", &texts.join(" · ")))
+}
+
+fn ruled_out(scene: &Scene<'_>, blame: &Blame) -> Option<Line> {
+    let suspect = blame.suspect.as_deref()?;
+    let mut parts: Vec<String> = Vec::new();
+    let edges = blame.callees.iter().filter_map(|n| scene.edges.get(*n));
+    let measured = |e: &&super::topology::JudgedEdge| {
+        let before = e.row.baseline.as_ref().and_then(|b| b.red.as_ref());
+        let enough = |n: u64| n >= rules::P90_REQUESTS;
+        e.row.level == 0 && enough(e.row.red.requests) && before.is_some_and(|b| enough(b.requests))
+    };
+    for edge in edges.filter(measured).take(3) {
+        let kind = if edge.row.to_kind == NodeKind::Service { "" } else { " latency" };
+        let p99 = edge.row.red.p99_ns.map_or(String::new(), |ns| format!(" (p99 {})", duration(ns)));
+        parts.push(format!("{}{kind}{p99}", clean(&edge.row.to)));
+    }
+    let judged = scene.services.iter().find(|j| j.row.service == suspect)?;
+    let hosts: Vec<&HostRow> =
+        scene.hosts.iter().filter(|h| judged.row.hosts.contains(&h.host)).collect();
+    if hosts.len() == judged.row.hosts.len() && !hosts.is_empty() {
+        let busy = hosts.iter().filter_map(|h| h.cpu.map(|c| c.busy)).fold(0.0, f64::max);
+        let pressure = |h: &&HostRow| h.pressure.values().map(|p| p.some).fold(0.0, f64::max);
+        let known = hosts.iter().all(|h| h.cpu.is_some() && !h.pressure.is_empty());
+        if known && busy < BUSY && hosts.iter().map(pressure).fold(0.0, f64::max) < PRESSURE {
+            parts.push(format!("its hosts (CPU {}, no pressure)", percent(busy)));
+        }
+    }
+    (!parts.is_empty()).then(|| line("ruled out", &parts.join(", ")))
+}
+
+fn not_seen(scene: &Scene<'_>, blame: &Blame) -> Vec<Line> {
+    let mut parts: Vec<String> = Vec::new();
+    for step in &blame.path {
+        let reports = scene.services.iter().any(|j| j.row.service == step.name && !unseen(&j.row));
+        if !reports {
+            parts.push(format!("inside {}", clean(&step.name)));
+        }
+    }
+    let silent = scene.services.iter().filter(|j| unseen(&j.row)).count();
+    if silent > 0 {
+        parts.push(format!("{silent} of {} services", scene.services.len()));
+    }
+    parts.extend(scene.blind.iter().take(UNSEEN).cloned());
+    if scene.blind.len() > UNSEEN {
+        parts.push(format!("{} more", scene.blind.len() - UNSEEN));
+    }
+    if parts.is_empty() { Vec::new() } else { vec![line("not seen", &parts.join(" · "))] }
+}
+

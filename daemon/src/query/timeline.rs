@@ -1,0 +1,231 @@
+//! Since when: the first 10 s bucket of a service that is out of line with what came before it.
+//!
+//! Buckets are looked at in order of time. Those that are in line become part of the reference,
+//! those that are not begin or continue a *run*; the reference never learns from a run, so a fault
+//! that lasts does not become the new normal while it is looked at. A bucket is out of line when
+//! more of its requests are slow, failed or unanswered than chance explains: with `λ` expected, more
+//! than `λ + 4√λ + 3` (beyond four standard deviations of a Poisson count, and never on fewer than
+//! three). A bucket with few requests is judged together with the two before it.
+
+use coral_model::num::{f64_from, u64_from_f64, u64_sat};
+use coral_model::time::{BUCKET, Time, Window};
+use hashbrown::HashMap;
+
+use super::cells::{Cell, Cells};
+use super::dense::Tally;
+use super::red::GRACE;
+use super::rules::{SLOWER, SLOWER_BY, Stretch};
+use super::symbols::Symbol;
+
+/// Requests the reference needs before anything is out of line with it.
+const REFERENCE: u64 = 50;
+/// Requests a bucket needs to be judged alone.
+const ALONE: u64 = 10;
+/// Buckets judged together when each has few requests.
+const TOGETHER: usize = 3;
+/// Share of slow requests that is out of line.
+const SLOW_SHARE: f64 = 0.05;
+/// Share of failed requests that is out of line.
+const ERROR_SHARE: f64 = 0.01;
+/// Requests expected in silent buckets before silence means something.
+const EXPECTED: f64 = 20.0;
+/// Bad requests that make a run of a single bucket.
+const STRONG: u64 = 10;
+/// Buckets in line (or empty) that do not end a run.
+const GAP: u64 = 3;
+
+/// A stretch of buckets out of line, up to now.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Start of its first bucket.
+    pub since: Time,
+    /// What the service was like before.
+    pub reference: Stretch,
+    /// It is silence: no request where there were always some.
+    pub silent: bool,
+}
+
+/// What each service is like: the run it is in, or none, and its reference.
+#[derive(Debug, Clone)]
+pub struct Course {
+    /// Out of line now, since when.
+    pub run: Option<Run>,
+    /// All buckets in line.
+    pub reference: Stretch,
+}
+
+#[derive(Default)]
+struct Reference {
+    tally: Tally,
+    requests: u64,
+    errors: u64,
+    no_answer: u64,
+    buckets: u64,
+    /// Above this a request is slow; 0 until known.
+    slow_ns: u64,
+}
+
+#[derive(Default, Clone)]
+struct Bucket {
+    tally: Tally,
+    requests: u64,
+    errors: u64,
+    no_answer: u64,
+}
+
+impl Bucket {
+    fn add(&mut self, other: &Self) {
+        self.tally.merge(&other.tally);
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.no_answer += other.no_answer;
+    }
+}
+
+impl Reference {
+    fn learn(&mut self, bucket: &Bucket) {
+        self.tally.merge(&bucket.tally);
+        self.requests += bucket.requests;
+        self.errors += bucket.errors;
+        self.no_answer += bucket.no_answer;
+        self.buckets += 1;
+        let p99 = self.tally.histogram().quantile_ns(0.99).unwrap_or(0);
+        self.slow_ns = u64_from_f64(f64_from(p99) * SLOWER).max(p99.saturating_add(SLOWER_BY));
+    }
+
+    fn stretch(&self) -> Stretch {
+        Stretch {
+            requests: self.requests,
+            errors: self.errors,
+            no_answer: self.no_answer,
+            histogram: self.tally.histogram(),
+            seconds: f64_from(self.buckets * (BUCKET / coral_model::time::SECOND)),
+        }
+    }
+
+    fn expected(&self) -> f64 {
+        f64_from(self.requests) / f64_from(self.buckets.max(1))
+    }
+
+    /// Bad requests beyond chance, if any.
+    fn excess(&self, bucket: &Bucket) -> Option<u64> {
+        if self.requests < REFERENCE || bucket.requests == 0 {
+            return None;
+        }
+        let n = f64_from(bucket.requests);
+        let of = |count: u64| f64_from(count) / f64_from(self.requests);
+        let beyond = |count: u64, usual: f64, share: f64| {
+            let expected = n * usual;
+            let k = f64_from(count);
+            k >= expected + 4.0 * expected.sqrt() + 3.0 && k >= n * share
+        };
+        let slow = bucket.tally.count_from(self.slow_ns);
+        let worst = [
+            (slow, 0.01, SLOW_SHARE),
+            (bucket.errors, of(self.errors), ERROR_SHARE),
+            (bucket.no_answer, of(self.no_answer), ERROR_SHARE),
+        ];
+        worst.into_iter().filter(|&(k, usual, share)| beyond(k, usual, share)).map(|w| w.0).max()
+    }
+}
+
+/// The course of every service with requests in `range`, up to its end or `now`.
+pub fn courses(
+    cells: &Cells,
+    selected: &[bool],
+    range: Window,
+    now: Time,
+) -> HashMap<Symbol, Course> {
+    let mut by_service: HashMap<Symbol, Vec<&Cell>> = HashMap::new();
+    for cell in cells.cells.iter().filter(|c| range.contains(c.bucket)) {
+        let at = coral_model::num::usize_sat(cell.series);
+        if selected.get(at).copied().unwrap_or(false)
+            && let Some(series) = cells.series.get(at)
+        {
+            by_service.entry(series.service).or_default().push(cell);
+        }
+    }
+    by_service
+        .into_iter()
+        .map(|(service, mut list)| {
+            list.sort_unstable_by_key(|c| c.bucket);
+            (service, course(cells, &list, range, now))
+        })
+        .collect()
+}
+
+fn course(cells: &Cells, list: &[&Cell], range: Window, now: Time) -> Course {
+    let end = range.to.min(now.plus(BUCKET).align(BUCKET));
+    let mut reference = Reference::default();
+    let mut before: Vec<(Time, Bucket)> = Vec::new();
+    let mut silent: u64 = 0;
+    let mut run: Option<(Run, Time, u64)> = None;
+    let mut rest = list.iter().copied().peekable();
+    let Some(first) = rest.peek().map(|c| c.bucket) else {
+        return Course { run: None, reference: Stretch::default() };
+    };
+    let mut start = first;
+    while start < end {
+        let mut bucket = Bucket::default();
+        while let Some(cell) = rest.next_if(|c| c.bucket == start) {
+            bucket.tally.add(cells.durations(cell), cell.sum_ns);
+            bucket.requests += cell.requests;
+            bucket.errors += cell.errors;
+            bucket.no_answer += cell.no_answer;
+        }
+        let complete = start.plus(BUCKET + GRACE) <= now;
+        silent = if bucket.requests > 0 { 0 } else { silent + u64::from(complete) };
+        let (bad, began, is_silent) = judge(&reference, &bucket, start, &before, silent);
+        match (&mut run, bad) {
+            (Some((_, last, total)), Some(n)) if start.since(*last) <= (GAP + 1) * BUCKET => {
+                *last = start;
+                *total = total.saturating_add(n);
+            }
+            (_, Some(n)) => {
+                let reference = reference.stretch();
+                run = Some((Run { since: began, reference, silent: is_silent }, start, n));
+            }
+            (_, None) if complete && bucket.requests > 0 => reference.learn(&bucket),
+            (_, None) => {}
+        }
+        before.push((start, bucket));
+        if before.len() >= TOGETHER {
+            before.remove(0);
+        }
+        start = start.plus(BUCKET);
+    }
+    let run = run.filter(|(run, last, total)| {
+        let lasts = end.since(*last) <= (GAP + 1) * BUCKET;
+        let one = *last < run.since.plus(BUCKET);
+        lasts && (!one || *total >= STRONG || run.silent)
+    });
+    Course { run: run.map(|(run, ..)| run), reference: reference.stretch() }
+}
+
+/// How many bad requests a bucket has beyond chance, since when, and whether it is silence.
+fn judge(
+    reference: &Reference,
+    bucket: &Bucket,
+    start: Time,
+    before: &[(Time, Bucket)],
+    silent: u64,
+) -> (Option<u64>, Time, bool) {
+    if silent > 0 && reference.requests >= REFERENCE {
+        let missing = reference.expected() * f64_from(silent);
+        let enough = missing >= EXPECTED && silent >= u64_sat(TOGETHER);
+        let since = start.minus((silent - 1) * BUCKET);
+        return (enough.then(|| u64_from_f64(missing)), since, true);
+    }
+    if bucket.requests >= ALONE {
+        return (reference.excess(bucket), start, false);
+    }
+    let mut together = bucket.clone();
+    before.iter().for_each(|(_, b)| together.add(b));
+    if together.requests < ALONE || bucket.requests == 0 {
+        return (None, start, false);
+    }
+    // It began with the first of them that has something bad in it.
+    let bad = |b: &Bucket| b.errors > 0 || b.tally.count_from(reference.slow_ns) > 0;
+    let began = before.iter().find(|(_, b)| bad(b)).map_or(start, |(at, _)| *at);
+    (reference.excess(&together), began, false)
+}

@@ -1,0 +1,229 @@
+//! `topology`: who calls whom, and how those calls are.
+//!
+//! Nodes are services that report themselves and whatever their calls name: databases, queues,
+//! others. A service that calls nobody and is called by nobody is a node too. Nothing is drawn that
+//! was not seen at one end at least.
+
+use std::collections::BTreeMap;
+
+use coral_model::filter::{Expr, FieldValue, Fields, Key};
+use coral_model::num::f64_from;
+use coral_model::time::{SECOND, Time, Window};
+use coral_model::view::{EdgeRow, Evidence, NodeKind, NodeRow, Red, Row, State};
+
+use super::QueryError;
+use super::answer::{self, Found, Inputs};
+use super::edges::{EdgeSum, Edges};
+use super::group::baseline;
+use super::plan::Plan;
+use super::rules::{self, Off, Stretch};
+use super::services::{self, Judged};
+use super::timeline;
+
+/// An edge with what the rules say about it.
+#[derive(Debug, Clone)]
+pub struct JudgedEdge {
+    /// Its row.
+    pub row: EdgeRow,
+    /// Numbers out of line, worst first.
+    pub off: Vec<Off>,
+}
+
+struct EdgeFields<'a>(&'a EdgeRow);
+
+impl Fields for EdgeFields<'_> {
+    fn get(&self, key: &Key) -> Option<FieldValue<'_>> {
+        let row = self.0;
+        let ends = [(&row.from, row.from_kind), (&row.to, row.to_kind)];
+        match key {
+            Key::Service => {
+                let services = ends.iter().filter(|(_, kind)| *kind == NodeKind::Service);
+                Some(FieldValue::Many(services.map(|(name, _)| name.as_str().into()).collect()))
+            }
+            Key::Name => Some(FieldValue::Many(ends.map(|(n, _)| n.as_str().into()).to_vec())),
+            Key::Kind => Some(FieldValue::Many(ends.map(|(_, k)| k.word().into()).to_vec())),
+            Key::Protocol => row.protocol.as_deref().map(FieldValue::from),
+            Key::Error => Some(FieldValue::Bool(row.red.errors > 0)),
+            _ => None,
+        }
+    }
+
+    fn texts(&self, visit: &mut dyn FnMut(&str)) {
+        visit(&self.0.from);
+        visit(&self.0.to);
+    }
+}
+
+struct NodeFields<'a>(&'a NodeRow);
+
+impl Fields for NodeFields<'_> {
+    fn get(&self, key: &Key) -> Option<FieldValue<'_>> {
+        match key {
+            Key::Service if self.0.kind == NodeKind::Service => Some(self.0.name.as_str().into()),
+            Key::Name => Some(self.0.name.as_str().into()),
+            Key::Kind => Some(self.0.kind.word().into()),
+            Key::Error => Some(FieldValue::Bool(self.0.red.as_ref().is_some_and(|r| r.errors > 0))),
+            _ => None,
+        }
+    }
+
+    fn texts(&self, visit: &mut dyn FnMut(&str)) {
+        visit(&self.0.name);
+    }
+}
+
+/// Answers the question.
+pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
+    let before = plan.compare.unwrap_or_else(|| plan.window.previous());
+    let range = Window::new(before.from.min(plan.window.from), plan.window.to.max(before.to));
+    // Nodes are judged whole; the filter chooses what is shown of the picture.
+    let whole = Plan { filter: Expr::everything(), ..plan.clone() };
+    let (mut cells, edges, cut) = answer::requests_and_edges(inputs, &whole, &[range])?;
+    let heard = services::heard(inputs, &whole, &mut cells)?;
+    let selected = vec![true; cells.series.len()];
+    let courses = timeline::courses(&cells, &selected, range, plan.now);
+    let judged = services::judge(
+        &whole,
+        &mut cells,
+        &selected,
+        plan.window,
+        before,
+        &courses,
+        &heard,
+        inputs.agents,
+    );
+    let edge_rows = judge(&edges, plan.window, before, plan.now);
+    let mut nodes = nodes(&judged, &edge_rows, plan);
+    let mut edge_rows: Vec<EdgeRow> = edge_rows.into_iter().map(|e| e.row).collect();
+    edge_rows.retain(|e| plan.filter.matches(&EdgeFields(e)));
+    nodes.retain(|n| {
+        let end = |e: &EdgeRow| (&e.from, e.from_kind) == (&n.name, n.kind) || (&e.to, e.to_kind) == (&n.name, n.kind);
+        plan.filter.matches(&NodeFields(n)) || edge_rows.iter().any(end)
+    });
+    let newest = cells.newest_in(plan.window, plan.now).max(edges.newest());
+    let mut rows: Vec<Row> = nodes.into_iter().map(|n| Row::Node(Box::new(n))).collect();
+    rows.extend(edge_rows.into_iter().map(|e| Row::Edge(Box::new(e))));
+    let truncated = rows.len() > plan.limit();
+    rows.truncate(plan.limit());
+    Ok(Found {
+        rows,
+        truncated,
+        newest,
+        stored_to: Some(cut.min(plan.window.to)),
+        compare: Some(before),
+    })
+}
+
+fn red(sum: &EdgeSum, seconds: f64) -> Red {
+    let histogram = sum.durations.histogram();
+    let mut red = Red::from_parts(
+        &histogram,
+        sum.errors,
+        sum.no_answer,
+        seconds,
+        Evidence::Otlp,
+        sum.sampled,
+    );
+    red.requests = sum.requests;
+    red.rate = f64_from(sum.requests) / seconds.max(1.0);
+    red.error_ratio = (sum.requests > 0).then(|| f64_from(sum.errors) / f64_from(sum.requests));
+    red
+}
+
+fn stretch(sum: &EdgeSum, seconds: f64) -> Stretch {
+    Stretch {
+        requests: sum.requests,
+        errors: sum.errors,
+        no_answer: sum.no_answer,
+        histogram: sum.durations.histogram(),
+        seconds,
+    }
+}
+
+/// Every edge with requests in `now`, against `before`, worst first.
+pub fn judge(edges: &Edges, now: Window, before: Window, at: Time) -> Vec<JudgedEdge> {
+    let (sums, earlier) = (edges.sums(now), edges.sums(before));
+    // An edge is observed since its first bucket anywhere in what was read.
+    let seconds = |w: Window, first: Time| {
+        let end = w.to.min(at.max(w.from));
+        f64_from(end.since(w.from.max(first)).max(SECOND)) / 1e9
+    };
+    // An edge that fell silent is an edge still.
+    let numbers: std::collections::BTreeSet<usize> = sums.keys().chain(earlier.keys()).copied().collect();
+    let mut rows: Vec<JudgedEdge> = numbers
+        .iter()
+        .filter_map(|number| {
+            let edge = edges.edges.get(*number)?;
+            let was = earlier.get(number);
+            let silent = was.map(EdgeSum::silent);
+            let sum = sums.get(number).or(silent.as_ref())?;
+            let first = was.map_or(sum.span.0, |w| w.span.0.min(sum.span.0));
+            let now_red = red(sum, seconds(now, first));
+            let then = was.map(|w| (red(w, seconds(before, first)), stretch(w, seconds(before, first))));
+            let off = rules::judge(&stretch(sum, seconds(now, first)), then.as_ref().map(|t| &t.1));
+            let name = |symbol| edges.symbols.owned(symbol).unwrap_or_default();
+            let callee = sum.callee.histogram();
+            let row = EdgeRow {
+                from: name(edge.from.0),
+                from_kind: edge.from.1,
+                to: name(edge.to.0),
+                to_kind: edge.to.1,
+                protocol: edges.symbols.owned(edge.protocol),
+                ends: sum.ends,
+                baseline: Some(baseline(before, &now_red, then.map(|t| t.0))),
+                red: now_red,
+                callee_p99_ns: callee.quantile_ns(0.99),
+                level: rules::level(&off),
+            };
+            Some(JudgedEdge { row, off })
+        })
+        .collect();
+    rows.sort_by(|a, b| {
+        let key = |e: &JudgedEdge| (e.row.from.clone(), e.row.to.clone(), e.row.protocol.clone());
+        b.row.level.cmp(&a.row.level).then_with(|| key(a).cmp(&key(b)))
+    });
+    rows
+}
+
+/// Services and what their calls name.
+pub fn nodes(judged: &[Judged], edges: &[JudgedEdge], plan: &Plan) -> Vec<NodeRow> {
+    let mut nodes: BTreeMap<(String, NodeKind), NodeRow> = BTreeMap::new();
+    for service in judged.iter().map(|j| &j.row) {
+        nodes.insert(
+            (service.service.clone(), NodeKind::Service),
+            NodeRow {
+                name: service.service.clone(),
+                kind: NodeKind::Service,
+                system: None,
+                state: service.state,
+                last_seen: service.last_seen,
+                red: service.red.clone(),
+                level: service.level,
+            },
+        );
+    }
+    let newest = plan.window.to.min(plan.now);
+    for edge in edges.iter().map(|e| &e.row) {
+        for (name, kind, callee) in [(&edge.from, edge.from_kind, false), (&edge.to, edge.to_kind, true)] {
+            let other = kind != NodeKind::Service;
+            let node = nodes.entry((name.clone(), kind)).or_insert_with(|| NodeRow {
+                name: name.clone(),
+                kind,
+                system: None,
+                // A service that is only called, and says nothing itself, is not observed.
+                state: if other { State::Active } else { State::NotObserved },
+                last_seen: None,
+                red: None,
+                level: 0,
+            });
+            if other && callee {
+                node.system = node.system.take().or_else(|| edge.protocol.clone());
+                node.last_seen = Some(newest);
+                node.level = node.level.max(edge.level);
+            }
+        }
+    }
+    let mut nodes: Vec<NodeRow> = nodes.into_values().collect();
+    nodes.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| (&a.name, a.kind).cmp(&(&b.name, b.kind))));
+    nodes
+}
