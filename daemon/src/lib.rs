@@ -18,6 +18,7 @@ pub mod counters;
 pub mod detect;
 pub mod doctor;
 pub mod edges;
+pub mod intake;
 pub mod lifecycle;
 pub mod live;
 pub mod query;

@@ -83,9 +83,8 @@ impl Colony {
     async fn set_stay(&self, stay: bool) -> Result<(), Status> {
         self.activity.stay(stay);
         let registry = Arc::clone(&self.registry);
-        let written = tokio::task::spawn_blocking(move || {
-            registry.set(Self::STAY, stay.then_some("yes"))
-        });
+        let written =
+            tokio::task::spawn_blocking(move || registry.set(Self::STAY, stay.then_some("yes")));
         match written.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(Status::internal(e.to_string())),

@@ -20,3 +20,6 @@ pub use colony::{About, Colony};
 pub use gate::Gate;
 pub use note::event_of;
 pub use server::{ServeError, serve};
+
+#[cfg(test)]
+mod tests;

@@ -29,8 +29,7 @@ pub fn event_of(
     };
     let kind = if request.kind.is_empty() { said } else { request.kind.parse()? };
     let named = request.attributes.iter().take(MAX_ATTRIBUTES);
-    let mut attributes: BTreeMap<String, String> =
-        named.map(|(k, v)| (cut(k), cut(v))).collect();
+    let mut attributes: BTreeMap<String, String> = named.map(|(k, v)| (cut(k), cut(v))).collect();
     let mut service = request.service.as_deref().map(cut).filter(|s| !s.is_empty());
     if said != EventKind::Note && kind == said {
         let subject = words.next().map(str::to_owned);
@@ -89,7 +88,10 @@ mod tests {
         assert_eq!(row.attributes["from"], "v41");
         assert_eq!(row.attributes["to"], "v42");
         let row = event("deploy v42", Some("payments"));
-        assert_eq!((row.service.as_deref(), row.attributes["to"].as_str()), (Some("payments"), "v42"));
+        assert_eq!(
+            (row.service.as_deref(), row.attributes["to"].as_str()),
+            (Some("payments"), "v42")
+        );
         let row = event("deploy payments v42", Some("payments"));
         assert_eq!(row.attributes["to"], "v42");
         assert_eq!(event("deploy payments", None).attributes.len(), 0);

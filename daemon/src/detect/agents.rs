@@ -8,6 +8,7 @@ use coral_model::view::{AgentRow, EventKind, EventRow, State};
 
 use super::event;
 use super::fold::Fold;
+use crate::registry::is_loss;
 
 /// An agent that comes back within this was never lost.
 const LOST: u64 = 5 * SECOND;
@@ -49,11 +50,6 @@ struct Losses {
 pub(super) struct Watched {
     by_id: BTreeMap<String, Agent>,
     own: Losses,
-}
-
-/// Whether a counter of that name counts what was turned away or lost.
-fn is_loss(name: &str) -> bool {
-    ["dropped", "refused", "rejected", "lost"].iter().any(|word| name.contains(word))
 }
 
 impl Watched {

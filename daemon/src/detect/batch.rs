@@ -54,16 +54,28 @@ fn newest(batch: &Batch) -> Option<Time> {
     batch.red.iter().map(|delta| delta.bucket).max()
 }
 
+/// What tells instances of a service apart: the id they give themselves, else their process, else
+/// their host.
+pub(super) fn instance(
+    id: Option<&Arc<str>>,
+    pid: Option<&Arc<str>>,
+    host: Option<&Arc<str>>,
+) -> Arc<str> {
+    let pid = || pid.map(|pid| Arc::from(format!("pid {pid}")));
+    let named = id.cloned().or_else(pid).or_else(|| host.cloned());
+    named.unwrap_or_else(|| Arc::from(""))
+}
+
 fn of(resource: &Resource) -> Sighting {
     let attribute = |key: &str| {
         let found = resource.attributes.iter().find(|(k, _)| &**k == key);
         found.map(|(_, value)| Arc::clone(value))
     };
-    let pid = || attribute("process.pid").map(|pid| Arc::from(format!("pid {pid}")));
-    let instance = resource.instance.clone().or_else(pid).or_else(|| resource.host.clone());
+    let pid = attribute("process.pid");
+    let instance = instance(resource.instance.as_ref(), pid.as_ref(), resource.host.as_ref());
     Sighting {
         service: Arc::clone(&resource.service),
-        instance: instance.unwrap_or_else(|| Arc::from("")),
+        instance,
         version: resource.version.clone(),
         host: resource.host.clone(),
         at: Time(0),

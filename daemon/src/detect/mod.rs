@@ -49,6 +49,12 @@ impl Detector {
         detector
     }
 
+    /// How many services were heard of since then.
+    #[must_use]
+    pub fn services_since(&self, time: Time) -> usize {
+        self.services.since(time)
+    }
+
     /// A batch arrived. Its events belong into the same transaction.
     pub fn observe(&mut self, batch: &Batch, now: Time) -> Vec<EventRow> {
         let mut events = Vec::new();

@@ -16,6 +16,8 @@ pub struct SeenInstance {
     pub version: Option<Arc<str>>,
     /// `host.name`.
     pub host: Option<Arc<str>>,
+    /// `process.pid`, if its resource names one.
+    pub pid: Option<Arc<str>>,
     /// Newest data of it.
     pub last_seen: Time,
 }

@@ -70,6 +70,7 @@ struct Service {
     last_seen: Time,
     longest_pause: u64,
     vanished: bool,
+    comebacks: u32,
     instances: HashMap<Arc<str>, Instance>,
     versions: Vec<Version>,
     rollout: Option<Rollout>,
@@ -92,7 +93,8 @@ impl Services {
             let last = seen.last_seen.min(now);
             service.last_seen = service.last_seen.max(last);
             service.version(seen.version.as_ref(), last);
-            let key = seen.instance.clone().or_else(|| seen.host.clone());
+            let (id, pid) = (seen.instance.as_ref(), seen.pid.as_ref());
+            let key = super::batch::instance(id, pid, seen.host.as_ref());
             let instance = Instance {
                 version: seen.version.clone(),
                 host: seen.host.clone(),
@@ -100,7 +102,7 @@ impl Services {
                 last_seen: last,
                 candidate: false,
             };
-            service.instances.insert(key.unwrap_or_else(|| Arc::from("")), instance);
+            service.instances.insert(key, instance);
         }
         for service in self.by_name.values_mut() {
             // Long gone before this life began; of the others silence counts from now.
@@ -109,6 +111,11 @@ impl Services {
                 service.last_seen = now;
             }
         }
+    }
+
+    /// Services heard of since then.
+    pub(super) fn since(&self, time: Time) -> usize {
+        self.by_name.values().filter(|s| !s.vanished && s.last_seen >= time).count()
     }
 
     pub(super) fn saw(&mut self, seen: &Sighting, now: Time, events: &mut Vec<EventRow>) {
@@ -130,6 +137,11 @@ impl Services {
         service.last_seen = service.last_seen.max(now);
         if service.vanished {
             service.vanished = false;
+            service.comebacks = service.comebacks.saturating_add(1);
+            if service.comebacks > 1 {
+                // Once is an outage, twice is a habit.
+                service.longest_pause = service.longest_pause.max(pause).min(HABIT);
+            }
             let silent = coral_model::text::duration(pause);
             let text = format!("{} is back after {silent} of silence", seen.service);
             let draft = event(seen.at, EventKind::ServiceAppeared, text).service(&seen.service);

@@ -18,6 +18,8 @@ pub struct Facts<'a> {
     pub local: &'a Supervised,
     /// Services seen lately; `None` when the store could not say.
     pub services: Option<u32>,
+    /// The store keeps nothing new, for want of room.
+    pub disk_full: bool,
     /// Now.
     pub now: Time,
 }
@@ -26,6 +28,9 @@ pub struct Facts<'a> {
 #[must_use]
 pub fn blind(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
+    if facts.disk_full {
+        found.push("the disk is full: nothing new is kept until there is room; agents keep what they accept in their spools".into());
+    }
     match facts.local {
         Supervised::Failing { why } => {
             found.push(format!("the local agent does not run: {why}; see coral doctor"));
@@ -105,7 +110,7 @@ mod tests {
     }
 
     fn told(agents: &[AgentRow], local: &Supervised, services: Option<u32>, now: Time) -> String {
-        blind(&Facts { agents, local, services, now }).join("\n")
+        blind(&Facts { agents, local, services, disk_full: false, now }).join("\n")
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct Args {
     /// Do not start the local agent.
     #[arg(long)]
     pub no_agent: bool,
+    /// The local agent's program, instead of the `coral-agent` beside this one.
+    #[arg(long, value_name = "PATH")]
+    pub agent: Option<PathBuf>,
     /// Where the local agent listens for OTLP over gRPC (`off`: nowhere).
     #[arg(long, env = "CORAL_OTLP_GRPC", value_name = "ADDR")]
     pub otlp_grpc: Option<String>,

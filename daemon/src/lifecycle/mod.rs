@@ -6,8 +6,8 @@
 mod args;
 mod beacon;
 mod end;
+mod house;
 mod idle;
-mod interim;
 mod lock;
 mod log;
 mod pulse;

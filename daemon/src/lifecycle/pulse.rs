@@ -12,6 +12,8 @@ use crate::counters::Counters;
 use crate::detect::Detector;
 use crate::registry::{Agents, Registry};
 
+/// Beats between two times that everything connected is remembered.
+const REMEMBER: u32 = 60;
 const BEAT: Duration = Duration::from_secs(1);
 /// Counters of records that applications sent; while one rises the colony is used.
 const RECORDS: [&str; 3] = ["spans_committed", "logs_committed", "metric_points_committed"];
@@ -34,14 +36,18 @@ impl Pulse {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let started = Instant::now();
-        let mut records = 0;
+        let (mut records, mut beats) = (0, 0u32);
         loop {
             tokio::select! {
-                () = self.ending.token().cancelled() => return self.remember().await,
+                () = self.ending.token().cancelled() => break,
                 _ = beat.tick() => {}
             }
             let now = self.backend.now();
             self.tell(now, started).await;
+            beats = beats.wrapping_add(1);
+            if beats.is_multiple_of(REMEMBER) {
+                self.agents.refresh();
+            }
             self.remember().await;
             let so_far = RECORDS.iter().map(|name| self.counters.get(name)).sum();
             if so_far != records {
@@ -53,6 +59,8 @@ impl Pulse {
                 self.ending.begin(Why::Unused);
             }
         }
+        self.agents.refresh();
+        self.remember().await;
     }
 
     async fn tell(&self, now: Time, started: Instant) {

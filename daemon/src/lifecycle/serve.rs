@@ -14,12 +14,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::end::end_on_panic;
+use super::house::{self, House};
 use super::pulse::Pulse;
 use super::{ALREADY_RUNNING, Activity, Args, Beacon, Ending, Incoming, Lock, LockError, Why, log};
 use crate::api::{self, About, Backend, Colony, permit::Policy};
 use crate::counters::Counters;
-use crate::detect::Detector;
+use crate::intake::Uplink;
+use crate::query::Context;
 use crate::registry::{Agents, Control, Registry};
+use crate::store::{Options, Store};
 use crate::supervise::{Plan, Supervisor, Watch, program};
 
 /// Longest the server may take to finish open calls.
@@ -116,10 +119,13 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
     let counters = Arc::new(Counters::default());
     let control = Control::open(&place.paths.control_file(&place.colony))?;
     let registry: Arc<dyn Registry> = Arc::new(control);
-    let agents = Arc::new(Agents::known(registry.agents()?));
+    let known = registry.agents()?;
+    let agents = Arc::new(Agents::known(known.iter().cloned()));
     let stays = args.stay || registry.setting(Colony::STAY)?.is_some();
     let activity = Activity::new(Instant::now(), stays);
-    let detector = Arc::new(Mutex::new(Detector::default()));
+    let store = open_store(place, &counters).await?;
+    let detector = house::detector(&store, &known).await.context("the store cannot be read")?;
+    let detector = Arc::new(Mutex::new(detector));
 
     let supervisor = (!args.no_agent).then(|| Supervisor::new(plan(args, place)));
     let local = supervisor.as_ref().map_or_else(Watch::default, Supervisor::watch);
@@ -127,13 +133,22 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
     // uplinks; then the store.
     let (stop_agent, stop_serving) = (CancellationToken::new(), CancellationToken::new());
 
-    let backend: Arc<dyn Backend> = Arc::new(super::interim::House {
+    let context = Context {
+        store: Arc::clone(&store),
+        live: Arc::clone(store.live()),
         agents: Arc::clone(&agents),
         counters: Arc::clone(&counters),
-        local,
-        changed: tokio::sync::watch::Sender::new(0),
-    });
-    let uplink = super::interim::Uplink { agents: Arc::clone(&agents), stop: stop_serving.clone() };
+        now: since,
+    };
+    let backend: Arc<dyn Backend> = Arc::new(House::new(context, Arc::clone(&detector), local));
+    let uplink = Uplink::new(
+        Arc::clone(&store),
+        Arc::clone(&agents),
+        Arc::clone(&detector),
+        Arc::clone(&counters),
+        place.colony.to_string(),
+        stop_serving.clone(),
+    );
 
     let mode = if args.system { 0o660 } else { 0o600 };
     let refused = counters.counter("connections_refused");
@@ -190,7 +205,14 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
         server.abort();
     }
     _ = pulse.await;
+    store.close().await;
     Ok(())
+}
+
+async fn open_store(place: &Place, counters: &Arc<Counters>) -> anyhow::Result<Arc<Store>> {
+    let (dir, options) = (place.paths.store_dir(&place.colony), Options::new(Arc::clone(counters)));
+    let opened = tokio::task::spawn_blocking(move || Store::open(&dir, options)).await?;
+    Ok(opened?)
 }
 
 /// Returns when the end has begun; signals begin it.
@@ -239,6 +261,9 @@ fn plan(args: &Args, place: &Place) -> Plan {
     socket.push(&place.socket);
     let mut agent: Vec<std::ffi::OsString> =
         vec!["--colony".into(), socket, "--data".into(), data.clone().into()];
+    // Should nobody start the colony again, its agent does not stay for ever.
+    let leave = format!("{}s", args.leave_after.as_secs().max(60));
+    agent.extend(["--leave-after".into(), leave.into()]);
     for (flag, address) in [("--otlp-grpc", &args.otlp_grpc), ("--otlp-http", &args.otlp_http)] {
         if let Some(address) = address {
             agent.extend([flag.into(), address.into()]);
@@ -246,7 +271,7 @@ fn plan(args: &Args, place: &Place) -> Plan {
     }
     let logs = place.paths.logs_dir(&place.colony);
     Plan {
-        program: program("coral-agent"),
+        program: args.agent.clone().unwrap_or_else(|| program("coral-agent")),
         args: agent,
         data,
         output: logs.join("agent.out"),

@@ -3,7 +3,7 @@
 //! A session is the unit: an agent that reconnects has a newer one, and the late end of the old one
 //! changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use coral_model::time::SECOND;
@@ -21,6 +21,10 @@ const SILENT: u64 = 10 * SECOND;
 const FORGOTTEN: u64 = 24 * 3600 * SECOND;
 /// Names an agent may count under, and senses it may have; the rest of a report is cut.
 const MAX_NAMES: usize = 256;
+/// Losses remembered per agent; the two oldest of a counter are added up beyond it.
+const MAX_LOSSES: usize = 512;
+/// Losses of one counter this close together are one.
+const LOSS_STEP: u64 = 10 * SECOND;
 /// Longest text taken over from an agent, in bytes.
 const MAX_TEXT: usize = 512;
 
@@ -39,6 +43,17 @@ struct Agent {
     /// Number of the open session; `None` when there is none.
     session: Option<u64>,
     unsaved: bool,
+    losses: VecDeque<Loss>,
+    /// Its counters are known, so that a rise means something.
+    reported: bool,
+}
+
+/// What an agent turned away between two of its reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Loss {
+    at: Time,
+    counter: String,
+    count: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +74,14 @@ impl Agents {
     pub fn known(agents: impl IntoIterator<Item = KnownAgent>) -> Self {
         let agents = agents.into_iter().map(|known| {
             let row = AgentRow { state: State::Stale, ..known.row(known.last_seen) };
-            let agent = Agent { row, first_seen: known.first_seen, session: None, unsaved: false };
+            let agent = Agent {
+                row,
+                first_seen: known.first_seen,
+                session: None,
+                unsaved: false,
+                losses: VecDeque::new(),
+                reported: false,
+            };
             (known.id, agent)
         });
         Self { inner: Mutex::new(Known { agents: agents.collect(), sessions: 0 }) }
@@ -103,13 +125,22 @@ impl Agents {
         let mut row = known.row(now);
         // The kernel knows better than the hello which process this is.
         row.pid = peer.pid.unwrap_or(hello.pid);
+        let (mut losses, mut reported) = (VecDeque::new(), false);
         if let Some(earlier) = earlier {
+            losses = earlier.losses;
+            reported = earlier.reported;
             row.senses = earlier.row.senses;
             row.spool_capacity_bytes = earlier.row.spool_capacity_bytes;
             row.counters = earlier.row.counters;
         }
-        let agent =
-            Agent { row, first_seen: known.first_seen, session: Some(number), unsaved: true };
+        let agent = Agent {
+            row,
+            first_seen: known.first_seen,
+            session: Some(number),
+            unsaved: true,
+            losses,
+            reported,
+        };
         state.agents.insert(id, agent);
         Ok(Session { agent: id, number })
     }
@@ -131,7 +162,13 @@ impl Agents {
             row.rss_bytes = report.rss_bytes;
             row.cpu = report.cpu_cores.filter(|c| c.is_finite() && *c >= 0.0);
             let counters = report.counters.into_iter().take(MAX_NAMES);
-            row.counters = counters.map(|(name, n)| (text(&name), n)).collect();
+            let counters: BTreeMap<_, _> = counters.map(|(name, n)| (text(&name), n)).collect();
+            if agent.reported {
+                let (old, losses) = (&row.counters, &mut agent.losses);
+                note_losses(losses, old, &counters, now);
+            }
+            agent.reported = true;
+            row.counters = counters;
             row.senses = report.senses.into_iter().take(MAX_NAMES).map(sense).collect();
         });
     }
@@ -174,6 +211,26 @@ impl Agents {
         rows
     }
 
+    /// Records of a signal (`spans`, `logs`, `metrics`) that any agent turned away since `from`.
+    /// Refusals that name no signal count for each.
+    #[must_use]
+    pub fn dropped_since(&self, from: Time, signal: &str) -> u64 {
+        let stem = signal.trim_end_matches('s');
+        let named = |counter: &str| ["span", "log", "metric"].iter().any(|s| counter.contains(s));
+        let state = self.lock();
+        let losses = state.agents.values().flat_map(|a| &a.losses).filter(|l| l.at >= from);
+        losses
+            .filter(|l| l.counter.contains(stem) || !named(&l.counter))
+            .fold(0, |sum: u64, loss| sum.saturating_add(loss.count))
+    }
+
+    /// Marks everything connected as to be remembered, so that a crash forgets little.
+    pub fn refresh(&self) {
+        for agent in self.lock().agents.values_mut().filter(|a| a.session.is_some()) {
+            agent.unsaved = true;
+        }
+    }
+
     /// Agents with an open session.
     #[must_use]
     pub fn connected_count(&self) -> usize {
@@ -204,6 +261,40 @@ impl Agents {
                 }
             })
             .collect()
+    }
+}
+
+/// Whether a counter of that name counts telemetry that was turned away or lost.
+#[must_use]
+pub fn is_loss(name: &str) -> bool {
+    let lost = ["dropped", "refused", "rejected", "lost"].iter().any(|word| name.contains(word));
+    lost && !name.contains("connections")
+}
+
+fn note_losses(
+    losses: &mut VecDeque<Loss>,
+    old: &BTreeMap<String, u64>,
+    new: &BTreeMap<String, u64>,
+    now: Time,
+) {
+    for (name, &n) in new.iter().filter(|(name, _)| is_loss(name)) {
+        let was = old.get(name).copied().unwrap_or_default();
+        // A counter that went back began anew with its process.
+        let count = if n >= was { n - was } else { n };
+        if count == 0 {
+            continue;
+        }
+        let same = losses.iter_mut().rev().find(|l| l.counter == *name);
+        match same.filter(|l| now.since(l.at) < LOSS_STEP) {
+            Some(loss) => loss.count = loss.count.saturating_add(count),
+            None => losses.push_back(Loss { at: now, counter: name.clone(), count }),
+        }
+    }
+    while losses.len() > MAX_LOSSES {
+        let Some(oldest) = losses.pop_front() else { return };
+        if let Some(next) = losses.iter_mut().find(|l| l.counter == oldest.counter) {
+            next.count = next.count.saturating_add(oldest.count);
+        }
     }
 }
 
@@ -313,6 +404,33 @@ mod tests {
         let again = Agents::known(saved);
         let row = again.rows(at(5)).remove(0);
         assert_eq!((row.state, row.host.as_str()), (State::Stale, "web-1"));
+    }
+
+    #[test]
+    fn what_was_turned_away_is_known_by_signal_and_time() {
+        let agents = Agents::default();
+        let session = agents.connected(&hello(1), PEER, at(0)).unwrap();
+        let report = |second, spans, refused| {
+            let counters = [("spans_rejected", spans), ("requests_refused_spool", refused)];
+            let counters = counters.map(|(name, n)| (name.to_owned(), n)).into();
+            let report = v1::AgentReport { counters, ..Default::default() };
+            agents.report(&session, report, at(second));
+        };
+        report(1, 100, 100);
+        assert_eq!(agents.dropped_since(at(0), "spans"), 0, "lost before anybody looked");
+        report(2, 105, 101);
+        report(60, 107, 101);
+        assert_eq!(agents.dropped_since(at(0), "spans"), 8);
+        assert_eq!(agents.dropped_since(at(30), "spans"), 2);
+        assert_eq!(agents.dropped_since(at(0), "logs"), 1);
+        // The agent was restarted.
+        report(70, 3, 0);
+        assert_eq!(agents.dropped_since(at(65), "spans"), 3);
+        for second in (100..100_000).step_by(20) {
+            report(second, second, 0);
+        }
+        let lock = agents.lock();
+        assert!(lock.agents.values().all(|a| a.losses.len() <= MAX_LOSSES));
     }
 
     #[test]

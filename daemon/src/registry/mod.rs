@@ -8,7 +8,7 @@ mod agents;
 mod control;
 mod peer;
 
-pub use agents::{Agents, Session, check_protocol};
+pub use agents::{Agents, Session, check_protocol, is_loss};
 pub use control::{Control, KnownAgent, Registry, RegistryError};
 pub use peer::{Peer, Role};
 
