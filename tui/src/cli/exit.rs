@@ -60,6 +60,15 @@ pub struct Failure {
     pub quiet: bool,
 }
 
+/// A failure as programs read it.
+#[derive(serde::Serialize)]
+struct Object<'a> {
+    schema: &'static str,
+    exit: u8,
+    error: &'a str,
+    next: Option<&'a str>,
+}
+
 impl Failure {
     /// A failure with a code of its own.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
@@ -99,13 +108,13 @@ impl Failure {
             _ = writeln!(text, "try: {}", clean(next));
         }
         if json {
-            let object = serde_json::json!({
-                "schema": "coral.error/1",
-                "exit": self.exit.code(),
-                "error": self.what,
-                "next": self.next,
-            });
-            _ = writeln!(text, "{object}");
+            let object = Object {
+                schema: "coral.error/1",
+                exit: self.exit.code(),
+                error: &self.what,
+                next: self.next.as_deref(),
+            };
+            _ = writeln!(text, "{}", serde_json::to_string(&object).unwrap_or_default());
         }
         // There is nobody left to tell that standard error is gone.
         _ = io::stderr().lock().write_all(text.as_bytes());

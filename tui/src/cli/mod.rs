@@ -51,8 +51,6 @@ pub struct Screen {
     pub no_mouse: bool,
     /// What to open first: a view, trace id, service or place.
     pub start: Option<String>,
-    /// Length of the first window in nanoseconds.
-    pub window: u64,
 }
 
 /// Opens the screen; blocks until it is left.
@@ -168,7 +166,6 @@ fn open(
         utc: config.utc,
         no_mouse: flags.no_mouse || !config.mouse,
         start,
-        window: config.window,
     })?;
     Ok(Exit::Done)
 }
