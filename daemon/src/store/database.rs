@@ -12,6 +12,9 @@ use super::schema::{self, FIXED};
 /// Name of the store's file in the data directory.
 pub const FILE: &str = "telemetry.duckdb";
 
+/// Name of its log, by DuckDB's rule.
+pub const LOG: &str = "telemetry.duckdb.wal";
+
 /// An open database, and what became of the previous one.
 #[derive(Debug)]
 pub struct Opened {

@@ -225,7 +225,7 @@ impl Store {
     pub fn health(&self) -> Health {
         let path = self.dir.join(database::FILE);
         let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
-        let log = size(&path.with_extension("duckdb.wal"));
+        let log = size(&self.dir.join(database::LOG));
         let idle = self.budget.available_permits();
         Health {
             used_bytes: self.gauge.used.load(Ordering::Relaxed),

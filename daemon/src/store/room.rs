@@ -10,6 +10,7 @@ use coral_model::view::{EventKind, EventRow};
 use duckdb::Connection;
 
 use super::StoreError;
+use super::database::LOG;
 use super::options::{DiskRoom, Options};
 use super::schema::{HOUR, Signal, Slice};
 use super::tables::Tables;
@@ -44,8 +45,6 @@ pub struct Room {
     dir: PathBuf,
     options: Options,
     gauge: Arc<Gauge>,
-    /// Bytes written since the last checkpoint, as received; the log grows with them.
-    written: u64,
     soon: bool,
     dirty: bool,
     checkpointed: Instant,
@@ -68,7 +67,6 @@ impl Room {
             dir,
             options,
             gauge,
-            written: 0,
             soon: false,
             dirty: false,
             checkpointed: Instant::now(),
@@ -113,9 +111,8 @@ impl Room {
         Some(told(now, EventKind::NearBound, text))
     }
 
-    /// `bytes` of records were committed.
-    pub fn wrote(&mut self, bytes: usize) {
-        self.written = self.written.saturating_add(coral_model::num::u64_sat(bytes));
+    /// Something was committed.
+    pub fn wrote(&mut self) {
         self.dirty = true;
     }
 
@@ -127,12 +124,12 @@ impl Room {
     /// Whether it is time for a checkpoint.
     pub fn checkpoint_due(&self) -> bool {
         let late = self.checkpointed.elapsed() >= self.options.checkpoint_every;
-        self.soon || self.written >= self.options.checkpoint_bytes || (self.dirty && late)
+        let log = || std::fs::metadata(self.dir.join(LOG)).map_or(0, |meta| meta.len());
+        self.soon || (self.dirty && (late || log() >= self.options.checkpoint_bytes))
     }
 
     /// A checkpoint was made, or tried.
     pub fn checkpointed(&mut self) {
-        self.written = 0;
         self.soon = false;
         self.dirty = false;
         self.checkpointed = Instant::now();

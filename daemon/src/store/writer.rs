@@ -302,8 +302,7 @@ impl Writer {
             names.iter().zip(sealed.counts).for_each(|(name, n)| counters.add(name, n));
         }
         counters.add("commits", 1);
-        let bytes = batches.iter().map(|b| b.batch.bytes).sum();
-        self.room.wrote(bytes);
+        self.room.wrote();
     }
 
     /// Checkpoints, retention, and telling about a disk that fills or has room again.
