@@ -425,31 +425,56 @@ impl<'a> Walk<'a> {
 
     #[inline]
     fn attribute(&mut self, message: &'a [u8]) -> Result<(), WireError> {
-        let mut key: &[u8] = &[];
-        let mut value: &[u8] = &[];
-        for part in Fields::new(message) {
-            match part? {
-                (1, field) => key = field.bytes(1)?,
-                (2, field) => value = field.bytes(2)?,
-                _ => {}
-            }
-        }
+        let (key, value) = match short_pair(message) {
+            Some(pair) => pair,
+            None => pair(message)?,
+        };
         schema::check_text(key)?;
         // An INTERNAL span's attributes mean nothing to the reducer.
         let means = !(self.kind_seen && self.kind == SpanKind::Internal) && Meaning::concerns(key);
-        // Nearly all values are one short string or number.
-        match Fields::new(value).next() {
-            Some(Ok((1, Field::Bytes(text)))) if text.len() + 2 == value.len() => {
-                schema::check_text(text)?;
+        if let Some(text) = short_text(value) {
+            if means {
+                let text = std::str::from_utf8(text).map_err(|_| WireError::Utf8)?;
+                self.meaning.see(key, Value::Text(text));
+                return Ok(());
             }
-            Some(Ok((2 | 3, Field::Varint(_)))) | None => {}
-            _ => schema::check(&schema::ANY_VALUE, value)?,
+            return schema::check_text(text);
         }
+        schema::check(&schema::ANY_VALUE, value)?;
         if means {
             self.meaning.see(key, Value::parse(value)?);
         }
         Ok(())
     }
+}
+
+/// Key and value of a `KeyValue`, as any encoder may write it.
+fn pair(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
+    let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
+    for part in Fields::new(message) {
+        match part? {
+            (1, field) => key = field.bytes(1)?,
+            (2, field) => value = field.bytes(2)?,
+            _ => {}
+        }
+    }
+    Ok((key, value))
+}
+
+/// The same, when it is written as all encoders do: key, value, each shorter than 128 bytes.
+#[inline]
+fn short_pair(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ ..0x80, rest @ ..] = message else { return None };
+    let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+    let [0x12, length @ ..0x80, value @ ..] = rest else { return None };
+    (value.len() == usize::from(*length)).then_some((key, value))
+}
+
+/// The string of an `AnyValue` that is nothing else, and short.
+#[inline]
+fn short_text(value: &[u8]) -> Option<&[u8]> {
+    let [0x0a, length @ ..0x80, text @ ..] = value else { return None };
+    (text.len() == usize::from(*length)).then_some(text)
 }
 
 #[cfg(test)]

@@ -157,17 +157,14 @@ fn scan(all: &Bytes) -> Scan {
                 out.records.push(record);
                 at = next;
             }
-            Err(RecordError::Truncated) => {
-                out.torn = (all.len() - at) as u64;
-                return out;
-            }
-            Err(_) if rest.iter().all(|&b| b == 0) => {
-                // A file that was lengthened but whose bytes never reached the disk.
-                out.torn = rest.len() as u64;
-                return out;
-            }
-            Err(_) => {
+            Err(error) => {
                 let next = resume(all, at, out.records.last().map_or(0, |r| r.seq));
+                // A file that was lengthened but whose bytes never reached the disk ends in zeros.
+                let tail = error == RecordError::Truncated || rest.iter().all(|&b| b == 0);
+                if next == all.len() && tail {
+                    out.torn = (all.len() - at) as u64;
+                    return out;
+                }
                 out.damaged.extend_from_slice(all.get(at..next).unwrap_or_default());
                 at = next;
             }

@@ -20,8 +20,10 @@ use std::time::Duration;
 use coral_model::{AgentId, Time};
 use coral_proto::MAX_MESSAGE;
 use coral_proto::v1::uplink_client::UplinkClient;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::transport::Endpoint;
 
 use crate::pipeline::Pipeline;
 use crate::senses::Senses;
@@ -152,16 +154,21 @@ impl Uplink {
     async fn session(&self, cancel: &CancellationToken) -> Result<(), SessionError> {
         let Colony::Unix(path) = &self.colony;
         let connect = |e: tonic::transport::Error| SessionError::Connect(e.into());
-        let endpoint = Channel::from_shared(format!("unix:{}", path.display()))
-            .map_err(|e| SessionError::Connect(e.into()))?
+        // The name is never looked up: a path need not be a valid URI, so it is not made one.
+        let endpoint = Endpoint::from_static("http://colony")
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(20))
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(1 << 20);
+        let path = path.clone();
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
         let channel = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            channel = endpoint.connect() => channel.map_err(connect)?,
+            channel = endpoint.connect_with_connector(connector) => channel.map_err(connect)?,
         };
         let client = UplinkClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)

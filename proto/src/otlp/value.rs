@@ -31,6 +31,7 @@ pub enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// Reads an `AnyValue` message.
+    #[inline]
     pub fn parse(message: &'a [u8]) -> Result<Self, WireError> {
         let mut value = Self::Empty;
         for field in Fields::new(message) {

@@ -38,21 +38,25 @@ pub enum Field<'a> {
 
 impl<'a> Field<'a> {
     /// The bytes of a length-delimited field.
+    #[inline]
     pub fn bytes(self, number: u32) -> Result<&'a [u8], WireError> {
         if let Self::Bytes(bytes) = self { Ok(bytes) } else { Err(WireError::WrongType(number)) }
     }
 
     /// The text of a string field.
+    #[inline]
     pub fn text(self, number: u32) -> Result<&'a str, WireError> {
         std::str::from_utf8(self.bytes(number)?).map_err(|_| WireError::Utf8)
     }
 
     /// The value of an integer, bool or enum field.
+    #[inline]
     pub fn varint(self, number: u32) -> Result<u64, WireError> {
         if let Self::Varint(n) = self { Ok(n) } else { Err(WireError::WrongType(number)) }
     }
 
     /// The value of a `fixed64` or `double` field.
+    #[inline]
     pub fn fixed64(self, number: u32) -> Result<u64, WireError> {
         if let Self::Fixed64(n) = self { Ok(n) } else { Err(WireError::WrongType(number)) }
     }
@@ -73,6 +77,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Over the fields of one message.
+    #[inline]
     #[must_use]
     pub fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
@@ -120,7 +125,8 @@ impl<'a> Fields<'a> {
     #[inline]
     fn read(&mut self) -> Result<(u32, Field<'a>), WireError> {
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_| WireError::Tag(tag))?;
+        // A key is a 32-bit varint: the official decoders refuse longer ones.
+        let number = u32::try_from(tag).map_err(|_| WireError::Tag(tag))? >> 3;
         if number == 0 {
             return Err(WireError::Tag(tag));
         }
@@ -222,6 +228,8 @@ mod tests {
         assert_eq!(all(&[0x12, 0x05, 1]), Err(WireError::Truncated));
         assert_eq!(all(&[0x00, 0x00]), Err(WireError::Tag(0)));
         assert_eq!(all(&[0x0b]), Err(WireError::Tag(11)));
+        let long = [0x80, 0x80, 0x80, 0x80, 0x2d, 0x00];
+        assert!(matches!(all(&long), Err(WireError::Tag(_))));
         assert_eq!(
             all(&[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]),
             Err(WireError::Varint)
