@@ -7,14 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coral_model::Dimension;
 use coral_model::num::{f64_from, u32_sat};
 use coral_model::time::{BUCKET, SECOND, Time, Window};
 use coral_model::view::{AgentRow, Baseline, Row, ServiceRow, State};
-use coral_model::Dimension;
 use duckdb::Connection;
 use hashbrown::HashMap;
 
-use super::answer::{Found, Inputs};
+use super::answer::{self, Found, Inputs};
 use super::cells::Cells;
 use super::fetch::{self, Sql};
 use super::group::{baseline, observed_seconds};
@@ -23,7 +23,7 @@ use super::plan::Plan;
 use super::rules::{self, Off, Stretch};
 use super::symbols::Symbol;
 use super::timeline::{self, Course};
-use super::{QueryError, answer, filter, place};
+use super::{QueryError, filter, place};
 
 /// A service not heard of for this long is no longer listed.
 const LISTED: u64 = 24 * 3600 * SECOND;
@@ -82,11 +82,7 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
 }
 
 /// What the store knows of services besides requests.
-pub fn heard(
-    inputs: &Inputs<'_>,
-    plan: &Plan,
-    cells: &mut Cells,
-) -> Result<Heard, QueryError> {
+pub fn heard(inputs: &Inputs<'_>, plan: &Plan, cells: &mut Cells) -> Result<Heard, QueryError> {
     let at = plan.window.to.min(plan.now.max(plan.window.from));
     let mut snapshots = inflight::newest(inputs.conn, at)?;
     // A filter on what snapshots do not have (status) leaves them as they are.
@@ -109,9 +105,8 @@ pub fn heard(
     }
     // Only when somebody is silent is it worth asking what else was heard.
     let active = |name: &str| heard.last.get(name).is_some_and(|t| *t >= plan.window.from);
-    let silent = cells.first_seen.keys().any(|&s| {
-        cells.symbols.word(s).is_some_and(|name| !active(name))
-    });
+    let silent =
+        cells.first_seen.keys().any(|&s| cells.symbols.word(s).is_some_and(|name| !active(name)));
     if silent {
         last_heard(inputs.conn, at, plan.window, &mut heard.last)?;
     }
@@ -222,7 +217,13 @@ pub fn judge(
             spark: sparks.get(&symbol).cloned().unwrap_or_default(),
             service: name,
         };
-        judged.push(Judged { row, off: verdict.off, since: verdict.since, now: stretch, before: then });
+        judged.push(Judged {
+            row,
+            off: verdict.off,
+            since: verdict.since,
+            now: stretch,
+            before: then,
+        });
     }
     judged
 }
@@ -253,7 +254,8 @@ fn verdict(
     let run = course.and_then(|c| c.run.as_ref());
     let mut verdict = match run {
         Some(run) => {
-            let since = stretch_of(cells, service, Window::new(run.since, plan.window.to), plan.now);
+            let since =
+                stretch_of(cells, service, Window::new(run.since, plan.window.to), plan.now);
             let off = rules::judge(&since, Some(&run.reference));
             Verdict { level: rules::level(&off).max(1), off, since: Some(run.since) }
         }
@@ -298,8 +300,10 @@ fn stretch_of(cells: &Cells, service: Symbol, window: Window, now: Time) -> Stre
 /// Services to list: heard of in the window or not long before it.
 fn known(plan: &Plan, cells: &Cells, heard: &Heard) -> BTreeSet<Symbol> {
     let passes = |symbol: Symbol| {
-        let service = super::cells::Series { service: symbol, operation: 0, code: 0, kind: 0, resource: 0 };
-        let fields = filter::SeriesFields { cells, series: &service, resource: None, failed: false };
+        let service =
+            super::cells::Series { service: symbol, operation: 0, code: 0, kind: 0, resource: 0 };
+        let fields =
+            filter::SeriesFields { cells, series: &service, resource: None, failed: false };
         plan.filter.matches(&fields)
     };
     let selected = filter::select(cells, &plan.filter);
@@ -356,7 +360,8 @@ fn details(cells: &Cells, selected: &[bool], window: Window) -> HashMap<Symbol, 
                 }
                 seen
             };
-            let words = |list: Vec<Symbol>| list.iter().filter_map(|&s| cells.symbols.owned(s)).collect();
+            let words =
+                |list: Vec<Symbol>| list.iter().filter_map(|&s| cells.symbols.owned(s)).collect();
             let detail = Detail {
                 namespace: resources.iter().rev().find_map(|r| cells.symbols.owned(r.namespace)),
                 instances: distinct(|r| r.instance).len(),
