@@ -1,0 +1,152 @@
+//! Writes the first corpora: `cargo run --release -p coral-fuzz --example seeds`. Found inputs are
+//! added beside them by hand.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use coral_proto::record::{self, Kind};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
+
+const TRACES: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"checkout"}},{"key":"process.pid","value":{"intValue":"7"}}]},"scopeSpans":[{"scope":{"name":"x","version":"1"},"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":"eee19b7ec3c1b173","traceState":"ot=th:8","name":"GET /pay","kind":2,"startTimeUnixNano":"1544712660000000000","endTimeUnixNano":"1544712661000000000","attributes":[{"key":"http.route","value":{"stringValue":"/pay"}},{"key":"http.response.status_code","value":{"intValue":"500"}},{"key":"deep","value":{"kvlistValue":{"values":[{"key":"a","value":{"arrayValue":{"values":[{"doubleValue":1.5},{"boolValue":true},{"bytesValue":"AAEC"}]}}}]}}}],"events":[{"timeUnixNano":"1544712660500000000","name":"exception","attributes":[{"key":"exception.type","value":{"stringValue":"Boom"}}]}],"links":[{"traceId":"5b8efff798038103d269b633813fc60d","spanId":"eee19b7ec3c1b175"}],"status":{"code":2,"message":"no"}}]}]}]}"#;
+const LOGS: &str = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"cart"}}]},"scopeLogs":[{"logRecords":[{"timeUnixNano":"1544712660300000000","observedTimeUnixNano":"1544712660300000000","severityNumber":17,"severityText":"Error","body":{"stringValue":"pool exhausted"},"attributes":[{"key":"n","value":{"intValue":"3"}}],"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174"}]}]}]}"#;
+const METRICS: &str = r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"cart"}}]},"scopeMetrics":[{"metrics":[{"name":"queue","unit":"1","gauge":{"dataPoints":[{"asInt":"5","timeUnixNano":"1544712660300000000"}]}},{"name":"sum","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{"asDouble":5.5,"startTimeUnixNano":"1","timeUnixNano":"2"}]}},{"name":"h","histogram":{"aggregationTemporality":1,"dataPoints":[{"count":"3","sum":6,"bucketCounts":["1","2"],"explicitBounds":[1.5],"timeUnixNano":"2"}]}},{"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"count":"3","sum":6,"scale":-1,"zeroCount":"1","positive":{"offset":-2,"bucketCounts":["1","1"]},"timeUnixNano":"2"}]}},{"name":"s","summary":{"dataPoints":[{"count":"3","sum":6,"quantileValues":[{"quantile":0.5,"value":2}],"timeUnixNano":"2"}]}}]}]}]}"#;
+
+fn write(target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join(name), bytes)
+}
+
+/// A request whose one attribute is nested `depth` deep: arrays in arrays.
+fn nested(depth: usize) -> Vec<u8> {
+    // ArrayValue.values = 1 inside AnyValue.array_value = 5, around an empty AnyValue.
+    let mut value = Vec::new();
+    for _ in 0..depth {
+        value = field(5, &field(1, &value));
+    }
+    let attribute = [field(1, b"k"), field(2, &value)].concat();
+    let span = [field(1, &[1; 16]), field(2, &[2; 8]), field(9, &attribute)].concat();
+    field(1, &field(2, &field(2, &span)))
+}
+
+fn field(number: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    prost::encoding::encode_varint(body.len() as u64, &mut out);
+    out.extend_from_slice(body);
+    out
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let traces = coral_agent::receive::json::to_protobuf(
+        coral_agent::receive::Signal::Traces,
+        TRACES.as_bytes(),
+    )?;
+    let logs = coral_agent::receive::json::to_protobuf(
+        coral_agent::receive::Signal::Logs,
+        LOGS.as_bytes(),
+    )?;
+    let metrics = coral_agent::receive::json::to_protobuf(
+        coral_agent::receive::Signal::Metrics,
+        METRICS.as_bytes(),
+    )?;
+    write(
+        "otlp_traces",
+        "span",
+        &ExportTraceServiceRequest::decode(traces.as_slice())?.encode_to_vec(),
+    )?;
+    write(
+        "otlp_logs",
+        "record",
+        &ExportLogsServiceRequest::decode(logs.as_slice())?.encode_to_vec(),
+    )?;
+    write(
+        "otlp_metrics",
+        "every-type",
+        &ExportMetricsServiceRequest::decode(metrics.as_slice())?.encode_to_vec(),
+    )?;
+    for (name, depth) in [("nested-8", 8), ("nested-200", 200), ("nested-5000", 5000)] {
+        write("otlp_traces", name, &nested(depth))?;
+    }
+    write(
+        "otlp_traces",
+        "long-varint",
+        &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+    )?;
+    write("otlp_traces", "group", &[0x0b, 0x0c])?;
+    for (name, text) in [("traces", TRACES), ("logs", LOGS), ("metrics", METRICS)] {
+        write("otlp_json", name, text.as_bytes())?;
+    }
+    write("otlp_json", "deep", "[".repeat(4000).as_bytes())?;
+    write("otlp_json", "odd", br#"{"resourceSpans":null,"unknown":{"a":[1,2,{"b":"\ud800"}]}}"#)?;
+    let mut segment = Vec::new();
+    record::append(&mut segment, Kind::Traces, 1, 5, &traces)?;
+    record::append(&mut segment, Kind::Host, 2, 6, b"x")?;
+    record::append(&mut segment, Kind::Event, 3, 7, &[7; 2000])?;
+    write("spool_record", "three", &segment)?;
+    for (n, text) in FILTERS.iter().enumerate() {
+        write("filter", &format!("{n:02}"), text.as_bytes())?;
+    }
+    for (n, text) in PLACES.iter().enumerate() {
+        write("place", &format!("{n:02}"), text.as_bytes())?;
+    }
+    for (n, text) in TIMES.iter().enumerate() {
+        write("when", &format!("{n:02}"), text.as_bytes())?;
+    }
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agent/src/observe/fixtures");
+    for (name, path) in KERNEL {
+        write("kernel_text", name, &fs::read(fixtures.join(path))?)?;
+    }
+    Ok(())
+}
+
+const FILTERS: &[&str] = &[
+    "service=checkout status=500.. duration=250ms..2s level=warn..",
+    "not:route=/healthz name=a,b re:body=pool.* has:user.id",
+    "(service=a or service=b) \"a quoted word\" error",
+    "not (a or not:b=c) d='e f'",
+    "status>=500 duration<2s service!=x",
+    "re:body=[",
+    "((((",
+    "a=..",
+    "=",
+    "\"",
+    "ü=ß or 日本",
+];
+const PLACES: &[&str] = &[
+    "coral:1/local/traces/2026-11-22T14:02:31Z..2026-11-22T14:17:31Z/service=checkout/filter=error%3Dtrue",
+    "coral:1/-/red/2026-11-22T14:02:31Z..2026-11-22T14:17:31Z/at=2026-11-22T14:03:00Z\
+     /compare=2026-11-22T13:02:31Z..2026-11-22T13:17:31Z",
+    "coral:2/local/red/x..y",
+    "coral:1/../services/x",
+    "coral:1/-/x/2026-11-22T14:02:31Z..2026-11-22T14:02:31Z",
+];
+const TIMES: &[&str] = &[
+    "15m",
+    "1h30m",
+    "2026-11-22T13:00:00Z",
+    "2026-11-22 13:00",
+    "13:05",
+    "now",
+    "-5m",
+    "yesterday 13:00",
+    "99999999999999999999d",
+    "1.5h",
+    "250ms",
+];
+const KERNEL: &[(&str, &str)] = &[
+    ("stat", "older/proc/stat"),
+    ("meminfo", "linux-6.18/proc/meminfo"),
+    ("diskstats", "older/proc/diskstats"),
+    ("dev", "older/proc/net/dev"),
+    ("snmp", "older/proc/net/snmp"),
+    ("tcp", "linux-6.18/proc/net/tcp"),
+    ("pressure", "linux-6.18/proc/pressure/memory"),
+    ("limits", "older/proc/26231/limits"),
+    ("pid-stat", "older/proc/26231/stat"),
+    ("mountinfo", "linux-6.18/proc/self/mountinfo"),
+    ("cgroup", "linux-6.18/proc/self/cgroup"),
+];
