@@ -233,19 +233,24 @@ impl App {
     #[must_use]
     pub fn frame(&self) -> Frame {
         let why = crate::pane::head_height(self);
-        let services = coral_model::num::u16_sat(self.data.services().len());
+        let first = match self.here.view {
+            ViewId::Hosts => PaneId::Hosts,
+            ViewId::Agents => PaneId::Agents,
+            _ => PaneId::Services,
+        };
+        let rows = coral_model::num::u16_sat(self.rows(first));
         let movers = self
             .data
             .digest()
             .filter(|d| d.onset.is_none())
             .map_or(0, |d| d.movers.len().clamp(1, 4));
-        let changes = self.data.events().count() + movers;
+        let changes = self.timeline().len() + movers;
         let zoom = self.here.zoom.then_some(self.here.focus);
         arrange(
             self.here.view,
             self.size,
             why,
-            services,
+            rows,
             coral_model::num::u16_sat(changes),
             zoom,
         )

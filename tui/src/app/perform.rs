@@ -311,7 +311,7 @@ impl App {
                 self.open_trace(id);
             }
             PaneId::Timeline => {
-                let event = row.and_then(|i| self.data.events().nth(i)).cloned();
+                let event = row.and_then(|i| self.timeline().get(i).copied().cloned());
                 let newest = self.newest();
                 if let Some(event) = event {
                     self.go(|here| {

@@ -3,10 +3,14 @@
 //! A selection is the row's own key (a name, an id), not its number: when a list is sorted anew
 //! under the cursor, the cursor stays with what it pointed at.
 
-use coral_model::view::NodeKind;
+use coral_model::time::{SECOND, Time};
+use coral_model::view::{EventRow, NodeKind};
 
 use super::App;
-use crate::layout::PaneId;
+use crate::layout::{PaneId, ViewId};
+
+/// What happened this long before an onset belongs to it.
+const BEFORE_ONSET: u64 = 180 * SECOND;
 
 impl App {
     /// Rows a pane's list has.
@@ -17,7 +21,7 @@ impl App {
             PaneId::Operations => self.data.operations().count(),
             PaneId::Topology => self.data.nodes().count(),
             PaneId::Logs => self.data.logs.len(),
-            PaneId::Timeline => self.data.events().count(),
+            PaneId::Timeline => self.timeline().len(),
             PaneId::Traces => self.data.traces().count(),
             PaneId::Waterfall => self.data.spans().count(),
             PaneId::Hosts => self.data.hosts().count(),
@@ -50,7 +54,7 @@ impl App {
             PaneId::Topology => self.node_order().get(i).cloned(),
             PaneId::Logs => self.data.logs.get(i).map(|log| log.n.to_string()),
             PaneId::Timeline => {
-                self.data.events().nth(i).map(|e| format!("{} {}", e.time.0, e.text))
+                self.timeline().get(i).map(|e| format!("{} {}", e.time.0, e.text))
             }
             PaneId::Traces => self.data.traces().nth(i).map(|t| t.trace_id.to_string()),
             PaneId::Waterfall => self.data.spans().nth(i).map(|s| s.span_id.to_string()),
@@ -61,6 +65,20 @@ impl App {
             }),
             _ => None,
         }
+    }
+
+    /// Events the timeline lists: all of them, but on the digest of an incident those since its
+    /// onset, and what changed shortly before.
+    #[must_use]
+    pub fn timeline(&self) -> Vec<&EventRow> {
+        let onset = self.data.digest().and_then(|d| d.onset);
+        let from = match onset {
+            Some(onset) if self.here.view == ViewId::Incident && !self.here.zoom => {
+                onset.minus(BEFORE_ONSET)
+            }
+            _ => Time::default(),
+        };
+        self.data.events().filter(|e| e.time >= from).collect()
     }
 
     /// Names of the nodes in the order the topology lists them: callers before callees.

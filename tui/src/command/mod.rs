@@ -114,7 +114,7 @@ commands! {
 
     Why "why" ["w"] Look "why": "what is measured about the trouble, in full";
     Split "split" ["s"] Look "split" "dimension": "split by instance, host, version, zone, operation";
-    Diff "diff" ["d"] Look "diff": "what slow or failed requests have in common (not in this build)";
+    Diff "diff" ["d"] Look "": "what slow or failed requests have in common (not in this build)";
     Filter "filter" ["/"] Look "filter" "filter": "show only what matches: service=cart status=500.. level=warn..";
     Order "order" ["O"] Look "": "rank traces by newest, slowest, failed";
     Ask "ask" ["a"] Look "": "ask about this in words (not in this build)";

@@ -207,14 +207,20 @@ fn part(n: u16, percent: u16) -> u16 {
     coral_model::num::u16_sat(u32::from(n) * u32::from(percent) / 100)
 }
 
-/// Arranges `view` on a terminal of `size`. `why` is how many lines the digest's head needs;
-/// `changes` how many events there are to list; `zoom` gives one pane everything.
+/// Height of a list of `rows` with title and heading, at most so many percent of what there is.
+fn fitting(rows: u16, height: u16, percent: u16) -> u16 {
+    rows.saturating_add(3).clamp(4, part(height, percent).max(4))
+}
+
+/// Arranges `view` on a terminal of `size`. `why` is how many lines the digest's head needs, `rows`
+/// how many rows the view's first list has, `changes` how many events there are to list; `zoom`
+/// gives one pane everything.
 #[must_use]
 pub fn arrange(
     view: ViewId,
     size: (u16, u16),
     why: u16,
-    services: u16,
+    rows: u16,
     changes: u16,
     zoom: Option<PaneId>,
 ) -> Frame {
@@ -244,9 +250,10 @@ pub fn arrange(
             let (high, mid) = top(upper, upper.height.saturating_sub(mid_h));
             let split = if size.0 >= 180 { part(body.width, 48) } else { part(body.width, 56) };
             let half = part(body.width, 50);
+            let big = size.0 >= 180;
             let (services, charts) = left(high, split, posts);
-            let (topology, logs) = left(mid, if size.0 >= 180 { part(body.width, 42) } else { half }, posts);
-            let (timeline, ask) = left(low, if size.0 >= 180 { part(body.width, 66) } else { part(body.width, 62) }, posts);
+            let (topology, logs) = left(mid, if big { part(body.width, 53) } else { half }, posts);
+            let (timeline, ask) = left(low, part(body.width, if big { 66 } else { 62 }), posts);
             vec![
                 (PaneId::Services, services),
                 (PaneId::Charts, charts),
@@ -261,12 +268,12 @@ pub fn arrange(
             // few lines.
             let least = 4.min(body.height / 3);
             let wanted = changes.saturating_add(1).clamp(least.max(1), (body.height / 2).max(1));
-            let table = services.saturating_add(1).min(body.height.saturating_sub(wanted));
+            let table = rows.saturating_add(1).min(body.height.saturating_sub(wanted));
             let (services, timeline) = top(body, table.max(body.height / 3));
             vec![(PaneId::Services, services), (PaneId::Timeline, timeline)]
         }
         ViewId::Services if wide => {
-            let (table, low) = top(body, part(body.height, 50));
+            let (table, low) = top(body, fitting(rows, body.height, 62));
             let (operations, charts) = left(low, part(low.width, 52), posts);
             vec![
                 (PaneId::Services, table),
@@ -275,7 +282,7 @@ pub fn arrange(
             ]
         }
         ViewId::Services => {
-            let (table, operations) = top(body, part(body.height, 55));
+            let (table, operations) = top(body, fitting(rows, body.height, 60));
             vec![(PaneId::Services, table), (PaneId::Operations, operations)]
         }
         ViewId::Topology => vec![(PaneId::Topology, body)],
@@ -300,11 +307,11 @@ pub fn arrange(
         ViewId::Timeline => vec![(PaneId::Timeline, body)],
         ViewId::Profile => vec![(PaneId::Profile, body)],
         ViewId::Hosts => {
-            let (hosts, host) = top(body, part(body.height, 40).max(4));
+            let (hosts, host) = top(body, fitting(rows, body.height, 50));
             vec![(PaneId::Hosts, hosts), (PaneId::Host, host)]
         }
         ViewId::Agents => {
-            let (agents, agent) = top(body, part(body.height, 35).max(4));
+            let (agents, agent) = top(body, fitting(rows, body.height, 45));
             vec![(PaneId::Agents, agents), (PaneId::Agent, agent)]
         }
         ViewId::Inflight => vec![(PaneId::Inflight, body)],

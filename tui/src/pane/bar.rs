@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 
 use crate::app::{App, Overlay, Purpose};
-use crate::command::{COMMANDS, CommandId};
+use crate::command::{COMMANDS, CommandId, CommandSpec};
 use crate::layout::{PaneId, ViewId};
 use crate::theme::Role;
 use crate::widget::{Canvas, Target, width_of};
@@ -18,7 +18,6 @@ fn useful(app: &App, id: CommandId) -> bool {
             PaneId::Services | PaneId::Operations | PaneId::Topology | PaneId::Charts
         ),
         CommandId::Why => app.here.view == ViewId::Incident,
-        CommandId::Diff => app.here.view == ViewId::Traces,
         CommandId::Zoom => app.frame().panes.len() > 1 || app.here.zoom,
         _ => true,
     }
@@ -36,16 +35,37 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
         canvas.say(area.x, area.y, area.width, notice, Role::Accent);
         return;
     }
-    let mut x = area.x;
-    for spec in COMMANDS.iter().filter(|c| !c.bar.is_empty() && useful(app, c.id)) {
-        let Some(key) = app.keymap.keys(spec.id).first() else { continue };
-        let key = key.to_string();
-        let wide = width_of(&key) + 1 + width_of(spec.bar);
-        if x + wide > area.right() {
-            break;
+    // Help is always there; the rest as far as it fits, zooming last.
+    let mut specs: Vec<&CommandSpec> =
+        COMMANDS.iter().filter(|c| !c.bar.is_empty() && useful(app, c.id)).collect();
+    specs.sort_by_key(|c| match c.id {
+        CommandId::Palette => 1,
+        CommandId::CopyPlace => 2,
+        CommandId::Zoom => 3,
+        _ => 0,
+    });
+    let width = |spec: &CommandSpec| {
+        let key = app.keymap.keys(spec.id).first()?.to_string();
+        Some((width_of(&key) + 1 + width_of(spec.bar), key))
+    };
+    let help = CommandId::Help.spec();
+    let mut room = area.width.saturating_sub(width(help).map_or(0, |(w, _)| w + 2));
+    let mut shown = Vec::new();
+    for spec in specs.into_iter().filter(|c| c.id != CommandId::Help) {
+        if let Some((wide, key)) = width(spec)
+            && wide <= room
+        {
+            room = room.saturating_sub(wide + 2);
+            shown.push((spec, key));
         }
+    }
+    if let Some((_, key)) = width(help) {
+        shown.push((help, key));
+    }
+    let mut x = area.x;
+    for (spec, key) in shown {
         let from = x;
-        x = canvas.say(x, area.y, area.right() - x, &key, Role::Key);
+        x = canvas.say(x, area.y, area.right().saturating_sub(x), &key, Role::Key);
         x = canvas.say(x + 1, area.y, area.right().saturating_sub(x + 1), spec.bar, Role::Label);
         canvas.hit(Rect { x: from, y: area.y, width: x - from, height: 1 }, Target::Run(spec.id));
         x += 2;

@@ -113,6 +113,10 @@ pub fn draw(app: &mut App, buf: &mut Buffer) {
             }
             for post in &frame.posts {
                 canvas.mark(post.x, post.y, "┬", app.theme.style(Role::Rule));
+                let below = canvas.buf.cell((post.x, post.bottom())).is_some_and(|c| c.symbol() == "─");
+                if below {
+                    canvas.mark(post.x, post.bottom(), "┴", app.theme.style(Role::Rule));
+                }
             }
             bar::draw(app, &mut canvas, frame.bar);
             overlay::draw(app, &mut canvas);
@@ -160,7 +164,15 @@ pub fn one(app: &App, canvas: &mut Canvas<'_>, pane: PaneId, area: Rect) {
 }
 
 fn title(app: &App, canvas: &mut Canvas<'_>, spec: &PaneSpec, area: Rect, focused: bool) {
-    canvas.rule(area.x, area.y, area.width, Role::Rule);
+    // The focused pane has a heavier line, not only another colour.
+    if focused {
+        let style = canvas.style(Role::Focus);
+        for x in area.x..area.right() {
+            canvas.mark(x, area.y, "━", style);
+        }
+    } else {
+        canvas.rule(area.x, area.y, area.width, Role::Rule);
+    }
     let note = spec.slot.map(|slot| note(app, slot)).unwrap_or_default();
     let role = if focused { Role::Focus } else { Role::Title };
     let text = format!(" {} ", (spec.title)(app));

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 use crate::app::App;
 use crate::layout::PaneId;
 use crate::theme::{Role, Theme};
-use crate::widget::{Bars, Canvas, Column, Piece, Table, error_share, hertz, latency, ratio};
+use crate::widget::{Bars, Canvas, Column, Piece, Table, error_share, hertz, latency, ratio, width_of};
 
 /// Fewer requests than this say little about a 99th percentile.
 const ENOUGH: u64 = 100;
@@ -120,7 +120,8 @@ fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow) -> Vec<Vec<Piece>> {
             None => canvas.piece(Role::Dim, ""),
         },
     };
-    let spark = canvas.piece(Role::Rate, Bars::spark(&row.spark, 16));
+    let spark_role = if row.level > 0 { Role::Rate } else { Role::Dim };
+    let spark = canvas.piece(spark_role, Bars::spark(&row.spark, 16));
     vec![
         vec![name],
         vec![rate],
@@ -148,15 +149,20 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             format!("vs {}–{}", at(w.from), at(w.to))
         },
     );
+    let longest = services
+        .iter()
+        .map(|s| width_of(&text::fit(&s.service, 30)) + u16::from(s.level.min(2)))
+        .max()
+        .unwrap_or(0);
     let columns = [
-        Column::left("SERVICE", 13, 0).grow(3),
+        Column::left("SERVICE", longest.clamp(10, (area.width / 5).max(12)), 0).grow(1),
         Column::right("rate", 7, 0),
         Column::right("err", 5, 0),
         Column::right("p99", 6, 0),
         Column::right(versus, 14, 4),
         Column::right("inflight", 8, 3),
         Column::right("oldest", 6, 2),
-        Column::left("where", 10, 5).grow(2),
+        Column::left("where", 10, 5).grow(3),
         Column::left("rate over time", 16, 6),
     ];
     app.with_scroll(PaneId::Services, |scroll| {

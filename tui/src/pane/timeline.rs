@@ -113,7 +113,8 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
         }
     }
     let known = app.data.known(Slot::Events);
-    let len = app.data.events().count();
+    let events = app.timeline();
+    let len = events.len();
     if len == 0 {
         let (role, text) = match (known, &app.link, app.data.failure(Slot::Events)) {
             (None, _, Some(why)) => (Role::Failing, format!("cannot be shown: {why}")),
@@ -122,6 +123,9 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             (None, Link::Down(why), _) => (Role::Failing, format!("no colony: {why}; trying again")),
             (Some(k), _, _) if !k.end.blind.is_empty() => {
                 (Role::Blind, format!("? {}", k.end.blind.join(" · ")))
+            }
+            (Some(k), _, _) if !k.rows.is_empty() => {
+                (Role::Dim, "nothing is known to have changed since 3 minutes before".to_owned())
             }
             (Some(_), _, _) => (Role::Dim, "no deploy, restart or burst in this window".to_owned()),
         };
@@ -135,7 +139,6 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
         Column::left("", 15, 1),
         Column::left("", 12, 0).grow(1),
     ];
-    let events: Vec<&EventRow> = app.data.events().collect();
     app.with_scroll(PaneId::Timeline, |scroll| {
         Table {
             pane: PaneId::Timeline,

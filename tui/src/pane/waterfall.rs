@@ -30,7 +30,7 @@ fn extent(spans: &[&SpanRow]) -> (u64, u64) {
     (from, to.max(from + 1))
 }
 
-/// The bar of a span: thin where children work, thick in proportion to nothing but time.
+/// The bar of a span.
 fn bar(canvas: &mut Canvas<'_>, area: Rect, y: u16, span: &SpanRow, from: u64, length: f64) {
     let width = f64::from(area.width);
     let start = f64_from(span.start.0.saturating_sub(from)) / length * width;
@@ -39,12 +39,15 @@ fn bar(canvas: &mut Canvas<'_>, area: Rect, y: u16, span: &SpanRow, from: u64, l
     let cells = u16_sat(u64_from_f64(long.ceil())).max(1).min(area.width - x0);
     let failed = span.status == SpanStatus::Error;
     let style = if failed { canvas.style(Role::Failing) } else { canvas.theme.series(&span.service) };
+    // Thick where the span itself worked for a good part of its time, thin where it waited for
+    // its children: the eye goes to where time is spent.
+    let own = span.self_ns.saturating_mul(4) >= span.duration_ns;
     let symbol = if long < 0.25 {
         "▏"
-    } else if failed {
-        "▓"
-    } else {
+    } else if own {
         "█"
+    } else {
+        "━"
     };
     for i in 0..cells {
         canvas.mark(area.x + x0 + i, y, symbol, style);

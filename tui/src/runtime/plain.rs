@@ -36,6 +36,7 @@ pub(super) fn run(options: &Options, feed: Arc<dyn Feed>) -> Result<Farewell, Ru
     let mut said: Vec<String> = Vec::new();
     let mut last = Instant::now();
     let mut first = true;
+    let mut pending = false;
     let mut effects = app.receive(crate::feed::Mail::default(), Time::now());
     loop {
         for effect in std::mem::take(&mut effects) {
@@ -51,11 +52,15 @@ pub(super) fn run(options: &Options, feed: Arc<dyn Feed>) -> Result<Farewell, Ru
                 _ => {}
             }
         }
-        let mail = inbox.take(None);
+        // Something new that was held back is said when its time comes, not with the next news.
+        let due = if first { Instant::now() } else { last + EVERY };
+        let mail = inbox.take(pending.then_some(due));
         effects = app.receive(mail, Time::now());
-        if !app.take_dirty() || !(first || last.elapsed() >= EVERY) {
+        pending |= app.take_dirty();
+        if !pending || Instant::now() < due {
             continue;
         }
+        pending = false;
         let lines = crate::pane::plain_lines(&app);
         if lines.is_empty() {
             continue;

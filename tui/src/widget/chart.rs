@@ -122,8 +122,9 @@ impl Bars<'_> {
                     None => "·",
                     Some(v) if v <= 0.0 || top <= 0.0 => "▁",
                     Some(v) => {
-                        let step = coral_model::num::u64_from_f64((v / top * 8.0).ceil());
-                        EIGHTHS.get(usize::try_from(step.clamp(1, 8)).unwrap_or(8)).copied().unwrap_or("█")
+                        // Never the full height: lines of text stand right above one another.
+                        let step = coral_model::num::u64_from_f64((v / top * 6.0).ceil());
+                        EIGHTHS.get(usize::try_from(step.clamp(1, 6)).unwrap_or(6)).copied().unwrap_or("▆")
                     }
                 }
             })
@@ -152,8 +153,8 @@ mod tests {
     #[test]
     fn sparks_keep_peaks_and_show_gaps() {
         let values = [Some(1.0), Some(8.0), None, None, Some(0.0), Some(4.0)];
-        assert_eq!(Bars::spark(&values, 6), "▁█··▁▄");
-        assert_eq!(Bars::spark(&values, 3), "█·▄");
+        assert_eq!(Bars::spark(&values, 6), "▁▆··▁▃");
+        assert_eq!(Bars::spark(&values, 3), "▆·▃");
         assert_eq!(Bars::spark(&[], 3), "");
     }
 }

@@ -80,20 +80,25 @@ impl Lines {
     }
 
     /// From the right side of one node to the left side of another: out, down a channel of the
-    /// caller's own before the callee's column, and in.
-    pub(super) fn edge(&mut self, from: Rect, to: Rect, gap: u16, caller: usize, role: Role) {
-        let start = from.right() + 1;
+    /// caller's own before the callee's column, and in. A beginning that is not
+    /// `real` is a place the line passes through, and is drawn through.
+    pub(super) fn edge(
+        &mut self,
+        from: Rect,
+        to: Rect,
+        gap: u16,
+        caller: usize,
+        real: bool,
+        role: Role,
+    ) {
+        let start = if real { from.right() + 1 } else { from.x.saturating_sub(2) };
         let end = to.x.saturating_sub(2);
-        if to.x <= from.x || start > end {
-            // Back to an earlier layer: only its beginning is drawn, the foot spells it out.
-            return;
-        }
-        let channels = gap.saturating_sub(4).max(1);
-        let lane = coral_model::num::u16_sat(caller) % channels.min(4);
+        let channels = gap.saturating_sub(3).clamp(1, 3);
+        let lane = coral_model::num::u16_sat(caller) % channels;
         let channel = to.x.saturating_sub(3 + lane).max(start);
         self.horizontal(start, channel, from.y, role);
         self.vertical(channel, from.y, to.y, role);
-        self.horizontal(channel, end, to.y, role);
+        self.horizontal(channel, end.max(channel), to.y, role);
     }
 
     pub(super) fn draw(&self, canvas: &mut Canvas<'_>, heads: impl Iterator<Item = Rect>) {

@@ -9,7 +9,7 @@ use coral_model::view::{EdgeEnds, EdgeRow, NodeKind, NodeRow};
 use ratatui::layout::Rect;
 
 use self::lines::Lines;
-use self::plan::Graph;
+use self::plan::{Graph, Plan};
 use super::services::{bangs, numbers};
 use crate::app::App;
 use crate::layout::PaneId;
@@ -17,7 +17,7 @@ use crate::theme::{Role, Theme};
 use crate::widget::{Canvas, Piece, Target, error_share, hertz, latency, width_of};
 
 /// Least columns between two layers.
-const GAP: u16 = 6;
+const GAP: u16 = 5;
 /// Lines for the selected node's edges.
 const FOOT: u16 = 3;
 
@@ -42,31 +42,41 @@ fn gather(app: &App) -> Drawn<'_> {
     Drawn { nodes, edges, graph }
 }
 
-/// How wide a node is drawn.
+/// How wide a node is drawn: its name, or its numbers below.
 fn node_width(node: &NodeRow) -> u16 {
-    (width_of(&text::fit(&node.name, 20)) + 2 + 2).clamp(12, 24)
+    let numbers = match (&node.red, node.kind) {
+        (Some(red), NodeKind::Service) => {
+            width_of(&hertz(red.rate))
+                + width_of(&error_share(red.error_ratio.unwrap_or(0.0)))
+                + width_of(&latency(red.p99_ns))
+                + 4
+        }
+        _ => 12,
+    };
+    (width_of(&text::fit(&node.name, 20)) + 2 + u16::from(node.level.min(2))).max(numbers).clamp(12, 24)
 }
 
-/// Whether the layers fit.
-fn layered(drawn: &Drawn<'_>, area: Rect) -> Option<(plan::Layers, u16)> {
-    let layers = drawn.graph.layers();
-    let widths: u16 = layers
-        .iter()
-        .map(|layer| {
-            layer.iter().filter_map(|n| drawn.nodes.get(*n)).map(|n| node_width(n)).max().unwrap_or(12)
-        })
-        .fold(0, u16::saturating_add);
+/// Widest node of a layer.
+fn layer_width(drawn: &Drawn<'_>, layer: &[usize]) -> u16 {
+    layer.iter().filter_map(|n| drawn.nodes.get(*n)).map(|n| node_width(n)).max().unwrap_or(12)
+}
+
+/// Lines a layer takes with `pitch` lines per node and one per edge that passes through.
+fn layer_height(drawn: &Drawn<'_>, layer: &[usize], pitch: u16) -> u16 {
+    layer.iter().map(|n| if *n < drawn.nodes.len() { pitch } else { 1 }).fold(0, u16::saturating_add)
+}
+
+/// The plan and its pitch, where it fits.
+fn layered(drawn: &Drawn<'_>, area: Rect) -> Option<(Plan, u16)> {
+    let plan = drawn.graph.plan();
+    let layers = &plan.layers;
+    let widths: u16 =
+        layers.iter().map(|layer| layer_width(drawn, layer)).fold(0, u16::saturating_add);
     let gaps = GAP.saturating_mul(coral_model::num::u16_sat(layers.len().saturating_sub(1)));
-    let tallest = coral_model::num::u16_sat(layers.iter().map(Vec::len).max().unwrap_or(0));
     let room = area.height.saturating_sub(FOOT);
-    let pitch = if tallest * 3 <= room {
-        3
-    } else if tallest * 2 <= room {
-        2
-    } else {
-        return None;
-    };
-    (widths.saturating_add(gaps) <= area.width && layers.len() > 1).then_some((layers, pitch))
+    let tallest = |pitch| layers.iter().map(|l| layer_height(drawn, l, pitch)).max().unwrap_or(0);
+    let pitch = (2..=5).rev().find(|pitch| tallest(*pitch) <= room)?;
+    (widths.saturating_add(gaps) <= area.width && layers.len() > 1).then_some((plan, pitch))
 }
 
 fn pane_area(app: &App) -> Rect {
@@ -82,7 +92,7 @@ fn pane_area(app: &App) -> Rect {
 pub(super) fn order(app: &App) -> Vec<String> {
     let drawn = gather(app);
     let indices: Vec<usize> = match layered(&drawn, pane_area(app)) {
-        Some((layers, _)) => layers.into_iter().flatten().collect(),
+        Some((plan, _)) => plan.layers.into_iter().flatten().collect(),
         None => drawn
             .graph
             .tree()
@@ -122,9 +132,9 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
     let drawn = gather(app);
     let selected = app.selected_key(PaneId::Topology).map(str::to_owned);
     match layered(&drawn, area) {
-        Some((layers, pitch)) => {
+        Some((plan, pitch)) => {
             let body = Rect { height: area.height.saturating_sub(FOOT), ..area };
-            layers_drawn(app, canvas, body, &drawn, &layers, pitch, selected.as_deref(), focused);
+            layers_drawn(app, canvas, body, &drawn, &plan, pitch, selected.as_deref(), focused);
             let foot = Rect { y: body.bottom(), height: area.height - body.height, ..area };
             edges_of(canvas, foot, &drawn, selected.as_deref());
         }
@@ -149,64 +159,61 @@ fn layers_drawn(
     canvas: &mut Canvas<'_>,
     area: Rect,
     drawn: &Drawn<'_>,
-    layers: &plan::Layers,
+    plan: &Plan,
     pitch: u16,
     selected: Option<&str>,
     focused: bool,
 ) {
-    let widths: Vec<u16> = layers
-        .iter()
-        .map(|layer| {
-            layer.iter().filter_map(|n| drawn.nodes.get(*n)).map(|n| node_width(n)).max().unwrap_or(12)
-        })
-        .collect();
+    let layers = &plan.layers;
+    let widths: Vec<u16> = layers.iter().map(|layer| layer_width(drawn, layer)).collect();
     let gaps = coral_model::num::u16_sat(layers.len().saturating_sub(1)).max(1);
     let used: u16 = widths.iter().copied().fold(0, u16::saturating_add);
     let gap = (area.width.saturating_sub(used) / gaps).clamp(GAP, 26);
-    // x, y of every node.
-    let mut places: Vec<Option<Rect>> = vec![None; drawn.nodes.len()];
+    // Where every node stands, and every edge that passes through a layer.
+    let stops = layers.iter().map(Vec::len).sum();
+    let mut places: Vec<Option<Rect>> = vec![None; stops];
     let mut x = area.x;
     for (layer, width) in layers.iter().zip(&widths) {
-        let n = coral_model::num::u16_sat(layer.len());
-        let top = area.y + area.height.saturating_sub(n * pitch - pitch.saturating_sub(2)) / 2;
-        for (i, node) in layer.iter().enumerate() {
-            let y = top + coral_model::num::u16_sat(i) * pitch;
+        let tall = layer_height(drawn, layer, pitch).saturating_sub(pitch.saturating_sub(2));
+        let mut y = area.y + area.height.saturating_sub(tall) / 2;
+        for node in layer {
+            let real = *node < drawn.nodes.len();
             if let Some(slot) = places.get_mut(*node) {
-                *slot = Some(Rect { x, y, width: *width, height: 2 });
+                *slot = Some(Rect { x, y, width: *width, height: 1 + u16::from(real) });
             }
+            y = y.saturating_add(if real { pitch } else { 1 });
         }
         x = x.saturating_add(width + gap);
     }
     let mut lines = Lines::new(area);
     // Calm lines first, so that what fails is drawn over them.
-    let mut edges: Vec<(usize, usize, &EdgeRow)> = drawn
-        .graph
-        .edges
-        .iter()
-        .zip(&drawn.edges)
-        .map(|((a, b), edge)| (*a, *b, *edge))
-        .collect();
+    let mut edges: Vec<(&Vec<usize>, &EdgeRow)> =
+        plan.ways.iter().zip(&drawn.edges).map(|(way, edge)| (way, *edge)).collect();
     let touches = |edge: &EdgeRow| selected.is_some_and(|s| edge.from == s || edge.to == s);
-    edges.sort_by_key(|(_, _, edge)| (edge.level, touches(edge)));
-    for (a, b, edge) in &edges {
-        let (Some(Some(from)), Some(Some(to))) = (places.get(*a), places.get(*b)) else { continue };
+    edges.sort_by_key(|(_, edge)| (edge.level, touches(edge)));
+    let place = |n: usize| places.get(n).copied().flatten();
+    for (way, edge) in &edges {
         let role = match edge.level {
             0 if touches(edge) => Role::Accent,
             0 => Role::Rule,
             level => Theme::level(level),
         };
-        lines.edge(*from, *to, gap, *a, role);
+        for pair in way.windows(2) {
+            let [a, b] = pair else { continue };
+            let (Some(from), Some(to)) = (place(*a), place(*b)) else { continue };
+            lines.edge(from, to, gap, *a, *a < drawn.nodes.len(), role);
+        }
     }
-    lines.draw(canvas, edges.iter().map(|(_, b, _)| *b).filter_map(|b| places.get(b).copied().flatten()));
-    // What an edge carries stands on its last stretch, where there is room for it.
-    for (_, b, edge) in &edges {
-        let Some(Some(to)) = places.get(*b) else { continue };
+    let heads = edges.iter().filter_map(|(way, _)| way.last()).filter_map(|n| place(*n));
+    lines.draw(canvas, heads);
+    // What an edge carries stands on its last stretch, where it is alone and there is room.
+    for (way, edge) in &edges {
+        let Some(to) = way.last().and_then(|n| place(*n)) else { continue };
         let several = drawn.edges.iter().filter(|e| e.to == edge.to).count() > 1;
-        let room = gap.saturating_sub(8);
-        let said = format!("{} {}", hertz(edge.red.rate), latency(edge.red.p99_ns));
-        if !several && room >= width_of(&said) && edge.ends == EdgeEnds::One {
+        let said = format!(" {} {} ", hertz(edge.red.rate), latency(edge.red.p99_ns));
+        if !several && gap >= width_of(&said) + 8 {
             let role = if edge.level > 0 { Theme::level(edge.level) } else { Role::Dim };
-            canvas.say(to.x.saturating_sub(width_of(&said) + 2), to.y, room, &said, role);
+            canvas.say(to.x.saturating_sub(width_of(&said) + 3), to.y, width_of(&said), &said, role);
         }
     }
     for (i, node) in drawn.nodes.iter().enumerate() {
@@ -235,14 +242,15 @@ fn layers_drawn(
 /// An edge as a sentence.
 fn told(canvas: &Canvas<'_>, edge: &EdgeRow, name: &str) -> Vec<Piece> {
     let mut pieces = vec![
-        canvas.piece(Theme::level(edge.level), format!("{name}{} ", bangs(edge.level))),
+        canvas.piece(Role::Text, format!("{name} ")),
         canvas.piece(
-            Role::Dim,
+            if edge.level > 0 { Theme::level(edge.level) } else { Role::Dim },
             format!(
-                "{} {} {}",
+                "{} {} {}{}",
                 hertz(edge.red.rate),
                 edge.red.error_ratio.map_or_else(|| "–".into(), error_share),
-                latency(edge.red.p99_ns)
+                latency(edge.red.p99_ns),
+                bangs(edge.level)
             ),
         ),
     ];
@@ -288,6 +296,22 @@ fn edges_of(canvas: &mut Canvas<'_>, area: Rect, drawn: &Drawn<'_>, selected: Op
     }
 }
 
+/// For every row and every level above it: whether another branch follows there.
+fn branches(rows: &[(usize, usize, bool)]) -> Vec<Vec<bool>> {
+    let mut open: Vec<bool> = Vec::new();
+    let mut all: Vec<Vec<bool>> = Vec::new();
+    for (_, depth, _) in rows.iter().rev() {
+        let depth = (*depth).min(8);
+        open.resize(depth + 1, false);
+        all.push(open.iter().skip(1).copied().collect());
+        if let Some(slot) = open.get_mut(depth) {
+            *slot = true;
+        }
+    }
+    all.reverse();
+    all
+}
+
 fn tree(
     app: &App,
     canvas: &mut Canvas<'_>,
@@ -297,6 +321,7 @@ fn tree(
     focused: bool,
 ) {
     let rows = drawn.graph.tree();
+    let branches = branches(&rows);
     let foot = if area.height >= 9 { 2 } else { 0 };
     let body = Rect { height: area.height - foot, ..area };
     let at = selected.and_then(|s| {
@@ -309,7 +334,16 @@ fn tree(
         let depth = coral_model::num::u16_sat(*depth).min(8);
         let mut x = area.x;
         if depth > 0 {
-            x = canvas.say(x + (depth - 1) * 2, y, 2, "└ ", Role::Rule);
+            for (k, goes_on) in branches.get(i).into_iter().flatten().enumerate() {
+                let last = k + 1 == usize::from(depth);
+                let mark = match (last, goes_on) {
+                    (true, true) => "├ ",
+                    (true, false) => "└ ",
+                    (false, true) => "│ ",
+                    (false, false) => "  ",
+                };
+                x = canvas.say(x, y, 2, mark, Role::Rule);
+            }
         }
         let role = match node.level {
             _ if *again => Role::Dim,

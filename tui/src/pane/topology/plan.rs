@@ -15,8 +15,18 @@ pub(super) struct Graph {
     pub edges: Vec<(usize, usize)>,
 }
 
-/// Layers, each a list of nodes from top to bottom.
+/// Layers, each a list of nodes from top to bottom. Numbers past the graph's nodes are places
+/// where an edge passes through a layer.
 pub(super) type Layers = Vec<Vec<usize>>;
+
+/// Layers, and how each edge runs through them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Plan {
+    /// Layers.
+    pub layers: Layers,
+    /// For each edge of the graph its stops, callers first; empty where it leads back.
+    pub ways: Vec<Vec<usize>>,
+}
 
 impl Graph {
     fn callees(&self) -> Vec<Vec<usize>> {
@@ -84,17 +94,13 @@ impl Graph {
         kept
     }
 
-    /// The layers.
-    pub(super) fn layers(&self) -> Layers {
-        if self.nodes == 0 {
-            return Vec::new();
-        }
-        let edges = self.forward();
+    /// Steps from a node without callers, the longest way.
+    fn depths(&self, edges: &[(usize, usize)]) -> Vec<usize> {
         let mut depth = vec![0_usize; self.nodes];
-        // The graph is acyclic now: at most `nodes` rounds.
+        // Acyclic: at most `nodes` rounds.
         for _ in 0..self.nodes {
             let mut changed = false;
-            for &(from, to) in &edges {
+            for &(from, to) in edges {
                 let d = depth.get(from).copied().unwrap_or(0) + 1;
                 if let Some(slot) = depth.get_mut(to).filter(|slot| **slot < d) {
                     *slot = d;
@@ -105,6 +111,15 @@ impl Graph {
                 break;
             }
         }
+        depth
+    }
+
+    /// The layers, and the ways through them.
+    pub(super) fn plan(&self) -> Plan {
+        if self.nodes == 0 {
+            return Plan::default();
+        }
+        let depth = self.depths(&self.forward());
         let deepest = depth.iter().copied().max().unwrap_or(0);
         let mut layers: Layers = vec![Vec::new(); deepest + 1];
         for (node, d) in depth.iter().enumerate() {
@@ -112,12 +127,33 @@ impl Graph {
                 layer.push(node);
             }
         }
+        let mut next = self.nodes;
+        let mut ways = Vec::new();
         let mut neighbours: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-        for &(a, b) in &self.edges {
-            neighbours.entry(a).or_default().insert(b);
-            neighbours.entry(b).or_default().insert(a);
+        for &(from, to) in &self.edges {
+            let of = |n: usize| depth.get(n).copied().unwrap_or(0);
+            if of(to) <= of(from) {
+                ways.push(Vec::new());
+                continue;
+            }
+            let mut way = vec![from];
+            for d in of(from) + 1..of(to) {
+                if let Some(layer) = layers.get_mut(d) {
+                    layer.push(next);
+                }
+                way.push(next);
+                next += 1;
+            }
+            way.push(to);
+            for pair in way.windows(2) {
+                if let [a, b] = pair {
+                    neighbours.entry(*a).or_default().insert(*b);
+                    neighbours.entry(*b).or_default().insert(*a);
+                }
+            }
+            ways.push(way);
         }
-        for sweep in 0..4 {
+        for sweep in 0..6 {
             let mut order: Vec<usize> = (0..layers.len()).collect();
             if sweep % 2 == 1 {
                 order.reverse();
@@ -125,7 +161,10 @@ impl Graph {
             for l in order {
                 let place: BTreeMap<usize, usize> = layers
                     .iter()
-                    .flat_map(|layer| layer.iter().enumerate().map(|(i, n)| (*n, i * 1000 / layer.len().max(1))))
+                    .flat_map(|layer| {
+                        let n = layer.len().max(1);
+                        layer.iter().enumerate().map(move |(i, node)| (*node, (2 * i + 1) * 1000 / n))
+                    })
                     .collect();
                 let center = |node: &usize| {
                     let near: Vec<usize> = neighbours
@@ -144,7 +183,7 @@ impl Graph {
                 }
             }
         }
-        layers
+        Plan { layers, ways }
     }
 
     /// Depth-first, callers before callees: `(node, depth, seen before)`.
@@ -183,7 +222,19 @@ mod tests {
     #[test]
     fn callers_stand_left_of_callees_even_around_a_circle() {
         let graph = Graph { nodes: 4, edges: vec![(0, 1), (1, 2), (2, 1), (1, 3), (0, 3)] };
-        assert_eq!(graph.layers(), [vec![0], vec![1], vec![2, 3]]);
+        let plan = graph.plan();
+        let real: Vec<Vec<usize>> = plan
+            .layers
+            .iter()
+            .map(|l| {
+                let mut l: Vec<usize> = l.iter().copied().filter(|n| *n < 4).collect();
+                l.sort_unstable();
+                l
+            })
+            .collect();
+        assert_eq!(real, [vec![0], vec![1], vec![2, 3]]);
+        // 0 → 3 passes through the layer between; 2 → 1 leads back.
+        assert_eq!(plan.ways, [vec![0, 1], vec![1, 2], vec![], vec![1, 3], vec![0, 4, 3]]);
         let tree = graph.tree();
         assert_eq!(tree.first(), Some(&(0, 0, false)));
         assert!(tree.iter().any(|(_, _, again)| *again));
@@ -193,7 +244,8 @@ mod tests {
         #[test]
         fn every_node_stands_exactly_once(edges in prop::collection::vec((0..12usize, 0..12usize), 0..40)) {
             let graph = Graph { nodes: 12, edges };
-            let mut all: Vec<usize> = graph.layers().into_iter().flatten().collect();
+            let mut all: Vec<usize> =
+                graph.plan().layers.into_iter().flatten().filter(|n| *n < 12).collect();
             all.sort_unstable();
             prop_assert_eq!(all, (0..12).collect::<Vec<_>>());
             let mut walked: Vec<usize> =
