@@ -32,7 +32,6 @@ pub struct Policy {
 
 impl Policy {
     /// Whether `peer` may call the RPC of that path; if not, what to tell it.
-    #[expect(clippy::result_large_err, reason = "tonic's own error, made once per refused call")]
     pub fn admit(&self, path: &str, peer: Option<Peer>) -> Result<(), Status> {
         let Some((_, least)) = RPCS.iter().find(|(known, _)| *known == path) else {
             return Err(Status::unimplemented(format!("this colony has no {path}")));

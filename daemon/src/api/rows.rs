@@ -25,7 +25,6 @@ pub(super) struct Packed {
 impl Packed {
     /// An answer with its end record; also what to compare with the previous answer's
     /// [`Self::fingerprint`].
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     pub(super) fn answer(rows: &[Row], end: End) -> Result<Self, Status> {
         let mut packed = Self::default();
         for row in rows {
@@ -38,7 +37,6 @@ impl Packed {
     }
 
     /// Rows without an end: more will follow.
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     pub(super) fn some(rows: &[Row]) -> Result<Self, Status> {
         let mut packed = Self::default();
         for row in rows {
@@ -47,8 +45,6 @@ impl Packed {
         packed.flush();
         Ok(packed)
     }
-
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     fn row(&mut self, row: &Row) -> Result<(), Status> {
         let bytes = json(row)?;
         if let Row::Digest(digest) = row {
@@ -88,8 +84,6 @@ fn without_slide(end: &End) -> End {
     let compare = end.compare.map(|_| Window::new(Time(0), Time(0)));
     End { from: Time(0), to: Time(0), stored_to: None, compare, ..end.clone() }
 }
-
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 pub(super) fn json(value: &impl serde::Serialize) -> Result<Bytes, Status> {
     match serde_json::to_vec(value) {
         Ok(bytes) => Ok(bytes.into()),

@@ -60,11 +60,15 @@ pub(super) struct Bursts {
 }
 
 impl Bursts {
-    pub(super) fn seed(&mut self, buckets: &[SeenBucket]) {
+    pub(super) fn seed(&mut self, buckets: &[SeenBucket], now: Time) {
         for seen in buckets {
             let service = self.by_name.entry_ref(&seen.service).or_default();
             let worst = (Arc::from(""), 0);
             service.add(seen.bucket, seen.requests, seen.errors, worst);
+        }
+        for (name, service) in &mut self.by_name {
+            // A burst that is under way was told in the earlier life.
+            _ = service.judge(name, now);
         }
     }
 

@@ -44,7 +44,7 @@ impl Detector {
     pub fn with(seed: Seed, now: Time) -> Self {
         let mut detector = Self::default();
         detector.services.seed(&seed.instances, now);
-        detector.bursts.seed(&seed.buckets);
+        detector.bursts.seed(&seed.buckets, now);
         detector.agents.seed(seed.agents, now);
         detector
     }
@@ -139,8 +139,8 @@ impl Draft {
         self
     }
 
-    fn with(mut self, key: &str, value: impl ToString) -> Self {
-        self.row.attributes.insert(key.to_owned(), value.to_string());
+    fn with<T: std::fmt::Display>(mut self, key: &str, value: T) -> Self {
+        self.row.attributes.insert(key.to_owned(), format!("{value}"));
         self
     }
 }

@@ -61,20 +61,20 @@ fn red(service: &Arc<Resource>, second: u64, requests: u64, errors: u64) -> RedD
 }
 
 impl Scene {
-    fn batch(&mut self, second: u64, batch: Batch) {
-        self.events.extend(self.detector.observe(&batch, at(second)));
+    fn batch(&mut self, second: u64, batch: &Batch) {
+        self.events.extend(self.detector.observe(batch, at(second)));
     }
 
     fn saw(&mut self, second: u64, resources: &[&Arc<Resource>]) {
         let resources = resources.iter().map(|r| (r.id, Arc::clone(r))).collect();
-        self.batch(second, Batch { resources, ..Batch::default() });
+        self.batch(second, &Batch { resources, ..Batch::default() });
     }
 
     fn traffic(&mut self, second: u64, resource: &Arc<Resource>, requests: u64, errors: u64) {
         let mut batch = Batch::default();
         batch.resources.insert(resource.id, Arc::clone(resource));
         batch.red.push(red(resource, second, requests, errors));
-        self.batch(second, batch);
+        self.batch(second, &batch);
     }
 
     fn tick(&mut self, second: u64) {
@@ -291,7 +291,7 @@ fn late_data_tell_when_it_happened() {
     let mut batch = Batch::default();
     batch.resources.insert(pay.id, Arc::clone(&pay));
     batch.red.push(red(&pay, 0, 5, 0));
-    scene.batch(3600, batch);
+    scene.batch(3600, &batch);
     assert_eq!(scene.told(EventKind::ServiceAppeared)[0].time, at(0));
 }
 
@@ -320,6 +320,23 @@ fn an_error_burst_is_told_once_with_its_numbers() {
     }
     assert_eq!(scene.told(EventKind::ErrorBurst).len(), 1, "the next burst is another event");
     scene.nothing_else();
+}
+
+#[test]
+fn a_burst_under_way_is_not_told_again_by_a_restarted_daemon() {
+    let buckets = (0..40).map(|n| SeenBucket {
+        service: "pay".into(),
+        bucket: at(n * 10),
+        requests: 400,
+        errors: if n > 37 { 80 } else { 1 },
+    });
+    let seed = Seed { buckets: buckets.collect(), ..Seed::default() };
+    let mut scene = Scene { detector: Detector::with(seed, at(400)), ..Scene::default() };
+    let pay = resource("pay", "v1", "a", "h");
+    for second in 400..440 {
+        scene.traffic(second, &pay, 40, 8);
+    }
+    assert_eq!(scene.told(EventKind::ErrorBurst), []);
 }
 
 #[test]

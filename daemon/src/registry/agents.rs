@@ -102,7 +102,7 @@ impl Agents {
         let id = AgentId::from_slice(&hello.agent_id).filter(|id| !id.is_zero());
         let id = id.ok_or_else(|| v1::Refusal {
             reason: format!("an agent id has 16 bytes, this one {}", hello.agent_id.len()),
-            remedy: "delete the agent's `agent.id` and start it again".into(),
+            remedy: "delete `agent-id` in the agent's data folder and start it again".into(),
         })?;
         let mut state = self.lock();
         if state.agents.len() >= MAX_AGENTS && !state.agents.contains_key(&id) {
@@ -169,7 +169,7 @@ impl Agents {
             }
             agent.reported = true;
             row.counters = counters;
-            row.senses = report.senses.into_iter().take(MAX_NAMES).map(sense).collect();
+            row.senses = report.senses.iter().take(MAX_NAMES).map(sense).collect();
         });
     }
 
@@ -268,7 +268,7 @@ impl Agents {
 #[must_use]
 pub fn is_loss(name: &str) -> bool {
     let lost = ["dropped", "refused", "rejected", "lost"].iter().any(|word| name.contains(word));
-    lost && !name.contains("connections")
+    lost && !name.contains("connections") && !name.starts_with("commits")
 }
 
 fn note_losses(
@@ -330,7 +330,7 @@ fn text(text: &str) -> String {
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-fn sense(report: v1::SenseReport) -> Sense {
+fn sense(report: &v1::SenseReport) -> Sense {
     let state = match report.state() {
         v1::SenseState::On => SenseState::On,
         v1::SenseState::Partial => SenseState::Partial,
