@@ -131,6 +131,12 @@ impl Joiner {
         }
     }
 
+    /// As of an earlier life's last commit; its ends from `floor` on are [`Joiner::restore`]d next.
+    #[must_use]
+    pub fn resume(limits: Limits, next: u64, floor: u64) -> Self {
+        Self { floor: floor.min(next), ..Self::new(limits, next) }
+    }
+
     /// Puts back an end that was kept with number `floor` or above, received at `stamp`. Ends must
     /// come in the order of their numbers; nothing is emitted.
     pub fn restore(&mut self, kept: Kept, stamp: Time) {

@@ -130,8 +130,7 @@ impl Session {
             return Err(End::Protocol("a session begins with a hello"));
         };
         let now = self.shared.store.now();
-        let session =
-            self.shared.agents.connected(&hello, self.peer, now).map_err(End::Refused)?;
+        let session = self.shared.agents.connected(&hello, self.peer, now).map_err(End::Refused)?;
         let marks = self.shared.store.marks(session.agent);
         let marks = marks.into_iter().map(|(segment, seq)| ack(segment, seq)).collect();
         let welcome = Welcome {
@@ -283,11 +282,7 @@ impl Session {
         }
     }
 
-    async fn forget(
-        &mut self,
-        session: &registry::Session,
-        segment: SegmentId,
-    ) -> Result<(), End> {
+    async fn forget(&mut self, session: &registry::Session, segment: SegmentId) -> Result<(), End> {
         // After the frames queued before it, or its mark would come back.
         let forget = vec![(session.agent, segment)];
         let batch = Batch { forget, ..Batch::default() };

@@ -116,8 +116,9 @@ impl Writer {
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )?;
         self.stamp = self.stamp.max(Time::from_i64(stamp.unwrap_or(0)));
-        let mut joiner = Joiner::new(self.options.edges, next.unwrap_or(1));
-        recall_ends(connection, floor.unwrap_or(0), &mut joiner)?;
+        let (next, floor) = (next.unwrap_or(1), floor.unwrap_or(1));
+        let mut joiner = Joiner::resume(self.options.edges, next, floor);
+        recall_ends(connection, floor, &mut joiner)?;
         self.joiner = joiner;
         self.explained.clear();
         let marks = Marks::load(connection)?;

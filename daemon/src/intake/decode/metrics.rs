@@ -98,8 +98,7 @@ impl Decoder {
             }
         };
         match data {
-            Data::Gauge(otlp::Gauge { data_points })
-            | Data::Sum(otlp::Sum { data_points, .. }) => {
+            Data::Gauge(otlp::Gauge { data_points }) | Data::Sum(otlp::Sum { data_points, .. }) => {
                 for p in data_points {
                     let times = (p.time_unix_nano, p.start_time_unix_nano);
                     point(&p.attributes, times, number(p));

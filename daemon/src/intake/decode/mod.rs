@@ -107,7 +107,14 @@ impl Decoder {
                     } else {
                         match record.body() {
                             Ok(body) => {
-                                let read = self.record(record.kind, &body, record.time_ns, origin, now, &mut out);
+                                let read = self.record(
+                                    record.kind,
+                                    &body,
+                                    record.time_ns,
+                                    origin,
+                                    now,
+                                    &mut out,
+                                );
                                 if let Err(why) = read {
                                     out.damaged.push(Damaged { seq, why, bytes: body });
                                 }

@@ -11,9 +11,9 @@ use coral_proto::otlp::value::{Attributes, Value};
 use coral_proto::otlp::wire::WireError;
 
 use super::{Decoded, Decoder, Scratch, Trouble};
+use crate::store::Resource;
 use crate::store::columns::MapBuilder;
 use crate::store::columns::spans as columns;
-use crate::store::Resource;
 
 impl Decoder {
     pub(super) fn traces(&mut self, body: &[u8], out: &mut Decoded) -> Result<(), String> {
@@ -58,12 +58,11 @@ fn push(
     };
     let mut meaning = Meaning::default();
     let map = &mut out.batch.spans.attributes;
-    let dropped =
-        attributes(span.attributes(), map, &mut scratch.value, trouble, |key, value| {
-            if Meaning::concerns(key.as_bytes()) {
-                meaning.see(key.as_bytes(), value);
-            }
-        });
+    let dropped = attributes(span.attributes(), map, &mut scratch.value, trouble, |key, value| {
+        if Meaning::concerns(key.as_bytes()) {
+            meaning.see(key.as_bytes(), value);
+        }
+    });
     out.attributes_dropped += dropped;
     if let Err(error) = events(span, &mut scratch.events).and(links(span, &mut scratch.links)) {
         trouble.note(error);
@@ -160,7 +159,8 @@ fn links(span: &Span<'_>, out: &mut String) -> Result<(), WireError> {
     let mut all = Vec::new();
     for link in span.links() {
         let (trace, span) = link?;
-        if let (Some(trace_id), Some(span_id)) = (TraceId::from_slice(trace), SpanId::from_slice(span))
+        if let (Some(trace_id), Some(span_id)) =
+            (TraceId::from_slice(trace), SpanId::from_slice(span))
         {
             all.push(SpanLink { trace_id, span_id });
         }
