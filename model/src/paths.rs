@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! config   config.toml  colonies/<colony>.toml  keymap.toml  themes/*.toml
-//! data     <colony>/    control.db  store/  spool/  logs/daemon.log  logs/agent.log  daemon.lock
+//! data     <colony>/    control.db  store/  spool/  logs/daemon.log  daemon.lock  agent/agent.log
 //! runtime  <colony>.sock
 //! project  .coral/config.toml, looked for from the working directory upwards
 //! ```
@@ -231,7 +231,7 @@ impl Paths {
     /// The local agent's log.
     #[must_use]
     pub fn agent_log(&self, colony: &ColonyName) -> PathBuf {
-        self.logs_dir(colony).join("agent.log")
+        self.agent_dir(colony).join("agent.log")
     }
 
     /// The socket a colony is asked on, and agents on this machine report to.
