@@ -79,7 +79,13 @@ fn answer_red(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let (mut cells, cut) = requests(inputs, plan, &plan.windows())?;
     let (rows, truncated) = red::finish(plan, &mut cells);
     let newest = cells.newest_in(plan.window, plan.now);
-    Ok(Found { rows, truncated, stored_to: Some(cut.min(plan.window.to)), newest, compare: plan.compare })
+    Ok(Found {
+        rows,
+        truncated,
+        stored_to: Some(cut.min(plan.window.to)),
+        newest,
+        compare: plan.compare,
+    })
 }
 
 /// RED deltas of some windows from both sources, with what is known of their resources.

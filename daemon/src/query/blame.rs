@@ -37,7 +37,8 @@ impl<'a> Graph<'a> {
     fn new(scene: &Scene<'a>) -> Self {
         let mut levels: BTreeMap<&str, u8> =
             scene.services.iter().map(|j| (j.row.service.as_str(), j.row.level)).collect();
-        let mut graph = Self { levels: BTreeMap::new(), down: BTreeMap::new(), up: BTreeMap::new() };
+        let mut graph =
+            Self { levels: BTreeMap::new(), down: BTreeMap::new(), up: BTreeMap::new() };
         for edge in scene.edges {
             graph.down.entry(&edge.row.from).or_default().push(edge);
             graph.up.entry(&edge.row.to).or_default().push(edge);
@@ -104,14 +105,15 @@ pub fn find(scene: &Scene<'_>) -> Blame {
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         set.iter().map(|s| (*s, graph.reaches(s, &set))).collect();
     let blamed_by = |name: &str| reached.values().filter(|r| r.contains(name)).count();
-    let began = |name: &str| {
-        scene.services.iter().find(|j| j.row.service == name).and_then(|j| j.since)
-    };
+    let began =
+        |name: &str| scene.services.iter().find(|j| j.row.service == name).and_then(|j| j.since);
     // Deepest: reaches no other bad one, but those that reach it back (a cycle has no bottom).
     let deepest = set.iter().copied().filter(|name| {
-        reached.get(name).into_iter().flatten().all(|below| {
-            reached.get(below).is_some_and(|r| r.contains(name))
-        })
+        reached
+            .get(name)
+            .into_iter()
+            .flatten()
+            .all(|below| reached.get(below).is_some_and(|r| r.contains(name)))
     });
     let suspect = deepest.min_by_key(|name| {
         let level = std::cmp::Reverse(graph.level(name));
@@ -157,6 +159,8 @@ fn callees(scene: &Scene<'_>, suspect: &str) -> Vec<usize> {
         .filter(|(_, e)| e.row.from == suspect)
         .map(|(n, _)| n)
         .collect();
-    below.sort_by_key(|n| std::cmp::Reverse(scene.edges.get(*n).map(|e| (e.row.level, e.row.red.requests))));
+    below.sort_by_key(|n| {
+        std::cmp::Reverse(scene.edges.get(*n).map(|e| (e.row.level, e.row.red.requests)))
+    });
     below
 }

@@ -158,48 +158,6 @@ impl Cells {
         });
     }
 
-    /// Adds everything another source gave.
-    pub fn merge(&mut self, other: &Self) {
-        for cell in &other.cells {
-            let Some(series) = other.series_of(cell) else { continue };
-            let word = |s| other.symbols.word(s).unwrap_or_default();
-            self.push(&Delta {
-                bucket: cell.bucket,
-                resource: series.resource,
-                service: word(series.service),
-                operation: word(series.operation),
-                kind: series.kind,
-                code: word(series.code),
-                requests: cell.requests,
-                errors: cell.errors,
-                no_answer: cell.no_answer,
-                sum_ns: cell.sum_ns,
-                durations: other.durations(cell),
-                slowest: cell.slowest,
-                error: cell.error,
-                sampled: cell.sampled,
-            });
-        }
-        for (&id, resource) in &other.resources {
-            let mut known = resource.clone();
-            for symbol in [
-                &mut known.service,
-                &mut known.namespace,
-                &mut known.instance,
-                &mut known.version,
-                &mut known.host,
-                &mut known.zone,
-            ] {
-                *symbol = self.symbols.of(other.symbols.word(*symbol).unwrap_or_default());
-            }
-            self.resources.entry(id).or_insert(known);
-        }
-        for (&service, &at) in &other.first_seen {
-            let service = self.symbols.of(other.symbols.word(service).unwrap_or_default());
-            self.seen(service, at);
-        }
-    }
-
     /// Notes that a service existed at a moment.
     pub fn seen(&mut self, service: Symbol, at: Time) {
         let first = self.first_seen.entry(service).or_insert(at);
@@ -328,9 +286,4 @@ impl Cells {
         let buckets = self.cells.iter().map(|c| c.bucket).filter(|b| window.contains(*b));
         buckets.max().map(|b| b.plus(BUCKET).min(now.max(b)))
     }
-}
-
-/// Start of the bucket a moment lies in.
-pub fn bucket_of(at: Time) -> Time {
-    at.align(BUCKET)
 }

@@ -89,7 +89,9 @@ pub fn complete(
         .bind(name)
         .then("] AS value FROM spans WHERE start_ns >= ")
         .time(since)
-        .then(" ORDER BY start_ns DESC LIMIT 20000)) WHERE value IS NOT NULL AND starts_with(value, ")
+        .then(
+            " ORDER BY start_ns DESC LIMIT 20000)) WHERE value IS NOT NULL AND starts_with(value, ",
+        )
         .bind(prefix.to_owned())
         .then(") ORDER BY value LIMIT ")
         .bind(i64_sat(limit)),

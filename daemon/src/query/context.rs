@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use coral_model::Question;
 use coral_model::time::{Time, Window};
 use coral_model::view::Row;
-use coral_model::Question;
 
 use super::answer::{Answer, Inputs, answer as answer_from};
 use super::cells::Delta;
@@ -128,4 +128,165 @@ async fn read<T: Send + 'static>(
         .store
         .read(move |conn| look(&Inputs { conn, recent: live.as_ref(), agents: &agents, now }))
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use coral_model::question::View;
+    use coral_model::time::{BUCKET, MILLI, SECOND};
+    use coral_model::view::{NodeKind, SpanKind};
+    use coral_model::{AgentId, Dimension, Histogram, ResourceId, TraceId};
+
+    use super::super::source::StoreOnly;
+    use super::*;
+    use crate::live::Limits;
+    use crate::store::{Batch, HalfEdge, HalfSeries, InflightReading, Options, RedDelta, Resource};
+
+    const START: Time = Time(1_790_078_400 * SECOND);
+
+    /// Numbers that look random and are the same in every run.
+    fn noise(n: u64) -> u64 {
+        n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    }
+
+    fn resource(service: &str, instance: u64) -> Arc<Resource> {
+        let attributes: Vec<(Arc<str>, Arc<str>)> = vec![
+            ("service.instance.id".into(), instance.to_string().into()),
+            ("service.name".into(), service.into()),
+        ];
+        let id = coral_model::id::resource_id(attributes.iter().map(|(k, v)| (&**k, &**v)));
+        Arc::new(Resource {
+            id,
+            service: service.into(),
+            instance: Some(instance.to_string().into()),
+            host: Some(format!("web-{}", instance % 2).into()),
+            version: Some("v1".into()),
+            attributes,
+            ..Resource::default()
+        })
+    }
+
+    /// What is committed together in step `n`: mostly the newest bucket, some of it late.
+    fn batch(n: u64, services: &[Arc<Resource>]) -> Batch {
+        let mut batch = Batch { bytes: 1000, ..Batch::default() };
+        let series = |service: &Arc<Resource>, kind| {
+            Arc::new(HalfSeries {
+                resource: service.id,
+                service: Arc::clone(&service.service),
+                kind,
+                protocol: "http".into(),
+                peer: "".into(),
+                peer_kind: NodeKind::External,
+                sampled: false,
+            })
+        };
+        for (k, service) in services.iter().enumerate() {
+            let seed = noise(n * 100 + k as u64);
+            let late = if seed % 5 == 0 { seed % 40 * BUCKET } else { 0 };
+            let end = START.plus(n * 3 * SECOND).minus(late);
+            let mut histogram = Histogram::default();
+            (0..1 + seed % 30)
+                .for_each(|i| histogram.record(MILLI + noise(seed + i) % (50 * MILLI)));
+            let trace = TraceId([(seed % 200) as u8 + 1; 16]);
+            batch.resources.insert(service.id, Arc::clone(service));
+            batch.red.push(RedDelta {
+                bucket: end.align(BUCKET),
+                resource: service.id,
+                service: Arc::clone(&service.service),
+                operation: if seed % 3 == 0 { "GET /".into() } else { "POST /".into() },
+                kind: SpanKind::Server,
+                code: if seed % 7 == 0 { "500".into() } else { "200".into() },
+                protocol: "http".into(),
+                errors: if seed % 7 == 0 { histogram.count() } else { 0 },
+                no_answer: 0,
+                slowest: Some((trace, seed % 1000)),
+                error_trace: (seed % 7 == 0).then_some(trace),
+                histogram,
+                sampled: false,
+            });
+            // The caller's half, and the callee's; every fourth has no partner.
+            let Some(callee) = services.get(k + 1) else { continue };
+            let half = |series, ns| HalfEdge {
+                key: seed | 1,
+                series,
+                end,
+                duration_ns: ns,
+                error: seed % 9 == 0,
+                no_answer: false,
+            };
+            batch.half_edges.push(half(series(service, SpanKind::Client), 9 * MILLI));
+            if seed % 4 != 0 {
+                batch.half_edges.push(half(series(callee, SpanKind::Server), 8 * MILLI));
+            }
+        }
+        batch.inflight.push(InflightReading {
+            at: START.plus(n * 3 * SECOND),
+            agent: AgentId([1; 16]),
+            resource: services.first().map_or(ResourceId(0), |s| s.id),
+            service: "s0".into(),
+            operation: "".into(),
+            count: n % 7,
+            oldest_start: (n % 7 > 0).then_some(START),
+            oldest_trace: None,
+            exact: false,
+        });
+        batch
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn live_and_store_answer_as_the_store_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new(Arc::default());
+        options.clock = Arc::new(|| START.plus(7 * SECOND));
+        // So little that buckets are pushed out while the test runs: the cut moves.
+        options.live = Limits { bytes: 60_000, age: 3600 * SECOND };
+        let store = Store::open(dir.path(), options).unwrap();
+        let services: Vec<_> =
+            (0..4).flat_map(|s| (0..2).map(move |i| resource(&format!("s{s}"), i))).collect();
+        let mut context = Context {
+            live: Arc::clone(store.live()),
+            store,
+            agents: Arc::default(),
+            counters: Arc::default(),
+            now: START,
+        };
+        let first_cut = context.live.cut();
+        for n in 0..120u64 {
+            context.store.commit(batch(n, &services)).await.unwrap();
+            context.now = START.plus(n * 3 * SECOND + 1);
+            if n % 10 != 9 {
+                continue;
+            }
+            let mut questions: Vec<Question> =
+                [View::Red, View::Services, View::Topology, View::Digest, View::Inflight]
+                    .into_iter()
+                    .map(|view| Question::new(view, Window::before(context.now, 200 * SECOND)))
+                    .collect();
+            let mut by = questions[0].clone();
+            by.by = vec![Dimension::Host, Dimension::Status];
+            by.step = Some(3 * BUCKET);
+            by.compare = Some(by.window.previous());
+            by.filter = "service=s1,s2 not:status=500".into();
+            questions.push(by);
+            for question in questions {
+                let both = answer(&context, &question).await.unwrap();
+                let (asked, now) = (question.clone(), context.now);
+                let alone = context
+                    .store
+                    .read(move |conn| {
+                        let inputs = Inputs { conn, recent: &StoreOnly, agents: &[], now };
+                        answer_from(&inputs, &asked)
+                    })
+                    .await
+                    .unwrap();
+                assert_eq!(both.rows, alone.rows, "{question:?}");
+                let mut end = both.end.clone();
+                end.stored_to = alone.end.stored_to;
+                assert_eq!(end, alone.end);
+                assert!(!both.rows.is_empty());
+            }
+        }
+        assert!(context.live.cut() > first_cut, "the test never moved the cut");
+        assert!(context.live.cut() < context.now, "the test never asked live memory");
+    }
 }

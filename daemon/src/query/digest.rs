@@ -62,7 +62,8 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let (mut cells, edges, cut) = answer::requests_and_edges(inputs, &whole, &windows)?;
     let heard = services::heard(inputs, plan, &mut cells)?;
     let selected = super::filter::select(&cells, &plan.filter);
-    let courses = timeline::courses(&cells, &selected, Window::new(earliest, plan.window.to), plan.now);
+    let courses =
+        timeline::courses(&cells, &selected, Window::new(earliest, plan.window.to), plan.now);
     let judge = |cells: &mut _, now, before| {
         services::judge(plan, cells, &selected, now, before, &courses, &heard, inputs.agents)
     };
@@ -119,7 +120,8 @@ pub fn tell(scene: &Scene<'_>) -> DigestRow {
     let blame = blame::find(scene);
     let mut movers = movers(scene);
     movers.truncate(MOVERS);
-    let heard = scene.services.iter().any(|j| j.row.last_seen.is_some_and(|t| t >= scene.plan.window.from));
+    let heard =
+        scene.services.iter().any(|j| j.row.last_seen.is_some_and(|t| t >= scene.plan.window.from));
     let worst = scene.services.iter().map(|j| j.row.level).max().unwrap_or(0);
     let health = match worst {
         _ if !heard => Health::NoData,
@@ -194,7 +196,15 @@ fn mover(judged: &Judged, off: &Off) -> Mover {
     // The level decides, then how far; a number without a before ranks as tenfold.
     let far = ratio.map_or(10.0, |r| if r >= 1.0 { r } else { 1.0 / r.max(0.001) });
     let score = 100.0 * f64::from(off.level) + 10.0 * far.clamp(1.0, 1000.0).ln();
-    Mover { service: judged.row.service.clone(), measure, now, before, ratio, since: judged.since, score }
+    Mover {
+        service: judged.row.service.clone(),
+        measure,
+        now,
+        before,
+        ratio,
+        since: judged.since,
+        score,
+    }
 }
 
 /// The latency of a service that is in line, where it moved enough to be worth a line.

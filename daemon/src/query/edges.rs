@@ -188,11 +188,6 @@ impl Edges {
         sums
     }
 
-    /// The first bucket any edge has.
-    pub fn oldest(&self) -> Option<Time> {
-        self.cells.iter().map(|c| c.bucket).min()
-    }
-
     /// The last bucket any edge has.
     pub fn newest(&self) -> Option<Time> {
         self.cells.iter().map(|c| c.bucket).max()

@@ -52,7 +52,7 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    pub(super) fn database(error: duckdb::Error, sql: &str) -> Self {
+    pub(super) fn database(error: &duckdb::Error, sql: &str) -> Self {
         Self::Database { error: error.to_string(), sql: sql.to_owned() }
     }
 

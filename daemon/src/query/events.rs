@@ -35,8 +35,7 @@ fn column(key: &Key) -> Option<Field> {
     })
 }
 
-const COLUMNS: &str =
-    "SELECT t.time_ns, t.kind, t.service, t.host, t.text, t.source, t.attributes \
+const COLUMNS: &str = "SELECT t.time_ns, t.kind, t.service, t.host, t.text, t.source, t.attributes \
      FROM events t WHERE true";
 
 /// Answers the question.

@@ -77,7 +77,7 @@ pub fn run(
     sql: &Sql,
     mut visit: impl FnMut(&Batch) -> Result<(), QueryError>,
 ) -> Result<(), QueryError> {
-    let failed = |error: duckdb::Error| QueryError::database(error, &sql.text);
+    let failed = |error: duckdb::Error| QueryError::database(&error, &sql.text);
     let mut statement = conn.prepare(&sql.text).map_err(failed)?;
     statement.execute(duckdb::params_from_iter(sql.values.iter())).map_err(failed)?;
     while let Some(columns) = statement.step().map_err(failed)? {

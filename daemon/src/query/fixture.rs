@@ -338,8 +338,7 @@ impl Fixture {
                     let (hi, lo) = (s.trace >> 64, s.trace & u128::from(u64::MAX));
                     let code = s.code.as_deref().map_or("NULL".to_owned(), quote);
                     format!(
-                        "({}, {}, {}, {hi}, {lo}, {}, {}, {}, {}, {}, {}, {code}, {}, NULL, NULL, \
-                         NULL, NULL, {}, NULL, {}, NULL, NULL)",
+                        "({}, {}, {}, {hi}, {lo}, {}, {}, {}, {}, {}, {}, {code}, {}, {}, {})",
                         s.start.0,
                         s.duration_ns,
                         s.start.0,
@@ -355,7 +354,7 @@ impl Fixture {
                     )
                 })
                 .collect();
-            self.run(&format!("INSERT INTO {table} VALUES {}", values.join(",")));
+            self.run(&format!("INSERT INTO {table} (start_ns, duration_ns, received_ns, trace_hi, trace_lo, span_id, parent_id, service, operation, kind, status, code, error, resource, attributes) VALUES {}", values.join(",")));
         }
     }
 

@@ -50,21 +50,6 @@ impl Sum {
         self.span = Some((first.min(cell.bucket), last.max(cell.bucket)));
     }
 
-    /// Adds another sum.
-    pub fn merge(&mut self, other: &Self) {
-        self.requests = self.requests.saturating_add(other.requests);
-        self.errors = self.errors.saturating_add(other.errors);
-        self.no_answer = self.no_answer.saturating_add(other.no_answer);
-        self.tally.merge(&other.tally);
-        self.slowest = self.slowest.max(other.slowest);
-        self.error = self.error.max(other.error);
-        self.sampled |= other.sampled;
-        self.span = match (self.span, other.span) {
-            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-            (a, b) => a.or(b),
-        };
-    }
-
     /// As the rules look at it, over `seconds` of observation.
     pub fn stretch(&self, seconds: f64) -> super::rules::Stretch {
         super::rules::Stretch {

@@ -5,7 +5,6 @@
 //! and resources are different requests and are added.
 
 use coral_model::filter::{FieldValue, Fields, Key};
-use coral_model::num::f64_from;
 use coral_model::time::{SECOND, Time};
 use coral_model::view::{InflightRow, Row};
 use duckdb::Connection;
@@ -124,9 +123,9 @@ pub fn by_operation(snapshots: Vec<Snapshot>) -> Vec<InflightRow> {
         }
     }
     rows.sort_by(|a, b| {
-        b.oldest_ns.cmp(&a.oldest_ns).then_with(|| {
-            (&a.service, &a.operation).cmp(&(&b.service, &b.operation))
-        })
+        b.oldest_ns
+            .cmp(&a.oldest_ns)
+            .then_with(|| (&a.service, &a.operation).cmp(&(&b.service, &b.operation)))
     });
     rows
 }
@@ -151,13 +150,6 @@ pub struct OfService {
     pub exact: bool,
 }
 
-impl OfService {
-    /// As a number for a rule.
-    pub fn count(&self) -> f64 {
-        f64_from(self.inflight)
-    }
-}
-
 /// Of every service.
 pub fn by_service(snapshots: &[Snapshot]) -> std::collections::BTreeMap<String, OfService> {
     let mut services: std::collections::BTreeMap<String, OfService> =
@@ -166,9 +158,11 @@ pub fn by_service(snapshots: &[Snapshot]) -> std::collections::BTreeMap<String, 
         let mut sums: std::collections::BTreeMap<&str, OfService> =
             std::collections::BTreeMap::new();
         for row in snapshots.iter().map(|s| &s.row).filter(|r| r.exact == exact) {
-            let sum = sums
-                .entry(&row.service)
-                .or_insert(OfService { inflight: 0, oldest_ns: None, exact });
+            let sum = sums.entry(&row.service).or_insert(OfService {
+                inflight: 0,
+                oldest_ns: None,
+                exact,
+            });
             sum.inflight = sum.inflight.saturating_add(row.inflight);
             sum.oldest_ns = sum.oldest_ns.max(row.oldest_ns);
         }

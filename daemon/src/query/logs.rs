@@ -14,13 +14,8 @@ use super::plan::Plan;
 use super::sql::{Field, Layout};
 
 /// How the filter sees log records.
-pub const LAYOUT: Layout = Layout {
-    view: View::Logs,
-    column,
-    texts: &["t.body"],
-    attributes: true,
-    resource: true,
-};
+pub const LAYOUT: Layout =
+    Layout { view: View::Logs, column, texts: &["t.body"], attributes: true, resource: true };
 
 fn column(key: &Key) -> Option<Field> {
     Some(match key {
@@ -32,7 +27,9 @@ fn column(key: &Key) -> Option<Field> {
             "(CASE WHEN t.trace_hi <> 0 OR t.trace_lo <> 0 \
              THEN format('{:016x}{:016x}', t.trace_hi, t.trace_lo) END)",
         ),
-        Key::Span => Field::Text("(CASE WHEN t.span_id <> 0 THEN format('{:016x}', t.span_id) END)"),
+        Key::Span => {
+            Field::Text("(CASE WHEN t.span_id <> 0 THEN format('{:016x}', t.span_id) END)")
+        }
         Key::Host => Field::Text("r.host"),
         Key::Instance => Field::Text("r.instance"),
         Key::Version => Field::Text("r.version"),

@@ -14,6 +14,7 @@ mod complete;
 mod context;
 mod dense;
 mod digest;
+mod distribution;
 mod edges;
 mod error;
 mod events;
@@ -41,6 +42,8 @@ mod traces;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod scenarios;
 

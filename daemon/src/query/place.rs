@@ -41,7 +41,8 @@ pub fn place(
             }
             // How many requests one of several gets says nothing about it.
             let off = rules::judge(&stretch, Some(reference));
-            let is_bad = off.iter().any(|o| !matches!(o.what, rules::What::Rate | rules::What::Silence));
+            let is_bad =
+                off.iter().any(|o| !matches!(o.what, rules::What::Rate | rules::What::Silence));
             match (is_bad, key.first().and_then(|&s| cells.symbols.word(s))) {
                 (true, Some(name)) => bad.push(name.to_owned()),
                 (true, None) => {}

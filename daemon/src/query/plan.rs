@@ -52,6 +52,9 @@ impl Plan {
                 "the window is empty: it ends where it begins".into(),
             ));
         }
+        if question.view == View::Metrics && question.step == Some(0) {
+            return Err(QueryError::Question("a step of nothing has no rows".into()));
+        }
         if plan.bucketed() {
             if let Some(step) = question.step {
                 red::check_step(step)?;

@@ -60,6 +60,9 @@ pub fn finish(plan: &Plan, cells: &mut Cells) -> (Vec<Row>, bool) {
     (rows.into_iter().map(|r| Row::Red(Box::new(r))).collect(), truncated)
 }
 
+/// A window compared with, and what the group had in it since when.
+type Then<'a> = (Window, Option<(&'a Sum, Option<Time>)>);
+
 struct Builder<'a> {
     plan: &'a Plan,
     cells: &'a Cells,
@@ -106,7 +109,7 @@ impl Builder<'_> {
         window: Window,
         first: Option<Time>,
         sum: Option<&Sum>,
-        other: Option<(Window, Option<(&Sum, Option<Time>)>)>,
+        other: Option<Then<'_>>,
     ) -> RedRow {
         let none = Sum::default();
         let sum = sum.unwrap_or(&none);
@@ -146,7 +149,7 @@ impl Builder<'_> {
 
 /// Checks what is particular to `red`: the step.
 pub fn check_step(step: u64) -> Result<(), super::QueryError> {
-    if step == 0 || step % BUCKET != 0 {
+    if step == 0 || !step.is_multiple_of(BUCKET) {
         return Err(super::QueryError::Question(format!(
             "a step is a multiple of 10 s, the finest time Coral keeps RED in; not {}",
             coral_model::text::duration(step)
@@ -281,7 +284,7 @@ mod tests {
             }
             // The same from live memory and the store as from the store alone.
             let cut = ago(900 - cut * 10);
-            let memory = Memory { cut, red: stored.clone() };
+            let memory = Memory { cut, red: stored };
             let both = fixture.ask_with(&q, &memory).unwrap();
             prop_assert_eq!(both.rows, answer.rows);
             prop_assert_eq!(both.end.stored_to, Some(cut.min(window.to)));

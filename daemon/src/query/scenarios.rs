@@ -41,7 +41,12 @@ fn shop(since: u64, fault: Fault) -> Fixture {
         for instance in 1..=2u64 {
             let id = n as u64 * 10 + instance;
             let host = format!("web-{instance}");
-            fixture.resource(id, service, [&format!("{service}-{instance}"), &host, "v41"], ago(90_000));
+            fixture.resource(
+                id,
+                service,
+                [&format!("{service}-{instance}"), &host, "v41"],
+                ago(90_000),
+            );
         }
     }
     for bucket in 1..=270u64 {
@@ -59,8 +64,11 @@ fn shop(since: u64, fault: Fault) -> Fixture {
                     edge.errors = row.errors;
                     edges.push(edge);
                 }
-                for (_, to, kind) in CALLS.iter().filter(|c| c.0 == *service && c.2 != NodeKind::Service) {
-                    let mut edge = EdgeRow::new(at, service, to, &durations(requests / 2, MILLI, bucket));
+                for (_, to, kind) in
+                    CALLS.iter().filter(|c| c.0 == *service && c.2 != NodeKind::Service)
+                {
+                    let mut edge =
+                        EdgeRow::new(at, service, to, &durations(requests / 2, MILLI, bucket));
                     edge.to.1 = *kind;
                     edge.ends = EdgeEnds::One;
                     edges.push(edge);
@@ -101,7 +109,8 @@ fn level(digest: &DigestRow, service: &str) -> u8 {
 }
 
 fn path(digest: &DigestRow) -> String {
-    let step = |s: &coral_model::view::PathStep| format!("{}{}", s.name, "!".repeat(usize::from(s.level)));
+    let step =
+        |s: &coral_model::view::PathStep| format!("{}{}", s.name, "!".repeat(usize::from(s.level)));
     digest.path.iter().map(step).collect::<Vec<_>>().join(" ▸ ")
 }
 
@@ -119,7 +128,11 @@ fn a_calm_shop_is_in_line_and_not_called_healthy() {
     assert_eq!(digest.health, Health::Calm, "{:#?}", digest.why);
     assert_eq!((digest.affected, digest.services_known), (0, 5));
     assert_eq!((digest.onset, digest.suspect.clone()), (None, None));
-    assert!(why(&digest, "WHY").contains("5 services with traffic are in line with 11:30–11:45 UTC"), "{:?}", digest.why);
+    assert!(
+        why(&digest, "WHY").contains("5 services with traffic are in line with 11:30–11:45 UTC"),
+        "{:?}",
+        digest.why
+    );
     assert!(!format!("{:?}", digest.why).contains("healthy"));
     assert_eq!(digest.compared_with, last(900).previous());
     let spark = &digest.services[0].spark;
@@ -155,9 +168,16 @@ fn latency_in_payments_is_found_below_its_callers() {
     assert_eq!((level(&digest, "cart"), level(&digest, "mailer")), (0, 0));
     let text = why(&digest, "WHY");
     assert!(text.starts_with("payments: p99 2.0"), "{text}");
-    assert!(text.contains('▲') && text.contains("since 11:56:00 UTC, vs 11:41–11:56 UTC"), "{text}");
+    assert!(
+        text.contains('▲') && text.contains("since 11:56:00 UTC, vs 11:41–11:56 UTC"),
+        "{text}"
+    );
     assert!(text.contains("all 2 instances alike"), "{text}");
-    assert!(why(&digest, "changed").contains("deploy v41→v42 11:55:53 UTC (payments)"), "{:?}", digest.why);
+    assert!(
+        why(&digest, "changed").contains("deploy v41→v42 11:55:53 UTC (payments)"),
+        "{:?}",
+        digest.why
+    );
     assert!(why(&digest, "ruled out").contains("postgres latency (p99"), "{:?}", digest.why);
     assert!(why(&digest, "not seen").contains("inside postgres"), "{:?}", digest.why);
     assert_eq!(digest.movers[0].measure, Change::P99);
@@ -229,7 +249,11 @@ fn hung_requests_look_bad_not_quiet() {
     let payments = digest.services.iter().find(|s| s.service == "payments").unwrap();
     assert_eq!((payments.inflight, payments.oldest_ns), (Some(214), Some(31 * SECOND)));
     assert!(why(&digest, "WHY").contains("at least 214 in flight, oldest 31s"), "{:?}", digest.why);
-    assert!(digest.onset.unwrap() >= ago(130) && digest.onset.unwrap() <= ago(110), "{:?}", digest.onset);
+    assert!(
+        digest.onset.unwrap() >= ago(130) && digest.onset.unwrap() <= ago(110),
+        "{:?}",
+        digest.onset
+    );
 }
 
 #[test]
@@ -289,7 +313,10 @@ fn the_topology_shows_everybody_and_their_calls() {
     }
     let mut names: Vec<_> = nodes.iter().map(|n| n.name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["cart", "checkout", "gateway", "mailer", "mails", "payments", "postgres", "redis"]);
+    assert_eq!(
+        names,
+        ["cart", "checkout", "gateway", "mailer", "mails", "payments", "postgres", "redis"]
+    );
     assert_eq!(edges.len(), CALLS.len());
     let to_payments = edges.iter().find(|e| e.to == "payments").unwrap();
     assert_eq!((to_payments.level, to_payments.ends), (2, EdgeEnds::Both));

@@ -19,9 +19,11 @@ pub trait Recent: Send + Sync {
 }
 
 /// Live memory that remembers nothing: everything comes from the store.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreOnly;
 
+#[cfg(test)]
 impl Recent for StoreOnly {
     fn visit(
         &self,

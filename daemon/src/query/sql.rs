@@ -77,7 +77,9 @@ impl Layout {
             sql = sql.bind(needle.clone()).then(")");
         }
         if self.attributes {
-            sql = sql.then(" OR len(list_filter(map_values(t.attributes), lambda x: contains(lower(x), ");
+            sql = sql.then(
+                " OR len(list_filter(map_values(t.attributes), lambda x: contains(lower(x), ",
+            );
             sql = sql.bind(needle).then("))) > 0");
         }
         sql.then(")")
@@ -129,20 +131,23 @@ impl Layout {
                 (Field::Duration(_), Value::Duration(ns)) => {
                     Some(Sql::new(format!("{column} = ")).bind(*ns))
                 }
-                (Field::Bool(_), Value::Bool(b)) => {
-                    Some(Sql::new(format!("{column} = ")).bind(*b))
-                }
+                (Field::Bool(_), Value::Bool(b)) => Some(Sql::new(format!("{column} = ")).bind(*b)),
                 _ => None,
             }),
             (Field::Severity(_), Test::Range(range)) => {
                 // Severity 0 says nothing about a level.
-                Sql::new(format!("{column} BETWEEN 1 AND 24 AND "))
-                    .part(bounds(column, range, |s, low| match s {
-                        Scalar::Level(l) => {
-                            Some(duckdb::types::Value::from(if low { l.lowest() } else { l.highest() }))
-                        }
+                Sql::new(format!("{column} BETWEEN 1 AND 24 AND ")).part(bounds(
+                    column,
+                    range,
+                    |s, low| match s {
+                        Scalar::Level(l) => Some(duckdb::types::Value::from(if low {
+                            l.lowest()
+                        } else {
+                            l.highest()
+                        })),
                         _ => None,
-                    }))
+                    },
+                ))
             }
             (Field::Duration(_), Test::Range(range)) => bounds(column, range, |s, _| match s {
                 Scalar::Duration(ns) => Some(duckdb::types::Value::from(ns)),
@@ -175,9 +180,7 @@ impl Layout {
                 .bind(pattern.source().to_owned())
                 .then(")"),
             Test::Range(range) => {
-                let number = || {
-                    Sql::new("TRY_CAST(trim(").part(value()).then(") AS DOUBLE)")
-                };
+                let number = || Sql::new("TRY_CAST(trim(").part(value()).then(") AS DOUBLE)");
                 // DuckDB sorts NaN above all numbers; to a filter it is not a number.
                 let mut sql = Sql::new("(NOT isnan(").part(number()).then(")");
                 for (bound, ops) in [(range.from, (" >= ", " > ")), (range.to, (" <= ", " < "))] {

@@ -31,7 +31,10 @@ pub fn lines(scene: &Scene<'_>, blame: &Blame, health: Health) -> Vec<Line> {
         Health::NoData => {
             lines.push(line(
                 "WHY",
-                &format!("nothing has arrived between {}", window(scene.plan.window, scene.plan.now)),
+                &format!(
+                    "nothing has arrived between {}",
+                    window(scene.plan.window, scene.plan.now)
+                ),
             ));
         }
         Health::Calm => lines.push(line("WHY", &calm(scene))),
@@ -77,7 +80,8 @@ fn times(now: f64, before: f64) -> String {
     if before <= 0.0 {
         return String::new();
     }
-    let (arrow, x) = if now >= before { ('▲', now / before) } else { ('▼', before / now.max(1e-9)) };
+    let (arrow, x) =
+        if now >= before { ('▲', now / before) } else { ('▼', before / now.max(1e-9)) };
     if x >= 10.0 { format!(" {arrow}{x:.0}×") } else { format!(" {arrow}{x:.1}×") }
 }
 
@@ -88,7 +92,8 @@ fn number(off: &Off, now: &rules::Stretch) -> String {
     match off.what {
         What::P99 | What::P90 => {
             let name = if off.what == What::P99 { "p99" } else { "p90" };
-            let was = before.map_or(String::new(), |b| format!("{} from {}", times(off.now, b), ns(b)));
+            let was =
+                before.map_or(String::new(), |b| format!("{} from {}", times(off.now, b), ns(b)));
             format!("{name} {}{was}", ns(off.now))
         }
         What::Errors => {
@@ -98,7 +103,9 @@ fn number(off: &Off, now: &rules::Stretch) -> String {
         What::NoAnswer => {
             format!("{} requests got no answer ({})", now.no_answer, percent(off.now))
         }
-        What::Hung => format!("{} requests hang in flight", coral_model::num::u64_from_f64(off.now)),
+        What::Hung => {
+            format!("{} requests hang in flight", coral_model::num::u64_from_f64(off.now))
+        }
         What::Rate => {
             let was = before.map_or(String::new(), |b| format!(" ({b:.1}/s)"));
             format!("rate {:.1}/s{was}", off.now)
@@ -127,20 +134,30 @@ fn trouble(scene: &Scene<'_>, blame: &Blame, lines: &mut Vec<Line>) {
     let suspect = blame.suspect.as_deref();
     let find = |name: &str| scene.services.iter().find(|j| j.row.service == name);
     let worst = || {
-        scene.services.iter().filter(|j| j.row.level > 0).max_by_key(|j| (j.row.level, j.now.requests))
+        scene
+            .services
+            .iter()
+            .filter(|j| j.row.level > 0)
+            .max_by_key(|j| (j.row.level, j.now.requests))
     };
     let Some(judged) = suspect.and_then(find).or_else(worst) else { return };
     lines.push(line("WHY", &numbers(judged, scene)));
     if let Some(inflight) = judged.row.inflight.filter(|n| *n > 0) {
         let least = if judged.row.inflight_exact { "" } else { "at least " };
-        let oldest = judged.row.oldest_ns.map_or(String::new(), |ns| format!(", oldest {}", duration(ns)));
-        lines.push(line("WHY", &format!("{}: {least}{inflight} in flight{oldest}", clean(&judged.row.service))));
+        let oldest =
+            judged.row.oldest_ns.map_or(String::new(), |ns| format!(", oldest {}", duration(ns)));
+        lines.push(line(
+            "WHY",
+            &format!("{}: {least}{inflight} in flight{oldest}", clean(&judged.row.service)),
+        ));
     }
     if let Some(text) = place(judged) {
         lines.push(line("WHY", &text));
     }
     // What it calls, where that is out of line: the trouble may sit below what is seen.
-    for edge in blame.callees.iter().filter_map(|n| scene.edges.get(*n)).filter(|e| e.row.level > 0).take(2) {
+    for edge in
+        blame.callees.iter().filter_map(|n| scene.edges.get(*n)).filter(|e| e.row.level > 0).take(2)
+    {
         let stretch = rules::Stretch { no_answer: edge.row.red.no_answer, ..Default::default() };
         let all: Vec<String> = edge.off.iter().map(|o| number(o, &stretch)).collect();
         let ends = if edge.row.ends == EdgeEnds::One { ", seen from its side only" } else { "" };
@@ -168,7 +185,8 @@ fn place(judged: &Judged) -> Option<String> {
         "all" if row.instances > 1 => format!("{name}: all {} instances alike", row.instances),
         "all" => return None,
         other => {
-            let what = if row.versions.iter().any(|v| v == other) { "only version " } else { "only " };
+            let what =
+                if row.versions.iter().any(|v| v == other) { "only version " } else { "only " };
             format!("{name}: {what}{}; the others are in line", clean(other))
         }
     })
@@ -205,7 +223,8 @@ fn ruled_out(scene: &Scene<'_>, blame: &Blame) -> Option<Line> {
     };
     for edge in edges.filter(measured).take(3) {
         let kind = if edge.row.to_kind == NodeKind::Service { "" } else { " latency" };
-        let p99 = edge.row.red.p99_ns.map_or(String::new(), |ns| format!(" (p99 {})", duration(ns)));
+        let p99 =
+            edge.row.red.p99_ns.map_or(String::new(), |ns| format!(" (p99 {})", duration(ns)));
         parts.push(format!("{}{kind}{p99}", clean(&edge.row.to)));
     }
     let judged = scene.services.iter().find(|j| j.row.service == suspect)?;
@@ -240,4 +259,3 @@ fn not_seen(scene: &Scene<'_>, blame: &Blame) -> Vec<Line> {
     }
     if parts.is_empty() { Vec::new() } else { vec![line("not seen", &parts.join(" · "))] }
 }
-

@@ -1,10 +1,10 @@
 //! What was committed since: the rows of a question that follows.
 
+use coral_model::Question;
 use coral_model::num::i64_sat;
 use coral_model::question::View;
 use coral_model::time::Time;
 use coral_model::view::Row;
-use coral_model::Question;
 use duckdb::Connection;
 
 use super::answer::Inputs;

@@ -97,7 +97,9 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let mut edge_rows: Vec<EdgeRow> = edge_rows.into_iter().map(|e| e.row).collect();
     edge_rows.retain(|e| plan.filter.matches(&EdgeFields(e)));
     nodes.retain(|n| {
-        let end = |e: &EdgeRow| (&e.from, e.from_kind) == (&n.name, n.kind) || (&e.to, e.to_kind) == (&n.name, n.kind);
+        let end = |e: &EdgeRow| {
+            (&e.from, e.from_kind) == (&n.name, n.kind) || (&e.to, e.to_kind) == (&n.name, n.kind)
+        };
         plan.filter.matches(&NodeFields(n)) || edge_rows.iter().any(end)
     });
     let newest = cells.newest_in(plan.window, plan.now).max(edges.newest());
@@ -149,7 +151,8 @@ pub fn judge(edges: &Edges, now: Window, before: Window, at: Time) -> Vec<Judged
         f64_from(end.since(w.from.max(first)).max(SECOND)) / 1e9
     };
     // An edge that fell silent is an edge still.
-    let numbers: std::collections::BTreeSet<usize> = sums.keys().chain(earlier.keys()).copied().collect();
+    let numbers: std::collections::BTreeSet<usize> =
+        sums.keys().chain(earlier.keys()).copied().collect();
     let mut rows: Vec<JudgedEdge> = numbers
         .iter()
         .filter_map(|number| {
@@ -159,7 +162,8 @@ pub fn judge(edges: &Edges, now: Window, before: Window, at: Time) -> Vec<Judged
             let sum = sums.get(number).or(silent.as_ref())?;
             let first = was.map_or(sum.span.0, |w| w.span.0.min(sum.span.0));
             let now_red = red(sum, seconds(now, first));
-            let then = was.map(|w| (red(w, seconds(before, first)), stretch(w, seconds(before, first))));
+            let then =
+                was.map(|w| (red(w, seconds(before, first)), stretch(w, seconds(before, first))));
             let off = rules::judge(&stretch(sum, seconds(now, first)), then.as_ref().map(|t| &t.1));
             let name = |symbol| edges.symbols.owned(symbol).unwrap_or_default();
             let callee = sum.callee.histogram();
@@ -204,7 +208,9 @@ pub fn nodes(judged: &[Judged], edges: &[JudgedEdge], plan: &Plan) -> Vec<NodeRo
     }
     let newest = plan.window.to.min(plan.now);
     for edge in edges.iter().map(|e| &e.row) {
-        for (name, kind, callee) in [(&edge.from, edge.from_kind, false), (&edge.to, edge.to_kind, true)] {
+        for (name, kind, callee) in
+            [(&edge.from, edge.from_kind, false), (&edge.to, edge.to_kind, true)]
+        {
             let other = kind != NodeKind::Service;
             let node = nodes.entry((name.clone(), kind)).or_insert_with(|| NodeRow {
                 name: name.clone(),
@@ -224,6 +230,8 @@ pub fn nodes(judged: &[Judged], edges: &[JudgedEdge], plan: &Plan) -> Vec<NodeRo
         }
     }
     let mut nodes: Vec<NodeRow> = nodes.into_values().collect();
-    nodes.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| (&a.name, a.kind).cmp(&(&b.name, b.kind))));
+    nodes.sort_by(|a, b| {
+        b.level.cmp(&a.level).then_with(|| (&a.name, a.kind).cmp(&(&b.name, b.kind)))
+    });
     nodes
 }

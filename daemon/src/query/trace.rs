@@ -92,7 +92,7 @@ fn find(conn: &Connection, subject: &str) -> Result<Option<TraceId>, QueryError>
 fn spans_of(conn: &Connection, id: TraceId, filter: &Expr) -> Result<Vec<Stored>, QueryError> {
     let (hi, lo) = fetch::halves(id);
     let sql = Sql::new(
-        "SELECT t.span_id, t.parent_id, t.service, r.instance, t.operation, t.kind, t.start_ns, \
+        "SELECT t.span_id, t.parent_id, t.service, r.instance, coalesce(t.name, t.operation), t.kind, t.start_ns, \
          t.duration_ns, t.status, t.message, t.attributes, r.attributes, t.events, t.links, \
          t.resource, ",
     )
@@ -200,7 +200,9 @@ fn without_repeats(spans: Vec<Stored>) -> Vec<Stored> {
     let mut seen = HashSet::new();
     spans
         .into_iter()
-        .filter(|s| seen.insert((s.row.span_id, s.row.start, s.row.duration_ns, s.resource, s.row.kind)))
+        .filter(|s| {
+            seen.insert((s.row.span_id, s.row.start, s.row.duration_ns, s.resource, s.row.kind))
+        })
         .collect()
 }
 
@@ -214,8 +216,8 @@ fn parents(spans: &[Stored]) -> Vec<Option<usize>> {
     let find = |(at, span): (usize, &Stored)| {
         let candidates = by_id.get(&span.row.parent_id?)?;
         let others = || candidates.iter().copied().filter(|&c| c != at);
-        let near = others()
-            .find(|&c| spans.get(c).is_some_and(|p| p.row.service == span.row.service));
+        let near =
+            others().find(|&c| spans.get(c).is_some_and(|p| p.row.service == span.row.service));
         near.or_else(|| others().next())
     };
     spans.iter().enumerate().map(find).collect()
@@ -233,7 +235,8 @@ fn covered(spans: &[Stored], at: usize, children: &[usize]) -> u64 {
         .iter()
         .filter_map(|&child| {
             let child = spans.get(child)?;
-            let (mut start, mut end) = (child.row.start, child.row.start.plus(child.row.duration_ns));
+            let (mut start, mut end) =
+                (child.row.start, child.row.start.plus(child.row.duration_ns));
             let other_clock = child.resource != parent.resource
                 && child.row.kind == SpanKind::Server
                 && child.row.duration_ns <= parent.row.duration_ns;
@@ -252,4 +255,121 @@ fn covered(spans: &[Stored], at: usize, children: &[usize]) -> u64 {
         reached = reached.max(end);
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn span(id: u64, parent: u64, start: u64, duration: u64) -> Stored {
+        Stored {
+            resource: 1,
+            keep: true,
+            row: SpanRow {
+                trace_id: TraceId([1; 16]),
+                span_id: SpanId(id.to_be_bytes()),
+                parent_id: (parent != 0).then(|| SpanId(parent.to_be_bytes())),
+                orphan: false,
+                depth: 0,
+                service: "shop".to_owned(),
+                instance: None,
+                operation: id.to_string(),
+                kind: SpanKind::Server,
+                start: Time(1_000_000 + start),
+                duration_ns: duration,
+                self_ns: 0,
+                status: SpanStatus::Unset,
+                message: None,
+                attributes: BTreeMap::new(),
+                resource: BTreeMap::new(),
+                events: Vec::new(),
+                links: Vec::new(),
+            },
+        }
+    }
+
+    /// `operation@depth`, an orphan marked `?`.
+    fn shape(spans: Vec<Stored>) -> String {
+        let rows = order(spans);
+        let text = rows
+            .iter()
+            .map(|r| format!("{}@{}{}", r.operation, r.depth, if r.orphan { "?" } else { "" }));
+        text.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn depth_first_children_by_start() {
+        let spans =
+            vec![span(1, 0, 0, 100), span(2, 1, 10, 5), span(4, 2, 11, 2), span(3, 1, 20, 5)];
+        assert_eq!(shape(spans), "1@0 2@1 4@2 3@1");
+    }
+
+    #[test]
+    fn orphans_cycles_and_repeats_are_placed_once() {
+        assert_eq!(shape(vec![span(2, 9, 0, 5), span(3, 2, 1, 2)]), "2@0? 3@1");
+        assert_eq!(
+            shape(vec![span(1, 3, 0, 5), span(2, 1, 1, 5), span(3, 2, 2, 5)]),
+            "1@0? 2@1 3@2"
+        );
+        assert_eq!(shape(vec![span(7, 7, 0, 5)]), "7@0?");
+        assert_eq!(shape(vec![span(1, 0, 0, 5), span(1, 0, 0, 5), span(2, 1, 1, 2)]), "1@0 2@1");
+        assert_eq!(shape(Vec::new()), "");
+        // A root and a cycle beside it.
+        assert_eq!(
+            shape(vec![span(5, 6, 0, 1), span(6, 5, 1, 1), span(1, 0, 9, 1)]),
+            "1@0 5@0? 6@1"
+        );
+    }
+
+    #[test]
+    fn both_ends_of_a_call_may_share_an_id() {
+        let mut server = span(2, 1, 12, 6);
+        server.row.service = "pay".to_owned();
+        let mut below = span(3, 2, 13, 2);
+        below.row.service = "pay".to_owned();
+        let rows = order(vec![span(1, 0, 0, 100), span(2, 1, 10, 10), server, below]);
+        let below = rows.iter().position(|r| r.operation == "3").unwrap();
+        assert_eq!((rows[below].depth, rows[below - 1].service.as_str()), (2, "pay"));
+    }
+
+    #[test]
+    fn a_chain_of_ten_thousand_needs_no_stack() {
+        let spans = (1..=10_000).map(|n| span(n, n - 1, n, 20_000 - n)).collect();
+        let rows = order(spans);
+        assert_eq!((rows.len(), rows[9_999].depth), (10_000, 9_999));
+        assert_eq!(rows[0].self_ns, 1);
+    }
+
+    #[test]
+    fn self_time_counts_what_no_child_covers() {
+        let own = |spans: Vec<Stored>| order(spans)[0].self_ns;
+        // Overlapping children cover once; what sticks out does not count.
+        assert_eq!(own(vec![span(1, 0, 0, 100), span(2, 1, 10, 30), span(3, 1, 20, 30)]), 60);
+        assert_eq!(own(vec![span(1, 0, 0, 100), span(2, 1, 90, 500)]), 90);
+        // A child that began after the end covers nothing.
+        assert_eq!(own(vec![span(1, 0, 0, 100), span(2, 1, 150, 500)]), 100);
+        // Another host's clock is ahead: the child fits and is moved inside.
+        let mut skewed = span(2, 1, 5_000, 40);
+        skewed.resource = 2;
+        assert_eq!(own(vec![span(1, 0, 0, 100), skewed]), 60);
+    }
+
+    proptest! {
+        #[test]
+        fn every_span_appears_once_whatever_the_parents(edges in prop::collection::vec((1u64..20, 0u64..25, 0u64..50, 0u64..50), 0..40)) {
+            let spans: Vec<Stored> = edges.iter().enumerate().map(|(n, &(id, parent, start, d))| {
+                let mut s = span(id, parent, start, d);
+                s.resource = n as u64;
+                s
+            }).collect();
+            let rows = order(spans.clone());
+            prop_assert_eq!(rows.len(), spans.len());
+            for row in rows {
+                prop_assert!(row.self_ns <= row.duration_ns);
+            }
+        }
+    }
 }

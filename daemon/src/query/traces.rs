@@ -27,7 +27,7 @@ const SPANS_PER_TRACE: usize = 64;
 pub const LAYOUT: Layout = Layout {
     view: View::Traces,
     column,
-    texts: &["t.operation", "t.service", "t.message"],
+    texts: &["t.operation", "t.name", "t.service", "t.message"],
     attributes: true,
     resource: true,
 };
@@ -35,7 +35,8 @@ pub const LAYOUT: Layout = Layout {
 fn column(key: &Key) -> Option<Field> {
     Some(match key {
         Key::Service => Field::Text("t.service"),
-        Key::Operation | Key::Name => Field::Text("t.operation"),
+        Key::Operation => Field::Text("t.operation"),
+        Key::Name => Field::Text("coalesce(t.name, t.operation)"),
         Key::Route => Field::Text("t.http_route"),
         Key::Status => Field::Text("t.code"),
         Key::Error => Field::Bool("t.error"),
@@ -73,12 +74,13 @@ pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
     if plan.question.order == TraceOrder::Recent {
         // The newest spans name the newest traces: seldom need all of the window be grouped.
         let few = want.saturating_mul(SPANS_PER_TRACE);
-        let newest = Sql::new("SELECT trace_hi, trace_lo FROM (SELECT t.trace_hi, t.trace_lo, t.start_ns ")
-            .part(matching())
-            .then(" ORDER BY t.start_ns DESC LIMIT ")
-            .bind(i64_sat(few))
-            .then(") GROUP BY ALL ORDER BY max(start_ns) DESC LIMIT ")
-            .bind(i64_sat(want));
+        let newest =
+            Sql::new("SELECT trace_hi, trace_lo FROM (SELECT t.trace_hi, t.trace_lo, t.start_ns ")
+                .part(matching())
+                .then(" ORDER BY t.start_ns DESC LIMIT ")
+                .bind(i64_sat(few))
+                .then(") GROUP BY ALL ORDER BY max(start_ns) DESC LIMIT ")
+                .bind(i64_sat(want));
         ids = fetch_ids(conn, &newest)?;
     }
     if ids.len() < want {
@@ -165,7 +167,8 @@ fn summaries(
         return Ok(Vec::new());
     }
     // Numbers of our own making may stand in the text; a thousand bound pairs are slower to plan.
-    let list: Vec<String> = ids.iter().map(|(hi, lo)| format!("({hi}::UBIGINT,{lo}::UBIGINT)")).collect();
+    let list: Vec<String> =
+        ids.iter().map(|(hi, lo)| format!("({hi}::UBIGINT,{lo}::UBIGINT)")).collect();
     let sql = Sql::new(format!(
         "SELECT s.trace_hi, s.trace_lo, min(s.start_ns), \
          max(s.start_ns + s.duration_ns) - min(s.start_ns), count(*)::UBIGINT, \
