@@ -35,6 +35,8 @@ pub struct Inputs<'a> {
     pub recent: &'a dyn Recent,
     /// Agents known.
     pub agents: &'a [AgentRow],
+    /// Records of a signal (`spans`, `logs`, `metrics`) turned away since a moment.
+    pub dropped: &'a dyn Fn(Time, &str) -> u64,
     /// Now.
     pub now: Time,
 }
@@ -140,13 +142,30 @@ fn read(
     Ok((cells, edges, cut))
 }
 
+/// The signal whose losses leave a hole in the answer.
+fn signal(view: View) -> Option<&'static str> {
+    match view {
+        View::Red
+        | View::Services
+        | View::Digest
+        | View::Topology
+        | View::Traces
+        | View::Trace
+        | View::Inflight => Some("spans"),
+        View::Logs => Some("logs"),
+        View::Metrics => Some("metrics"),
+        View::Events | View::Hosts | View::Agents => None,
+    }
+}
+
 fn end(inputs: &Inputs<'_>, plan: &Plan, found: &Found) -> End {
     let behind = |a: &&AgentRow| a.state == State::Active && a.lag_ns <= LAG;
     let resolution = plan.bucketed().then(|| plan.question.step.unwrap_or(BUCKET) / SECOND);
     End {
         rows: coral_model::num::u64_sat(found.rows.len()),
         truncated: found.truncated,
-        dropped: 0,
+        dropped: signal(plan.question.view)
+            .map_or(0, |signal| (inputs.dropped)(plan.window.from, signal)),
         agents_asked: coral_model::num::u32_sat(inputs.agents.len()),
         agents_answered: coral_model::num::u32_sat(inputs.agents.iter().filter(behind).count()),
         from: plan.window.from,

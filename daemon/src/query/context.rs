@@ -122,11 +122,14 @@ async fn read<T: Send + 'static>(
     context: &Context,
     look: impl FnOnce(&Inputs<'_>) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, QueryError> {
-    let agents = context.agents.rows(context.now);
-    let (live, now) = (Arc::clone(&context.live), context.now);
+    let rows = context.agents.rows(context.now);
+    let (live, agents, now) = (Arc::clone(&context.live), Arc::clone(&context.agents), context.now);
     context
         .store
-        .read(move |conn| look(&Inputs { conn, recent: live.as_ref(), agents: &agents, now }))
+        .read(move |conn| {
+            let dropped = |from, signal: &str| agents.dropped_since(from, signal);
+            look(&Inputs { conn, recent: live.as_ref(), agents: &rows, dropped: &dropped, now })
+        })
         .await
 }
 
@@ -274,7 +277,13 @@ mod tests {
                 let alone = context
                     .store
                     .read(move |conn| {
-                        let inputs = Inputs { conn, recent: &StoreOnly, agents: &[], now };
+                        let inputs = Inputs {
+                            conn,
+                            recent: &StoreOnly,
+                            agents: &[],
+                            dropped: &|_, _| 0,
+                            now,
+                        };
                         answer_from(&inputs, &asked)
                     })
                     .await

@@ -5,6 +5,7 @@
 //! indexed addition per bucket; the result is the same [`Histogram`], bit for bit.
 
 use coral_model::Histogram;
+use coral_model::num::{f64_from, u64_from_f64};
 
 /// Occupied buckets, borrowed in either form they are kept in.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +95,20 @@ impl Tally {
         buckets.filter(|(i, _)| *i >= first).map(|(_, &n)| n).sum()
     }
 
+    /// As [`Histogram::quantile_ns`], without making the histogram.
+    pub fn quantile_ns(&self, q: f64) -> Option<u64> {
+        let total: u64 = self.counts.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let rank = u64_from_f64((q * f64_from(total)).ceil()).clamp(1, total);
+        let mut seen = 0u64;
+        (self.first..).zip(&self.counts).find_map(|(i, &n)| {
+            seen = seen.saturating_add(n);
+            (seen >= rank).then(|| coral_model::hist::middle(i))
+        })
+    }
+
     /// As a histogram.
     pub fn histogram(&self) -> Histogram {
         let mut histogram = Histogram::default();
@@ -126,6 +141,9 @@ mod tests {
             let [mut left, right] = halves;
             left.merge(&right);
             prop_assert_eq!(&tally.histogram(), &merged);
+            for q in [0.0, 0.5, 0.99, 1.0] {
+                prop_assert_eq!(tally.quantile_ns(q), merged.quantile_ns(q));
+            }
             prop_assert_eq!(left.histogram(), merged);
         }
     }

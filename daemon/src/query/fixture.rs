@@ -365,8 +365,18 @@ impl Fixture {
 
     /// Asks, with live memory.
     pub fn ask_with(&self, question: &Question, recent: &dyn Recent) -> Result<Answer, QueryError> {
-        let inputs = Inputs { conn: &self.conn, recent, agents: &self.agents, now: self.now };
-        answer(&inputs, question)
+        answer(&self.inputs(recent), question)
+    }
+
+    /// What questions are answered from.
+    pub fn inputs<'a>(&'a self, recent: &'a dyn Recent) -> Inputs<'a> {
+        Inputs {
+            conn: &self.conn,
+            recent,
+            agents: &self.agents,
+            dropped: &|_, signal| if signal == "logs" { 7 } else { 0 },
+            now: self.now,
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use coral_model::view::LogRow;
 use duckdb::params;
 use proptest::prelude::*;
 
-use super::answer::Inputs;
 use super::fixture::{Fixture, RedRow, Span, ago, last, question, rows};
 use super::source::StoreOnly;
 use super::{complete, logs, tail};
@@ -247,8 +246,7 @@ fn hostile_text_is_data_wherever_it_stands() {
         fixture.ask(&q).unwrap();
         q.view = View::Trace;
         assert!(fixture.ask(&q).unwrap_err().is_usage());
-        let inputs =
-            Inputs { conn: &fixture.conn, recent: &StoreOnly, agents: &[], now: fixture.now };
+        let inputs = fixture.inputs(&StoreOnly);
         for key in ["", "service", "user.id", text] {
             complete::complete(&inputs, key, text, 10).unwrap();
         }
@@ -257,7 +255,7 @@ fn hostile_text_is_data_wherever_it_stands() {
     let spans: u64 =
         fixture.conn.query_row("SELECT count(*) FROM spans", params![], |r| r.get(0)).unwrap();
     assert_eq!(spans, 1);
-    let inputs = Inputs { conn: &fixture.conn, recent: &StoreOnly, agents: &[], now: fixture.now };
+    let inputs = fixture.inputs(&StoreOnly);
     assert_eq!(complete::complete(&inputs, "service", "sh", 10).unwrap(), ["shop"]);
     assert_eq!(complete::complete(&inputs, "", "ser", 10).unwrap(), ["service"]);
 }
@@ -279,7 +277,7 @@ fn a_tail_misses_no_late_row_and_cuts_no_commit() {
     row(ago(7200), 102, "late");
     let mut q = question(View::Logs, last(60), "");
     q.limit = 2;
-    let inputs = Inputs { conn: &fixture.conn, recent: &StoreOnly, agents: &[], now: fixture.now };
+    let inputs = fixture.inputs(&StoreOnly);
     let mut after = Time(0);
     let mut seen: Vec<Vec<String>> = Vec::new();
     loop {

@@ -355,3 +355,135 @@ fn silence_has_names() {
     assert_eq!(state(&fixture, "batch").state, State::Stale);
     assert_eq!(state(&fixture, "batch").last_seen, Some(ago(7190)));
 }
+
+#[test]
+fn an_end_says_what_an_answer_lacks() {
+    let mut fixture = shop(0, |_, _, _| {});
+    fixture.agent("web-2");
+    fixture.agents[1].state = State::Stale;
+    fixture.agents[0].senses.push(coral_model::view::Sense {
+        name: "ebpf".to_owned(),
+        state: coral_model::view::SenseState::Off,
+        why: "no\x1b[2J privilege".to_owned(),
+        remedy: Some("setcap …".to_owned()),
+    });
+    let end = fixture.ask(&question(View::Logs, last(900), "")).unwrap().end;
+    assert_eq!((end.dropped, end.agents_asked, end.agents_answered), (7, 2, 1));
+    assert_eq!((end.resolution_s, end.rows, end.newest), (None, 0, None));
+    assert_eq!(end.blind.len(), 2, "{:?}", end.blind);
+    assert!(
+        end.blind[0].contains("host web-1: ebpf is off: no·[2J privilege (setcap …)"),
+        "{:?}",
+        end.blind
+    );
+    assert!(end.blind[1].contains("web-2"));
+    // A window that cuts buckets is widened, and the end says so.
+    let odd = coral_model::Window::new(ago(905), ago(3));
+    let end = fixture.ask(&question(View::Red, odd, "")).unwrap().end;
+    assert_eq!((end.from, end.to, end.resolution_s), (ago(910), ago(0), Some(10)));
+    assert_eq!((end.dropped, end.newest), (0, Some(ago(0))));
+}
+
+#[test]
+fn hosts_show_their_newest_reading() {
+    let fixture = Fixture::default();
+    let reading = |host: &str, at: Time, busy: f64, service: &str| {
+        let row = coral_model::view::HostRow {
+            host: host.to_owned(),
+            time: at,
+            state: State::Active,
+            cpu: Some(coral_model::view::Cpu { busy, ..Default::default() }),
+            memory: None,
+            pressure: std::collections::BTreeMap::new(),
+            disks: Vec::new(),
+            filesystems: Vec::new(),
+            network: None,
+            fds: None,
+            clock_synced: None,
+            cgroup: std::collections::BTreeMap::new(),
+            processes: vec![coral_model::view::ProcessRow {
+                service: service.to_owned(),
+                ..Default::default()
+            }],
+            blind: Vec::new(),
+        };
+        let table = Fixture::table(Signal::Hosts);
+        let json = serde_json::to_string(&row).unwrap();
+        fixture.run(&format!("INSERT INTO {table} VALUES ({}, 0, '{host}', 'a', '{json}')", at.0));
+    };
+    reading("web-1", ago(50), 0.1, "cart");
+    reading("web-1", ago(5), 0.2, "cart");
+    reading("web-2", ago(100), 0.9, "pay");
+    let ask =
+        |filter: &str| rows!(fixture.ask(&question(View::Hosts, last(900), filter)).unwrap(), Host);
+    let all = ask("");
+    assert_eq!(
+        all.iter().map(|h| (h.host.as_str(), h.state)).collect::<Vec<_>>(),
+        [("web-1", State::Active), ("web-2", State::Stale)]
+    );
+    assert_eq!((all[0].time, all[0].cpu.unwrap().busy), (ago(5), 0.2));
+    assert_eq!(ask("service=pay").len(), 1);
+    assert_eq!(ask("host=web-1").len(), 1);
+}
+
+#[test]
+fn snapshots_of_requests_in_flight_are_never_added_over_time() {
+    let fixture = Fixture::default();
+    fixture.resource(1, "pay", ["p1", "web-1", "v1"], ago(500));
+    fixture.resource(2, "pay", ["p2", "web-2", "v1"], ago(500));
+    let snapshot = |at: u64,
+                    agent: &str,
+                    resource: u64,
+                    operation: &str,
+                    count: u64,
+                    oldest: u64| {
+        let table = Fixture::table(Signal::Inflight);
+        fixture.run(&format!(
+            "INSERT INTO {table} VALUES ({}, 0, '{agent}', {resource}, 'pay', {operation}, {count}, {}, 9, {resource}, false)",
+            ago(at).0,
+            ago(oldest).0
+        ));
+    };
+    for at in [30, 12, 8, 4] {
+        snapshot(at, "a", 1, "'GET /'", 10 + at, 40);
+    }
+    snapshot(6, "b", 2, "'GET /'", 3, 60);
+    snapshot(9, "a", 1, "'gone'", 5, 20);
+    snapshot(3, "a", 1, "'gone'", 0, 20);
+    // Too old to say anything about now.
+    snapshot(20, "c", 1, "'old'", 99, 99);
+    let ask = |filter: &str| {
+        rows!(fixture.ask(&question(View::Inflight, last(900), filter)).unwrap(), Inflight)
+    };
+    let all = ask("");
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(
+        (all[0].inflight, all[0].oldest_ns, all[0].exact),
+        (14 + 3, Some(54 * SECOND), false)
+    );
+    assert_eq!(all[0].oldest_trace.unwrap().0[15], 2);
+    assert_eq!(ask("host=web-1")[0].inflight, 14);
+    assert!(ask("service=cart").is_empty());
+}
+
+#[test]
+fn events_come_in_order_and_by_filter() {
+    let fixture = Fixture::default();
+    event(&fixture, ago(50), "deploy", "pay", "deploy v1→v2");
+    event(&fixture, ago(90), "restart", "cart", "restarted");
+    event(&fixture, ago(20), "something_new", "cart", "from a newer build");
+    let ask = |filter: &str, limit| {
+        let mut q = question(View::Events, last(900), filter);
+        q.limit = limit;
+        fixture.ask(&q).unwrap()
+    };
+    let times =
+        |filter: &str| rows!(ask(filter, 10), Event).iter().map(|e| e.time).collect::<Vec<_>>();
+    assert_eq!(times(""), [ago(90), ago(50), ago(20)]);
+    assert_eq!(times("kind=deploy"), [ago(50)]);
+    assert_eq!(times("service=cart not:kind=restart"), [ago(20)]);
+    assert_eq!(times("DEPLOY"), [ago(50)]);
+    let newest = ask("", 1);
+    assert!(newest.end.truncated);
+    assert_eq!(rows!(newest, Event)[0].time, ago(20));
+}

@@ -89,7 +89,7 @@ impl Reference {
         self.errors += bucket.errors;
         self.no_answer += bucket.no_answer;
         self.buckets += 1;
-        let p99 = self.tally.histogram().quantile_ns(0.99).unwrap_or(0);
+        let p99 = self.tally.quantile_ns(0.99).unwrap_or(0);
         self.slow_ns = u64_from_f64(f64_from(p99) * SLOWER).max(p99.saturating_add(SLOWER_BY));
     }
 
