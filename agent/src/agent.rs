@@ -97,7 +97,7 @@ pub enum AgentError {
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// A port that was asked for is taken.
-    #[error("{address} ({what}) cannot be listened on: {source}{holder}")]
+    #[error("{address} ({what}) cannot be listened on{holder}")]
     Port {
         /// Which receiver.
         what: &'static str,
@@ -159,7 +159,7 @@ impl Agent {
         let spool = Arc::new(spool);
         let services = Arc::new(ServiceProcesses::new(options.host.clone()));
         let pipeline = Arc::new(Pipeline::new(
-            spool.clone(),
+            spool,
             reduce::Limits::default(),
             services.clone(),
             counters.clone(),

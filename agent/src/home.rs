@@ -20,7 +20,7 @@ pub enum HomeError {
         pid: String,
     },
     /// The system refused.
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot use {}", path.display())]
     Io {
         /// What.
         path: PathBuf,

@@ -98,8 +98,8 @@ fn main() -> ExitCode {
     let home = match Home::open(&args.data) {
         Ok(home) => home,
         Err(error) => {
-            eprintln!("coral-agent: {error}");
             let taken = matches!(error, HomeError::Taken { .. });
+            eprintln!("coral-agent: {:#}", anyhow::Error::from(error));
             return if taken { ExitCode::from(TAKEN) } else { ExitCode::from(5) };
         }
     };

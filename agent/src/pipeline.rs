@@ -64,12 +64,18 @@ impl Pipeline {
 
     fn replay(&self, covers: u64) {
         let mut batch = Batch::default();
-        let replayed = self.spool.replay(covers, |_, time_ns, body| {
+        let mut last = covers;
+        let replayed = self.spool.replay(covers, |seq, time_ns, body| {
+            let full = lock(&self.reducer).is_full();
+            if full && let Err(error) = self.flush_up_to(Time(time_ns), Some(last)) {
+                tracing::warn!(%error, "what was learnt from the spool waits in memory");
+            }
             // What was accepted was checked then; a body that is no longer readable counts nothing.
             if batch.decode(body).is_ok() {
                 lock(&self.reducer).apply(&batch, body, time_ns);
                 self.counters.replayed_records.add(1);
             }
+            last = seq;
         });
         if let Err(error) = replayed {
             tracing::error!(%error, "cannot read back the spool: some requests may not be counted");
@@ -124,6 +130,11 @@ impl Pipeline {
 
     /// Writes what the reducer learnt since the last flush.
     pub fn flush(&self, now: Time) -> Result<(), AppendError> {
+        self.flush_up_to(now, None)
+    }
+
+    /// The same while only records up to `applied` have been applied.
+    fn flush_up_to(&self, now: Time, applied: Option<u64>) -> Result<(), AppendError> {
         let mut flush = lock(&self.flush);
         let Flush { packer, delayed, covered } = &mut *flush;
         if let Some(covers) = *delayed {
@@ -132,7 +143,7 @@ impl Pipeline {
         }
         let mut reducer = lock(&self.reducer);
         // Traces are only appended under this lock: every one up to here has been applied.
-        let covers = self.spool.last_counted();
+        let covers = applied.unwrap_or_else(|| self.spool.last_counted());
         let taken = reducer.take(now.0);
         drop(reducer);
         let message = match taken {

@@ -231,7 +231,8 @@ fn get<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], RecordError> 
 /// Bytes of the whole record that this header begins, and its sequence number; unchecked.
 #[must_use]
 pub fn peek(header: &[u8; HEADER]) -> (usize, u64) {
-    let [l0, l1, l2, l3, _, _, _, _, seq @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *header;
+    let [l0, l1, l2, l3, _, _, _, _, seq @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
+        *header;
     let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
     (HEADER.saturating_add(length), u64::from_le_bytes(seq))
 }

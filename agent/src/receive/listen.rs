@@ -118,8 +118,8 @@ impl Receiver {
                 .max_concurrent_streams(64)
                 .max_header_list_size(16 << 10)
                 .max_frame_size(64 << 10)
-                .initial_stream_window_size(1 << 20)
-                .initial_connection_window_size(2 << 20);
+                .initial_stream_window_size(512 << 10)
+                .initial_connection_window_size(1 << 20);
             let connection = builder.serve_connection(io, service);
             tokio::pin!(connection);
             tokio::select! {

@@ -305,7 +305,15 @@ impl Batch {
     }
 }
 
+/// Longest name that is told apart from others.
+const NAME_BYTES: usize = 1_024;
+
 fn push(text: &mut String, piece: &str) -> Text {
+    let piece = if piece.len() <= NAME_BYTES {
+        piece
+    } else {
+        piece.get(..piece.floor_char_boundary(NAME_BYTES)).unwrap_or_default()
+    };
     let start = u32_sat(text.len());
     text.push_str(piece);
     Text { start, len: u32_sat(piece.len()) }

@@ -46,6 +46,9 @@ pub(super) struct ResourceIndex {
     pub(super) service: u32,
 }
 
+/// Bytes of all names together.
+const WORD_BYTES: usize = 8 << 20;
+
 struct Entry {
     bytes: Box<[u8]>,
     index: ResourceIndex,
@@ -59,6 +62,7 @@ const TELL_NS: u64 = 15 * 1_000_000_000;
 pub(super) struct Names {
     limits: Limits,
     words: Vec<Arc<str>>,
+    word_bytes: usize,
     word_index: HashMap<Arc<str>, u32>,
     /// Words that count against the bound: all but operations, which have their own.
     free_words: usize,
@@ -74,6 +78,7 @@ impl Names {
         let mut names = Self {
             limits,
             words: Vec::new(),
+            word_bytes: 0,
             word_index: HashMap::new(),
             free_words: 0,
             resources: Vec::new(),
@@ -93,6 +98,7 @@ impl Names {
         }
         let at = u32_sat(self.words.len());
         let word: Arc<str> = text.into();
+        self.word_bytes += text.len();
         self.words.push(word.clone());
         self.word_index.insert(word, at);
         at
@@ -180,7 +186,7 @@ impl Names {
 
     /// Whether the tables should be begun anew soon, to keep memory bounded.
     pub(super) fn is_crowded(&self) -> bool {
-        self.resources.len() > self.limits.resources
+        self.resources.len() > self.limits.resources || self.word_bytes > WORD_BYTES
     }
 
     pub(super) fn resources(&self) -> Vec<Arc<Resource>> {

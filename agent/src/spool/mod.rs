@@ -63,7 +63,7 @@ pub enum Class {
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// A file or folder could not be used.
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {what} {}", path.display())]
     Io {
         /// What was tried.
         what: &'static str,

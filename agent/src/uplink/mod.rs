@@ -125,6 +125,7 @@ impl Uplink {
     /// Keeps a session until cancelled; then ships what is left, within reason.
     pub async fn run(self, cancel: CancellationToken) {
         let mut pause = Duration::from_millis(50);
+        self.senses.off("uplink", "no session with the colony yet", None);
         loop {
             let started = tokio::time::Instant::now();
             let error = match self.session(&cancel).await {

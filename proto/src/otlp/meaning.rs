@@ -120,10 +120,10 @@ impl<'a> Meaning<'a> {
             b"rpc.response.status_code" => self.rpc_status = text(value),
             b"messaging.system" => self.messaging_system = text(value),
             b"messaging.operation.name" => self.messaging_operation = text(value),
-            b"messaging.operation" | b"messaging.operation.type" => {
-                if self.messaging_operation.is_empty() {
-                    self.messaging_operation = text(value);
-                }
+            b"messaging.operation" | b"messaging.operation.type"
+                if self.messaging_operation.is_empty() =>
+            {
+                self.messaging_operation = text(value);
             }
             b"messaging.destination.name" | b"messaging.destination" => {
                 self.destination = text(value);
