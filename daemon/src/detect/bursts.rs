@@ -40,6 +40,8 @@ struct Bucket {
     errors: u64,
     /// The operation with most errors in one delta, and how many.
     worst: (Arc<str>, u64),
+    /// When the first error in it was heard of.
+    first_error: Option<Time>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +66,7 @@ impl Bursts {
         for seen in buckets {
             let service = self.by_name.entry_ref(&seen.service).or_default();
             let worst = (Arc::from(""), 0);
-            service.add(seen.bucket, seen.requests, seen.errors, worst);
+            service.add(seen.bucket, seen.requests, seen.errors, worst, seen.bucket);
         }
         for (name, service) in &mut self.by_name {
             // A burst that is under way was told in the earlier life.
@@ -72,7 +74,7 @@ impl Bursts {
         }
     }
 
-    pub(super) fn add(&mut self, delta: &RedDelta) {
+    pub(super) fn add(&mut self, delta: &RedDelta, now: Time) {
         if self.by_name.len() >= MAX_SERVICES && !self.by_name.contains_key(&delta.service) {
             let last = |s: &Service| s.buckets.back().map(|b| b.start);
             let oldest = self.by_name.iter().min_by_key(|(_, s)| last(s));
@@ -86,7 +88,7 @@ impl Bursts {
             self.touched.push(Arc::clone(&delta.service));
         }
         let worst = (Arc::clone(&delta.operation), delta.errors);
-        service.add(delta.bucket, delta.histogram.count(), delta.errors, worst);
+        service.add(delta.bucket, delta.histogram.count(), delta.errors, worst, now);
     }
 
     /// Judges the services that had requests since the previous judgement.
@@ -101,17 +103,21 @@ impl Bursts {
 }
 
 impl Service {
-    fn add(&mut self, start: Time, requests: u64, errors: u64, worst: (Arc<str>, u64)) {
+    fn add(&mut self, start: Time, requests: u64, errors: u64, worst: (Arc<str>, u64), now: Time) {
+        let error = (errors > 0).then_some(now);
         let at = self.buckets.partition_point(|b| b.start < start);
         match self.buckets.get_mut(at).filter(|b| b.start == start) {
             Some(bucket) => {
                 bucket.requests = bucket.requests.saturating_add(requests);
                 bucket.errors = bucket.errors.saturating_add(errors);
+                bucket.first_error = bucket.first_error.or(error);
                 if worst.1 > bucket.worst.1 {
                     bucket.worst = worst;
                 }
             }
-            None => self.buckets.insert(at, Bucket { start, requests, errors, worst }),
+            None => self
+                .buckets
+                .insert(at, Bucket { start, requests, errors, worst, first_error: error }),
         }
         let Some(newest) = self.buckets.back().map(|b| b.start) else { return };
         while self.buckets.front().is_some_and(|b| newest.since(b.start) >= (NOW + BEFORE) * BUCKET)
@@ -165,8 +171,12 @@ impl Service {
             .buckets
             .range(split..)
             .find(|b| ratio(b.errors, b.requests) >= (before * TIMES).max(before + MIN_RISE));
-        let at = onset.map_or(newest, |b| b.start);
-        // A bucket names when it began; the burst cannot have been told before it happened.
+        // A bucket of 10 s names when it began, which may be before the cause: the first word of an
+        // error in it is closer, unless it came late.
+        let at = onset.map_or(newest, |b| {
+            let heard = b.first_error.filter(|heard| heard.since(b.start) < 2 * BUCKET);
+            heard.map_or(b.start, |heard| heard.clamp(b.start, b.start.plus(BUCKET)))
+        });
         let draft = event(at.min(now), EventKind::ErrorBurst, text).service(name);
         let draft = draft.with("errors", errors).with("requests", requests);
         let draft = draft.with("error_ratio", format!("{share:.4}"));

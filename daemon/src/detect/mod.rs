@@ -61,8 +61,13 @@ impl Detector {
         self.resources.each(batch, now, &mut |sighting| {
             self.services.saw(sighting, now, &mut events);
         });
+        for told in batch.events.iter().filter(|e| e.kind == EventKind::Restart) {
+            if let Some(service) = &told.service {
+                self.services.told_restart(service, now);
+            }
+        }
         for delta in &batch.red {
-            self.bursts.add(delta);
+            self.bursts.add(delta, now);
         }
         if !batch.red.is_empty() {
             self.bursts.judge(now, &mut events);

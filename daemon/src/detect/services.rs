@@ -18,8 +18,14 @@ const HABIT: u64 = 3600 * SECOND;
 const OTHERS: u64 = 30 * SECOND;
 /// A version or instance that was silent for this long is not running any more.
 const GONE: u64 = 120 * SECOND;
-/// A new version is told after this long, with how many instances run it by then.
-const SETTLE: u64 = 3 * SECOND;
+/// A new version is told after this long, with how many instances run it by then. Longer than the
+/// 5 s between two exports of an SDK, so that an old instance that still runs has been heard of.
+const SETTLE: u64 = 6 * SECOND;
+/// Data of an old instance that arrive this long after the new version was first seen were still on
+/// their way.
+const IN_TRANSIT: u64 = SECOND;
+/// How long it may take until the last instance of a version that is rolled back falls silent.
+const ROLLBACK: u64 = 120 * SECOND;
 /// A rollout that takes longer is not waited for.
 const ROLLOUT: u64 = 1800 * SECOND;
 /// An instance was replaced when it has been silent for this long while its successor was not.
@@ -29,6 +35,8 @@ const SILENT: u64 = 15 * SECOND;
 const OVERLAP: u64 = 5 * SECOND;
 /// A new instance that replaced nobody for this long stands beside the others.
 const CANDIDATE: u64 = 120 * SECOND;
+/// A restart that an agent saw in its process table is not told again within this time.
+const TOLD: u64 = 120 * SECOND;
 /// Restarts of a service within this time are one event.
 const FOLD: u64 = 60 * SECOND;
 /// Bounds; beyond them the longest silent is forgotten.
@@ -73,8 +81,13 @@ struct Service {
     comebacks: u32,
     instances: HashMap<Arc<str>, Instance>,
     versions: Vec<Version>,
+    /// The version introduced last.
+    current: Option<Arc<str>>,
     rollout: Option<Rollout>,
+    /// A version seen before that came back on a new or changed instance, and when.
+    returned: Option<(Arc<str>, Time, Time)>,
     restarts: Fold,
+    told_by_agent: Option<Time>,
 }
 
 /// Every service known.
@@ -93,6 +106,7 @@ impl Services {
             let last = seen.last_seen.min(now);
             service.last_seen = service.last_seen.max(last);
             service.version(seen.version.as_ref(), last);
+            service.current = service.newest_version();
             let (id, pid) = (seen.instance.as_ref(), seen.pid.as_ref());
             let key = super::batch::instance(id, pid, seen.host.as_ref());
             let instance = Instance {
@@ -124,7 +138,9 @@ impl Services {
             self.make_room();
             let mut service = Service { last_seen: now, ..Service::default() };
             service.version(seen.version.as_ref(), now);
-            service.instance(seen, now).candidate = false;
+            service.current = seen.version.clone();
+            service.instance(seen, now);
+            service.instances.values_mut().for_each(|i| i.candidate = false);
             self.by_name.insert(Arc::clone(&seen.service), service);
             let version = seen.version.as_deref().map_or_else(String::new, |v| format!(" {v}"));
             let text = format!("{}{version} was seen for the first time", seen.service);
@@ -149,8 +165,15 @@ impl Services {
         } else {
             service.longest_pause = service.longest_pause.max(pause).min(HABIT);
         }
-        service.instance(seen, now);
-        service.new_version(seen, now);
+        let changed = service.instance(seen, now);
+        service.new_version(seen, changed, now);
+    }
+
+    /// An agent saw a process of that service replaced.
+    pub(super) fn told_restart(&mut self, service: &str, now: Time) {
+        if let Some(service) = self.by_name.get_mut(service) {
+            service.told_by_agent = Some(now);
+        }
     }
 
     fn heard(&mut self, service: &Arc<str>, now: Time) {
@@ -207,25 +230,31 @@ impl Services {
 }
 
 impl Service {
-    fn instance(&mut self, seen: &Sighting, now: Time) -> &mut Instance {
+    /// Notes that an instance was seen. True when it is new, or runs another version than before.
+    fn instance(&mut self, seen: &Sighting, now: Time) -> bool {
         if self.instances.len() >= MAX_INSTANCES && !self.instances.contains_key(&seen.instance) {
             let oldest = self.instances.iter().min_by_key(|(_, i)| i.last_seen);
             if let Some(key) = oldest.map(|(key, _)| Arc::clone(key)) {
                 self.instances.remove(&key);
             }
         }
-        let instance = self.instances.entry_ref(&seen.instance).or_insert_with(|| Instance {
-            version: None,
-            host: seen.host.clone(),
-            first_seen: seen.at,
-            last_seen: now,
-            candidate: true,
+        let mut new = false;
+        let instance = self.instances.entry_ref(&seen.instance).or_insert_with(|| {
+            new = true;
+            Instance {
+                version: seen.version.clone(),
+                host: seen.host.clone(),
+                first_seen: seen.at,
+                last_seen: now,
+                candidate: true,
+            }
         });
         instance.last_seen = instance.last_seen.max(now);
-        if instance.version != seen.version {
-            instance.version = seen.version.clone();
+        let changed = instance.version != seen.version;
+        if changed {
+            instance.version.clone_from(&seen.version);
         }
-        instance
+        new || changed
     }
 
     /// Notes that a version was seen. True when it was not running before.
@@ -255,19 +284,44 @@ impl Service {
         true
     }
 
-    fn new_version(&mut self, seen: &Sighting, now: Time) {
-        let before = self.current();
-        if !self.version(seen.version.as_ref(), now) {
+    fn new_version(&mut self, seen: &Sighting, changed: bool, now: Time) {
+        let new = self.version(seen.version.as_ref(), now);
+        let Some(version) = &seen.version else { return };
+        let Some(current) = &self.current else {
+            // Of a service that never named a version, the first name is no deploy.
+            self.current = Some(Arc::clone(version));
             return;
+        };
+        if version == current {
+            self.returned = None;
+        } else if new {
+            self.roll_out(version, seen.at, now);
+        } else if changed && self.returned.is_none() {
+            self.returned = Some((Arc::clone(version), seen.at, now));
         }
-        // Of a service that never named a version, the first name is no deploy.
-        let (Some(to), Some(before)) = (seen.version.clone(), before) else { return };
-        let from = Some(before).filter(|from| *from != to);
-        self.rollout = Some(Rollout { from, to, begun: now, at: seen.at, told: 0 });
+    }
+
+    fn roll_out(&mut self, to: &Arc<str>, at: Time, now: Time) {
+        let from = self.current.replace(Arc::clone(to));
+        self.rollout = Some(Rollout { from, to: Arc::clone(to), begun: now, at, told: 0 });
+        self.returned = None;
+    }
+
+    /// An older version that is back is a rollback once nothing runs the current one any more.
+    /// Until then it may be one more instance of two versions that run side by side.
+    fn find_rollback(&mut self, now: Time) {
+        let Some((version, at, since)) = self.returned.clone() else { return };
+        let current = self.current.clone().unwrap_or_default();
+        let (_, of_current) = self.running(&current, now);
+        if of_current == 0 {
+            self.roll_out(&version, at, now);
+        } else if now.since(since) > ROLLBACK {
+            self.returned = None;
+        }
     }
 
     /// The version seen last.
-    fn current(&self) -> Option<Arc<str>> {
+    fn newest_version(&self) -> Option<Arc<str>> {
         self.versions.iter().max_by_key(|v| v.last_seen).map(|v| Arc::clone(&v.name))
     }
 
@@ -280,12 +334,21 @@ impl Service {
     }
 
     fn tell_rollout(&mut self, name: &str, now: Time, events: &mut Vec<EventRow>) {
+        self.find_rollback(now);
         let Some(rollout) = &self.rollout else { return };
         let age = now.since(rollout.begun);
         if age < SETTLE {
             return;
         }
+        let still = rollout.begun.plus(IN_TRANSIT);
+        let gone = self.instances.values().filter(|i| {
+            i.version.as_ref() != Some(&rollout.to)
+                && i.last_seen <= still
+                && now.since(i.last_seen) < SILENT
+        });
+        let gone = gone.count();
         let (all, of) = self.running(&rollout.to, now);
+        let all = all.saturating_sub(gone);
         let first = rollout.told == 0;
         let complete = of > 0 && of >= all;
         if !first && !complete && age < ROLLOUT {
@@ -362,7 +425,8 @@ impl Service {
             let too_old = now.since(new.first_seen) > CANDIDATE;
             if let Some((old, same_version)) = replaced {
                 self.instances.remove(&old);
-                if same_version {
+                let told = self.told_by_agent.is_some_and(|t| now.since(t) < TOLD);
+                if same_version && !told {
                     found.push((at, host));
                 }
             } else if !too_old {
