@@ -266,7 +266,8 @@ async fn what_cannot_be_read_is_set_aside_and_acknowledged() {
     bytes[flipped] ^= 1;
     append(&mut bytes, Kind::Traces, 5, 5, &request(0, 5)).unwrap();
     bytes.extend_from_slice(b"a torn tail");
-    let records = Records { segment_id: segment(0).0.to_vec().into(), first_seq: 0, bytes: bytes.into() };
+    let records =
+        Records { segment_id: segment(0).0.to_vec().into(), first_seq: 0, bytes: bytes.into() };
     wire.send(In::Records(records)).await;
     assert!(wire.wait(segment(0), 6).await);
     assert_eq!(ids(&home.store).await, [1_000_001, 1_000_006]);
@@ -304,7 +305,8 @@ async fn a_session_that_breaks_the_protocol_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let home = colony(dir.path());
     let mut wire = Wire::open(&home).await;
-    let records = Records { segment_id: Bytes::from_static(b"short").to_vec().into(), ..Default::default() };
+    let records =
+        Records { segment_id: Bytes::from_static(b"short").to_vec().into(), ..Default::default() };
     wire.send(In::Records(records)).await;
     let last = wire.back.recv().await.unwrap().unwrap_err();
     assert!(last.message().contains("16 bytes"), "{last}");

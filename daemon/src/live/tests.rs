@@ -25,13 +25,16 @@ fn delta(bucket: u64, operation: &str, ns: u64) -> RedDelta {
 }
 
 fn batch(red: Vec<RedDelta>) -> Batch {
-    let resource = Arc::new(Resource { id: ResourceId(1), service: "cart".into(), ..Default::default() });
+    let resource =
+        Arc::new(Resource { id: ResourceId(1), service: "cart".into(), ..Default::default() });
     Batch { resources: [(ResourceId(1), resource)].into_iter().collect(), red, ..Batch::default() }
 }
 
 fn counts(live: &Live) -> Vec<(u64, u64)> {
     let mut rows = Vec::new();
-    live.visit(|v| v.red(Time(0), Time::MAX, &mut |r| rows.push((r.bucket.0 / BUCKET, r.histogram.count()))));
+    live.visit(|v| {
+        v.red(Time(0), Time::MAX, &mut |r| rows.push((r.bucket.0 / BUCKET, r.histogram.count())))
+    });
     rows
 }
 
@@ -40,7 +43,10 @@ fn the_first_whole_bucket_after_start_is_the_first_that_is_here() {
     let live = Live::new(Time(10 * BUCKET + 1), Limits::default());
     assert_eq!(live.cut(), Time(11 * BUCKET));
     assert_eq!(Live::new(Time(10 * BUCKET), Limits::default()).cut(), Time(10 * BUCKET));
-    live.apply([&batch(vec![delta(10, "a", 5), delta(11, "a", 5), delta(11, "a", 9)])], Time(11 * BUCKET));
+    live.apply(
+        [&batch(vec![delta(10, "a", 5), delta(11, "a", 5), delta(11, "a", 9)])],
+        Time(11 * BUCKET),
+    );
     assert_eq!(counts(&live), [(11, 2)]);
     live.visit(|v| assert!(v.resource(ResourceId(1)).is_some()));
 }

@@ -25,7 +25,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
@@ -88,6 +88,7 @@ pub struct Store {
     marks: Arc<RwLock<Marks>>,
     gauge: Arc<Gauge>,
     clock: Clock,
+    abandoned: Arc<AtomicBool>,
 }
 
 /// A share of the budget for records that are decoded but not committed.
@@ -124,6 +125,7 @@ impl Store {
         let used = room::used_bytes(&opened.connection)?;
         let room = Room::new(dir.to_owned(), options.clone(), Arc::clone(&gauge), used);
         let (orders, queue) = std::sync::mpsc::channel();
+        let abandoned = Arc::new(AtomicBool::new(false));
         let mut writer = Writer::new(
             dir.to_owned(),
             options.clone(),
@@ -132,6 +134,7 @@ impl Store {
             Arc::clone(&live),
             Arc::clone(&marks),
             room,
+            Arc::clone(&abandoned),
         )?;
         if let Some((path, why)) = opened.set_aside {
             writer.tell_damage(&path.to_string_lossy(), &why);
@@ -151,6 +154,7 @@ impl Store {
             marks,
             gauge,
             clock: options.clock,
+            abandoned,
         }))
     }
 
@@ -247,6 +251,14 @@ impl Store {
         {
             _ = told.await;
         }
+    }
+}
+
+/// A store that is dropped without [`Store::close`] ends as after a crash: what is queued is not
+/// committed, the log stays as it is.
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
     }
 }
 

@@ -7,6 +7,7 @@
 //! what fails alone is reported to whoever sent it and never acknowledged.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -62,6 +63,7 @@ pub struct Writer {
     stamp: Time,
     commits_since_fold: u32,
     last_commit: Option<Instant>,
+    abandoned: Arc<AtomicBool>,
 }
 
 type Reply = oneshot::Sender<Result<Committed, StoreError>>;
@@ -76,6 +78,7 @@ impl Writer {
         live: Arc<Live>,
         marks: Arc<RwLock<Marks>>,
         room: Room,
+        abandoned: Arc<AtomicBool>,
     ) -> Result<Self, StoreError> {
         let joiner = Joiner::new(options.edges, 1);
         let mut writer = Self {
@@ -92,6 +95,7 @@ impl Writer {
             stamp: Time(0),
             commits_since_fold: 0,
             last_commit: None,
+            abandoned,
         };
         writer.recall()?;
         Ok(writer)
@@ -136,6 +140,9 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let (group, close) = self.gather(first, orders);
+            if close.is_none() && self.abandoned.load(Ordering::Relaxed) {
+                break;
+            }
             closing = close;
             let expired = self.joiner.next_expiry().is_some_and(|at| at <= (self.options.clock)());
             if !group.is_empty() || expired {
@@ -144,7 +151,11 @@ impl Writer {
             }
             self.tend();
         }
-        self.checkpoint();
+        if closing.is_some() {
+            self.checkpoint();
+        } else if let Some(connection) = &self.connection {
+            _ = connection.execute_batch("PRAGMA disable_checkpoint_on_shutdown");
+        }
         self.readers.close();
         self.connection = None;
         if let Some(closed) = closing {
