@@ -16,6 +16,7 @@
 )]
 
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod command;

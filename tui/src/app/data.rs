@@ -211,8 +211,8 @@ impl Data {
     fn append(&mut self, rows: Vec<LogRow>) {
         let newest = self.logs.back().map(|n| n.row.time).unwrap_or_default();
         for row in rows {
-            let known = row.time <= newest
-                && self.logs.iter().rev().take(512).any(|n| n.row == row);
+            let known =
+                row.time <= newest && self.logs.iter().rev().take(512).any(|n| n.row == row);
             if known {
                 continue;
             }

@@ -14,6 +14,9 @@ mod perform;
 mod select;
 mod wants;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -212,8 +215,7 @@ impl App {
     /// every second; `None` below 2 s, and where time does not follow now.
     #[must_use]
     pub fn lag(&self) -> Option<u64> {
-        const STEPS: [u64; 14] =
-            [2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600];
+        const STEPS: [u64; 14] = [2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600];
         let newest = self.data.newest.filter(|_| self.here.clock.is_live())?;
         let behind = self.now.since(newest) / SECOND;
         STEPS.iter().rev().find(|step| behind >= **step).copied()
@@ -222,8 +224,7 @@ impl App {
     /// When the screen will look different although nothing happened.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
-        const STEPS: [u64; 14] =
-            [2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600];
+        const STEPS: [u64; 14] = [2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600];
         let newest = self.data.newest.filter(|_| self.here.clock.is_live())?;
         let behind = self.now.since(newest);
         STEPS.iter().map(|s| s * SECOND).find(|s| *s > behind).map(|s| newest.plus(s))
@@ -246,14 +247,7 @@ impl App {
             .map_or(0, |d| d.movers.len().clamp(1, 4));
         let changes = self.timeline().len() + movers;
         let zoom = self.here.zoom.then_some(self.here.focus);
-        arrange(
-            self.here.view,
-            self.size,
-            why,
-            rows,
-            coral_model::num::u16_sat(changes),
-            zoom,
-        )
+        arrange(self.here.view, self.size, why, rows, coral_model::num::u16_sat(changes), zoom)
     }
 
     /// Nothing but a sentence fits.
@@ -387,7 +381,8 @@ impl App {
 
     fn click(&mut self, x: u16, y: u16) -> Vec<Effect> {
         let at = ratatui::layout::Position::new(x, y);
-        let target = self.hits.iter().rev().find(|hit| hit.area.contains(at)).map(|h| h.target.clone());
+        let target =
+            self.hits.iter().rev().find(|hit| hit.area.contains(at)).map(|h| h.target.clone());
         self.notice = None;
         self.dirty = true;
         match target {
@@ -473,7 +468,8 @@ impl App {
                 continue;
             }
             let subject_changed = self.asked.get(&slot).is_some_and(|asked| {
-                asked.subject != want.subject || asked.by != want.by
+                asked.subject != want.subject
+                    || asked.by != want.by
                     || (slot == Slot::Operations && asked.filter != want.filter)
             });
             if subject_changed {
@@ -488,6 +484,12 @@ impl App {
             effects.push(Effect::Want(slot, Some(want)));
         }
         effects
+    }
+
+    /// The question a slot is being asked.
+    #[must_use]
+    pub fn standing(&self, slot: Slot) -> Option<Arc<Want>> {
+        self.asked.get(&slot).cloned()
     }
 
     /// Whether a slot's answer is still awaited.

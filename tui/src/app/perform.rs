@@ -63,9 +63,8 @@ impl App {
             CommandId::Zoom => self.here.zoom = !self.here.zoom,
 
             CommandId::Split => self.split(arg),
-            CommandId::Diff => self.say(
-                "diff (which attributes slow or failed requests share) is not in this build",
-            ),
+            CommandId::Diff => self
+                .say("diff (which attributes slow or failed requests share) is not in this build"),
             CommandId::Ask => {
                 self.say("ask is not in this build; the colony has no model to answer with");
             }
@@ -76,7 +75,8 @@ impl App {
                     } else {
                         format!("{} ", self.here.filter)
                     };
-                    self.overlay = Some(Overlay::Entry(Box::new(Entry::new(Purpose::Filter, &text))));
+                    self.overlay =
+                        Some(Overlay::Entry(Box::new(Entry::new(Purpose::Filter, &text))));
                     return self.complete();
                 }
                 self.set_filter(arg);
@@ -163,7 +163,11 @@ impl App {
                 if arg.is_empty() {
                     let names: Vec<&str> =
                         crate::theme::BUILT_IN.iter().map(|(name, _)| *name).collect();
-                    self.say(format!("theme is {}; there are: {}", self.theme.name(), names.join(" ")));
+                    self.say(format!(
+                        "theme is {}; there are: {}",
+                        self.theme.name(),
+                        names.join(" ")
+                    ));
                 } else {
                     return vec![Effect::Theme(arg.to_owned())];
                 }
@@ -470,7 +474,9 @@ impl App {
             return Ok(());
         }
         if let Ok(length) = when::parse_duration(text) {
-            self.go(|here| here.clock = Clock { length: length.max(1_000_000_000), mode: ClockMode::Live });
+            self.go(|here| {
+                here.clock = Clock { length: length.max(1_000_000_000), mode: ClockMode::Live }
+            });
             return Ok(());
         }
         let at = when::parse_time(text, &clock).map_err(|e| e.to_string())?;

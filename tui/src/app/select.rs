@@ -53,16 +53,16 @@ impl App {
             }),
             PaneId::Topology => self.node_order().get(i).cloned(),
             PaneId::Logs => self.data.logs.get(i).map(|log| log.n.to_string()),
-            PaneId::Timeline => {
-                self.timeline().get(i).map(|e| format!("{} {}", e.time.0, e.text))
-            }
+            PaneId::Timeline => self.timeline().get(i).map(|e| format!("{} {}", e.time.0, e.text)),
             PaneId::Traces => self.data.traces().nth(i).map(|t| t.trace_id.to_string()),
             PaneId::Waterfall => self.data.spans().nth(i).map(|s| s.span_id.to_string()),
             PaneId::Hosts => self.data.hosts().nth(i).map(|h| h.host.clone()),
             PaneId::Agents => self.data.agents().nth(i).map(|a| a.agent.clone()),
-            PaneId::Inflight => self.data.inflight().nth(i).map(|r| {
-                format!("{} {}", r.service, r.operation.as_deref().unwrap_or_default())
-            }),
+            PaneId::Inflight => {
+                self.data.inflight().nth(i).map(|r| {
+                    format!("{} {}", r.service, r.operation.as_deref().unwrap_or_default())
+                })
+            }
             _ => None,
         }
     }
@@ -78,7 +78,9 @@ impl App {
             }
             _ => Time::default(),
         };
-        self.data.events().filter(|e| e.time >= from).collect()
+        let mut events: Vec<&EventRow> = self.data.events().filter(|e| e.time >= from).collect();
+        events.sort_by_key(|e| std::cmp::Reverse(e.time));
+        events
     }
 
     /// Names of the nodes in the order the topology lists them: callers before callees.
@@ -92,12 +94,9 @@ impl App {
     pub fn selected_key(&self, pane: PaneId) -> Option<&str> {
         match pane {
             PaneId::Services => self.here.service.as_deref(),
-            PaneId::Topology => self
-                .here
-                .cursors
-                .get(&pane)
-                .map(String::as_str)
-                .or(self.here.service.as_deref()),
+            PaneId::Topology => {
+                self.here.cursors.get(&pane).map(String::as_str).or(self.here.service.as_deref())
+            }
             _ => self.here.cursors.get(&pane).map(String::as_str),
         }
     }
@@ -129,9 +128,7 @@ impl App {
             }
             PaneId::Topology => {
                 let service = key.as_ref().filter(|name| {
-                    self.data
-                        .nodes()
-                        .any(|n| n.name == **name && n.kind == NodeKind::Service)
+                    self.data.nodes().any(|n| n.name == **name && n.kind == NodeKind::Service)
                 });
                 if service.is_some() && self.here.service != service.cloned() {
                     self.here.operation = None;

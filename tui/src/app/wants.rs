@@ -12,7 +12,7 @@ use crate::feed::{Slot, Span, Want};
 use crate::layout::{PaneId, ViewId};
 
 /// Buckets a chart is made of, about.
-const BUCKETS: u64 = 90;
+pub(super) const BUCKETS: u64 = 90;
 /// With more services than this, charts are asked for the selected one only.
 const CHART_SERVICES: usize = 40;
 

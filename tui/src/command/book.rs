@@ -16,7 +16,11 @@ pub fn keys_page() -> String {
          `Enter` accepts, `Esc` gives up, `Tab` completes, and pasted text is only ever text.\n",
     );
     for group in Group::ALL {
-        let _ = write!(page, "\n## {}\n\n| keys | command | what it does |\n|---|---|---|\n", group.title());
+        let _ = write!(
+            page,
+            "\n## {}\n\n| keys | command | what it does |\n|---|---|---|\n",
+            group.title()
+        );
         for spec in COMMANDS.iter().filter(|c| c.group == *group) {
             let keys: Vec<String> = spec.keys.iter().map(|k| format!("`{k}`")).collect();
             let takes = spec.takes.map(|t| format!(" *{t}*")).unwrap_or_default();

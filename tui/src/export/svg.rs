@@ -43,7 +43,8 @@ fn looks(cell: &Cell) -> (Rgb, Option<Rgb>) {
     let mut fg = rgb(cell.fg).unwrap_or(INK);
     let mut bg = rgb(cell.bg);
     if cell.modifier.contains(Modifier::DIM) {
-        let mix = |a: u8, b: u8| u8::try_from((u16::from(a) * 55 + u16::from(b) * 45) / 100).unwrap_or(a);
+        let mix =
+            |a: u8, b: u8| u8::try_from((u16::from(a) * 55 + u16::from(b) * 45) / 100).unwrap_or(a);
         fg = (mix(fg.0, PAPER.0), mix(fg.1, PAPER.1), mix(fg.2, PAPER.2));
     }
     if cell.modifier.contains(Modifier::REVERSED) {

@@ -87,8 +87,9 @@ pub fn styled(buffer: &Buffer) -> String {
             let _ = writeln!(looks, "{y:>2} {}", runs.join(" "));
         }
     }
-    let mut all = text;
-    all.push_str("----\n");
+    // Empty rows at the end are as many as the size says.
+    let mut all = text.trim_end().to_owned();
+    all.push_str("\n----\n");
     all.push_str(&looks);
     for (letter, look) in
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ".chars().zip(&legend)

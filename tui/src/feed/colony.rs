@@ -102,9 +102,9 @@ impl Feed for ColonyFeed {
 
     fn complete(&self, key: String, prefix: String) -> Pending<Vec<String>> {
         let client = self.client();
-        Box::pin(async move {
-            client?.complete(&key, &prefix, COMPLETIONS).await.map_err(|e| told(&e))
-        })
+        Box::pin(
+            async move { client?.complete(&key, &prefix, COMPLETIONS).await.map_err(|e| told(&e)) },
+        )
     }
 
     fn note(&self, text: String, service: Option<String>, at: Time) -> Pending<()> {

@@ -78,12 +78,84 @@ struct Shape {
 }
 
 const INCIDENT: &[Shape] = &[
-    Shape { name: "payments", rate: 40.2, errors: 0.091, p99_ms: 2310, ratio: 18.0, inflight: 214, oldest_ms: 31_000, place: Some("all hosts, v42"), level: 2, version: "v42", instances: 3 },
-    Shape { name: "checkout", rate: 118.0, errors: 0.062, p99_ms: 2350, ratio: 17.0, inflight: 230, oldest_ms: 31_000, place: Some("all"), level: 2, version: "v17", instances: 2 },
-    Shape { name: "gateway", rate: 412.6, errors: 0.018, p99_ms: 2400, ratio: 6.2, inflight: 241, oldest_ms: 31_200, place: Some("/checkout"), level: 1, version: "v108", instances: 2 },
-    Shape { name: "catalog", rate: 260.4, errors: 0.0, p99_ms: 14, ratio: 1.02, inflight: 3, oldest_ms: 12, place: None, level: 0, version: "v55", instances: 2 },
-    Shape { name: "cache", rate: 1_240.0, errors: 0.0, p99_ms: 2, ratio: 0.98, inflight: 1, oldest_ms: 1, place: None, level: 0, version: "v9", instances: 1 },
-    Shape { name: "shipping", rate: 0.4, errors: 0.0, p99_ms: 84, ratio: 1.1, inflight: 0, oldest_ms: 0, place: None, level: 0, version: "v23", instances: 1 },
+    Shape {
+        name: "payments",
+        rate: 40.2,
+        errors: 0.091,
+        p99_ms: 2310,
+        ratio: 18.0,
+        inflight: 214,
+        oldest_ms: 31_000,
+        place: Some("all hosts, v42"),
+        level: 2,
+        version: "v42",
+        instances: 3,
+    },
+    Shape {
+        name: "checkout",
+        rate: 118.0,
+        errors: 0.062,
+        p99_ms: 2350,
+        ratio: 17.0,
+        inflight: 230,
+        oldest_ms: 31_000,
+        place: Some("all"),
+        level: 2,
+        version: "v17",
+        instances: 2,
+    },
+    Shape {
+        name: "gateway",
+        rate: 412.6,
+        errors: 0.018,
+        p99_ms: 2400,
+        ratio: 6.2,
+        inflight: 241,
+        oldest_ms: 31_200,
+        place: Some("/checkout"),
+        level: 1,
+        version: "v108",
+        instances: 2,
+    },
+    Shape {
+        name: "catalog",
+        rate: 260.4,
+        errors: 0.0,
+        p99_ms: 14,
+        ratio: 1.02,
+        inflight: 3,
+        oldest_ms: 12,
+        place: None,
+        level: 0,
+        version: "v55",
+        instances: 2,
+    },
+    Shape {
+        name: "cache",
+        rate: 1_240.0,
+        errors: 0.0,
+        p99_ms: 2,
+        ratio: 0.98,
+        inflight: 1,
+        oldest_ms: 1,
+        place: None,
+        level: 0,
+        version: "v9",
+        instances: 1,
+    },
+    Shape {
+        name: "shipping",
+        rate: 0.4,
+        errors: 0.0,
+        p99_ms: 84,
+        ratio: 1.1,
+        inflight: 0,
+        oldest_ms: 0,
+        place: None,
+        level: 0,
+        version: "v23",
+        instances: 1,
+    },
 ];
 
 fn shapes(scenario: Scenario) -> Vec<Shape> {
@@ -153,7 +225,12 @@ fn service_rows(scenario: Scenario, window: Window) -> Vec<ServiceRow> {
                 red: Some(red(s.rate, s.errors, s.p99_ms, seconds)),
                 baseline: Some(Baseline {
                     window: window.previous(),
-                    red: Some(red(s.rate, 0.0, u64_from_f64(f64_from(s.p99_ms) / s.ratio), seconds)),
+                    red: Some(red(
+                        s.rate,
+                        0.0,
+                        u64_from_f64(f64_from(s.p99_ms) / s.ratio),
+                        seconds,
+                    )),
                     p99_ratio: Some(s.ratio),
                     rate_ratio: Some(1.0),
                 }),
@@ -235,16 +312,46 @@ fn events(scenario: Scenario, window: Window) -> Vec<EventRow> {
     match scenario {
         Scenario::Empty | Scenario::Blind => Vec::new(),
         Scenario::Calm => vec![
-            event(at.minus(340 * SECOND), EventKind::Deploy, "catalog", "v54 → v55, 2 of 2 instances"),
-            event(at.minus(520 * SECOND), EventKind::ServiceAppeared, "shipping", "seen for the first time"),
-            event(at.minus(600 * SECOND), EventKind::AgentConnected, "", "agent on web-1 connected"),
+            event(
+                at.minus(340 * SECOND),
+                EventKind::Deploy,
+                "catalog",
+                "v54 → v55, 2 of 2 instances",
+            ),
+            event(
+                at.minus(520 * SECOND),
+                EventKind::ServiceAppeared,
+                "shipping",
+                "seen for the first time",
+            ),
+            event(
+                at.minus(600 * SECOND),
+                EventKind::AgentConnected,
+                "",
+                "agent on web-1 connected",
+            ),
         ],
         _ => {
             let mut rows = vec![
-                event(at.plus(41 * SECOND), EventKind::Restart, "payments", "instance payments-2 was replaced"),
+                event(
+                    at.plus(41 * SECOND),
+                    EventKind::Restart,
+                    "payments",
+                    "instance payments-2 was replaced",
+                ),
                 event(at.plus(9 * SECOND), EventKind::ErrorBurst, "checkout", "errors 0 → 6.2 %"),
-                event(at.plus(4 * SECOND), EventKind::ErrorBurst, "payments", "new log \"pool exhausted\" ×1,204"),
-                event(at.minus(3 * SECOND), EventKind::Deploy, "payments", "v41 → v42, 3 of 3 instances"),
+                event(
+                    at.plus(4 * SECOND),
+                    EventKind::ErrorBurst,
+                    "payments",
+                    "new log \"pool exhausted\" ×1,204",
+                ),
+                event(
+                    at.minus(3 * SECOND),
+                    EventKind::Deploy,
+                    "payments",
+                    "v41 → v42, 3 of 3 instances",
+                ),
                 event(at.minus(400 * SECOND), EventKind::Note, "", "load test begins"),
             ];
             if scenario == Scenario::Hostile {
@@ -277,7 +384,13 @@ fn digest(scenario: Scenario, window: Window) -> DigestRow {
             Vec::new()
         } else {
             vec![
-                line("WHY", &format!("payments: p99 ×18 and 9.1 % errors since {}", at.format(&jiff::tz::TimeZone::UTC, "%H:%M:%S"))),
+                line(
+                    "WHY",
+                    &format!(
+                        "payments: p99 ×18 and 9.1 % errors since {}",
+                        at.format(&jiff::tz::TimeZone::UTC, "%H:%M:%S")
+                    ),
+                ),
                 line("changed", "deploy payments v41 → v42, 3 s before"),
                 line("ruled out", "hosts, catalog, cache"),
                 line("not seen", "inside postgres; gateway's host"),
@@ -297,14 +410,42 @@ fn digest(scenario: Scenario, window: Window) -> DigestRow {
             Vec::new()
         } else if calm {
             vec![
-                Mover { service: "catalog".into(), measure: Change::Rate, now: 260.4, before: Some(212.0), ratio: Some(1.23), since: Some(at), score: 1.2 },
-                Mover { service: "shipping".into(), measure: Change::P99, now: 84e6, before: Some(71e6), ratio: Some(1.18), since: Some(at.plus(60 * SECOND)), score: 1.1 },
+                Mover {
+                    service: "catalog".into(),
+                    measure: Change::Rate,
+                    now: 260.4,
+                    before: Some(212.0),
+                    ratio: Some(1.23),
+                    since: Some(at),
+                    score: 1.2,
+                },
+                Mover {
+                    service: "shipping".into(),
+                    measure: Change::P99,
+                    now: 84e6,
+                    before: Some(71e6),
+                    ratio: Some(1.18),
+                    since: Some(at.plus(60 * SECOND)),
+                    score: 1.1,
+                },
             ]
         } else {
-            vec![Mover { service: "payments".into(), measure: Change::P99, now: 2_310e6, before: Some(128e6), ratio: Some(18.0), since: Some(at), score: 9.0 }]
+            vec![Mover {
+                service: "payments".into(),
+                measure: Change::P99,
+                now: 2_310e6,
+                before: Some(128e6),
+                ratio: Some(18.0),
+                since: Some(at),
+                score: 9.0,
+            }]
         },
         changes: events(scenario, window),
-        compared_with: if calm || none { window.previous() } else { Window::before(at, at.since(window.from)) },
+        compared_with: if calm || none {
+            window.previous()
+        } else {
+            Window::before(at, at.since(window.from))
+        },
         services,
     }
 }
@@ -371,7 +512,12 @@ fn operations(scenario: Scenario, question: &Question) -> Vec<Row> {
                 by,
                 start: None,
                 state: State::Active,
-                red: red(if i == 2 { 0.05 } else { 18.0 }, if bad { 0.12 } else { 0.0 }, p99, 900.0),
+                red: red(
+                    if i == 2 { 0.05 } else { 18.0 },
+                    if bad { 0.12 } else { 0.0 },
+                    p99,
+                    900.0,
+                ),
                 baseline: None,
                 slowest_trace: Some(trace_id(1)),
                 slowest_ns: Some(p99 * 2 * MILLI),
@@ -383,7 +529,9 @@ fn operations(scenario: Scenario, question: &Question) -> Vec<Row> {
 }
 
 fn trace_id(n: u8) -> TraceId {
-    TraceId([0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, n])
+    TraceId([
+        0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, n,
+    ])
 }
 
 fn traces(scenario: Scenario, window: Window) -> Vec<Row> {
@@ -441,7 +589,11 @@ fn spans(scenario: Scenario, window: Window) -> Vec<Row> {
                 depth: *depth,
                 service: (*service).into(),
                 instance: Some(format!("{service}-1")),
-                operation: if scenario == Scenario::Hostile { format!("{operation} {HOSTILE}") } else { (*operation).into() },
+                operation: if scenario == Scenario::Hostile {
+                    format!("{operation} {HOSTILE}")
+                } else {
+                    (*operation).into()
+                },
                 kind: *kind,
                 start: t0.plus(start * MILLI),
                 duration_ns: long * MILLI,
@@ -463,7 +615,11 @@ fn spans(scenario: Scenario, window: Window) -> Vec<Row> {
                     vec![SpanEvent {
                         time: t0.plus((start + 2000) * MILLI),
                         name: "exception".into(),
-                        attributes: [("exception.message".to_owned(), "timed out waiting for a connection".to_owned())].into(),
+                        attributes: [(
+                            "exception.message".to_owned(),
+                            "timed out waiting for a connection".to_owned(),
+                        )]
+                        .into(),
                     }]
                 } else {
                     Vec::new()
@@ -501,7 +657,14 @@ fn log_at(n: u64, at: Time, scenario: Scenario) -> LogRow {
         instance: Some(format!("{service}-1")),
         host: Some("web-1".into()),
         severity: if calm { 9 } else { severity },
-        level: if severity >= 17 { "error" } else if severity >= 13 { "warn" } else { "info" }.into(),
+        level: if severity >= 17 {
+            "error"
+        } else if severity >= 13 {
+            "warn"
+        } else {
+            "info"
+        }
+        .into(),
         body: match scenario {
             Scenario::Hostile => format!("{body} {HOSTILE} {}", "x".repeat(3_000)),
             _ if calm => "ok".into(),
@@ -544,7 +707,11 @@ fn topology(scenario: Scenario, window: Window) -> Vec<Row> {
         ("redis", NodeKind::Database, "redis"),
     ] {
         rows.push(Row::Node(Box::new(NodeRow {
-            name: if scenario == Scenario::Hostile { format!("{name}{HOSTILE}") } else { name.into() },
+            name: if scenario == Scenario::Hostile {
+                format!("{name}{HOSTILE}")
+            } else {
+                name.into()
+            },
             kind,
             system: Some(system.into()),
             state: State::Active,
@@ -601,14 +768,47 @@ fn hosts(scenario: Scenario, window: Window) -> Vec<Row> {
                 host: (*host).into(),
                 time: window.to.minus(if busy { 0 } else { 34 * SECOND }),
                 state: if busy { State::Active } else { State::Stale },
-                cpu: Some(Cpu { cores: 4, busy: if busy { 0.86 } else { 0.12 }, steal: 0.01, iowait: 0.02, run_queue: 5, load1: 3.4 }),
-                memory: Some(Memory { total_bytes: 16 << 30, available_bytes: 9 << 30, swap_total_bytes: 0, swap_used_bytes: 0, oom_kills: Some(0) }),
+                cpu: Some(Cpu {
+                    cores: 4,
+                    busy: if busy { 0.86 } else { 0.12 },
+                    steal: 0.01,
+                    iowait: 0.02,
+                    run_queue: 5,
+                    load1: 3.4,
+                }),
+                memory: Some(Memory {
+                    total_bytes: 16 << 30,
+                    available_bytes: 9 << 30,
+                    swap_total_bytes: 0,
+                    swap_used_bytes: 0,
+                    oom_kills: Some(0),
+                }),
                 pressure: [("cpu", 0.12), ("memory", 0.0), ("io", 0.01)]
                     .map(|(k, some)| (k.to_owned(), Pressure { some, full: None }))
                     .into(),
-                disks: vec![Disk { device: "vda".into(), read_bytes_s: 120e3, write_bytes_s: 4.2e6, busy: 0.07, await_ns: Some(420_000) }],
-                filesystems: vec![Filesystem { mount: "/".into(), total_bytes: 200 << 30, available_bytes: 22 << 30, inodes: 13_000_000, inodes_free: 11_900_000 }],
-                network: busy.then_some(Network { rx_bytes_s: 3.1e6, tx_bytes_s: 5.2e6, drops_s: 0.0, retransmits_s: 1.4, listen_overflows_s: 0.0, conntrack: Some((1_204, 262_144)), ephemeral_ports: Some((312, 28_232)) }),
+                disks: vec![Disk {
+                    device: "vda".into(),
+                    read_bytes_s: 120e3,
+                    write_bytes_s: 4.2e6,
+                    busy: 0.07,
+                    await_ns: Some(420_000),
+                }],
+                filesystems: vec![Filesystem {
+                    mount: "/".into(),
+                    total_bytes: 200 << 30,
+                    available_bytes: 22 << 30,
+                    inodes: 13_000_000,
+                    inodes_free: 11_900_000,
+                }],
+                network: busy.then_some(Network {
+                    rx_bytes_s: 3.1e6,
+                    tx_bytes_s: 5.2e6,
+                    drops_s: 0.0,
+                    retransmits_s: 1.4,
+                    listen_overflows_s: 0.0,
+                    conntrack: Some((1_204, 262_144)),
+                    ephemeral_ports: Some((312, 28_232)),
+                }),
                 fds: Some((4_200, 1_048_576)),
                 clock_synced: busy.then_some(true),
                 cgroup: BTreeMap::new(),
@@ -626,7 +826,11 @@ fn hosts(scenario: Scenario, window: Window) -> Vec<Row> {
                         blind: (n == 2).then(|| "another user's process".into()),
                     })
                     .collect(),
-                blind: if busy { Vec::new() } else { vec!["network: /proc/net is not readable in this container".into()] },
+                blind: if busy {
+                    Vec::new()
+                } else {
+                    vec!["network: /proc/net is not readable in this container".into()]
+                },
             }))
         })
         .collect()
@@ -652,7 +856,12 @@ fn agent(scenario: Scenario, now: Time) -> AgentRow {
             sense("otlp/grpc", SenseState::On, "127.0.0.1:4317", None),
             sense("otlp/http", SenseState::On, "127.0.0.1:4318", None),
             sense("host", SenseState::On, "cpu, memory, pressure, disks, network", None),
-            sense("process", SenseState::Partial, "3 of 5 services: the others belong to another user", Some("run the agent as root, or in their user")),
+            sense(
+                "process",
+                SenseState::Partial,
+                "3 of 5 services: the others belong to another user",
+                Some("run the agent as root, or in their user"),
+            ),
             sense("ebpf", SenseState::Off, "not in this build", None),
         ],
         spool_bytes: 3 << 20,
@@ -749,7 +958,9 @@ pub fn status(scenario: Scenario, now: Time) -> StatusRow {
         agents: if scenario == Scenario::Blind { Vec::new() } else { vec![agent(scenario, now)] },
         counters: BTreeMap::new(),
         blind: match scenario {
-            Scenario::Blind => vec!["no agent is connected: nothing can be seen; `coral up` starts one here".into()],
+            Scenario::Blind => vec![
+                "no agent is connected: nothing can be seen; `coral up` starts one here".into(),
+            ],
             Scenario::Empty | Scenario::Calm => vec!["processes: eBPF is not in this build".into()],
             _ => Vec::new(),
         },

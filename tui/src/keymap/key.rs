@@ -7,7 +7,9 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 /// Not the name of a key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a key; write `x`, `X`, `ctrl-x`, `alt-x`, `shift-left`, `enter`, `esc`, `tab`, `space`, `f1`")]
+#[error(
+    "`{0}` is not a key; write `x`, `X`, `ctrl-x`, `alt-x`, `shift-left`, `enter`, `esc`, `tab`, `space`, `f1`"
+)]
 pub struct KeyError(String);
 
 /// Which key, without modifiers.
@@ -212,7 +214,9 @@ mod tests {
 
     #[test]
     fn keys_print_and_parse() {
-        for text in ["j", "G", "ctrl-p", "shift-left", "enter", "space", "-", "f5", "alt-x", ":", "ctrl--"] {
+        for text in
+            ["j", "G", "ctrl-p", "shift-left", "enter", "space", "-", "f5", "alt-x", ":", "ctrl--"]
+        {
             let key: Key = text.parse().unwrap();
             assert_eq!(key.to_string(), text);
         }

@@ -164,7 +164,9 @@ mod tests {
         assert_eq!(map.command("F".parse().unwrap()), None);
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems.len(), 3, "{told:?}");
-        assert!(told.iter().any(|t| t.contains("both zoom and why") || t.contains("both why and zoom")));
+        assert!(
+            told.iter().any(|t| t.contains("both zoom and why") || t.contains("both why and zoom"))
+        );
         assert!(told.iter().any(|t| t.contains("`fly`")));
         assert!(told.iter().any(|t| t.contains("hyper-q")));
         let (_, problems) = Keymap::with("zoom = 3");

@@ -184,10 +184,7 @@ pub struct Frame {
 /// Splits off the top `n` rows.
 fn top(area: Rect, n: u16) -> (Rect, Rect) {
     let n = n.min(area.height);
-    (
-        Rect { height: n, ..area },
-        Rect { y: area.y + n, height: area.height - n, ..area },
-    )
+    (Rect { height: n, ..area }, Rect { y: area.y + n, height: area.height - n, ..area })
 }
 
 /// Splits off the left `n` columns, with a post between.
@@ -197,10 +194,7 @@ fn left(area: Rect, n: u16, posts: &mut Vec<Rect>) -> (Rect, Rect) {
     if rest > 0 {
         posts.push(Rect { x: area.x + n, width: 1, ..area });
     }
-    (
-        Rect { width: n, ..area },
-        Rect { x: (area.x + n + 1).min(area.right()), width: rest, ..area },
-    )
+    (Rect { width: n, ..area }, Rect { x: (area.x + n + 1).min(area.right()), width: rest, ..area })
 }
 
 fn part(n: u16, percent: u16) -> u16 {
@@ -236,21 +230,23 @@ pub fn arrange(
         return frame;
     }
     let with_head = matches!(view, ViewId::Incident);
-    let (head, body) = if with_head { top(body, why.min(body.height / 2)) } else { (Rect { height: 0, ..body }, body) };
+    let (head, body) = if with_head {
+        top(body, why.min(body.height / 2))
+    } else {
+        (Rect { height: 0, ..body }, body)
+    };
     frame.why = head;
 
     frame.panes = match view {
         ViewId::Incident if wide && size.1 >= WORKSTATION.1 => {
-            let (low_h, mid_h) = if size.1 >= 60 {
-                (part(body.height, 22), part(body.height, 38))
-            } else {
-                (8, part(body.height, 36))
-            };
+            // The upper row is as high as its services need, the middle one takes what is left.
+            let low_h = if size.1 >= 60 { part(body.height, 20) } else { 8 };
             let (upper, low) = top(body, body.height.saturating_sub(low_h));
-            let (high, mid) = top(upper, upper.height.saturating_sub(mid_h));
-            let split = if size.0 >= 180 { part(body.width, 48) } else { part(body.width, 56) };
+            let most = part(upper.height, 55);
+            let (high, mid) = top(upper, rows.saturating_add(3).clamp(most.min(11), most));
             let half = part(body.width, 50);
             let big = size.0 >= 180;
+            let split = part(body.width, if big { 48 } else { 56 });
             let (services, charts) = left(high, split, posts);
             let (topology, logs) = left(mid, if big { part(body.width, 53) } else { half }, posts);
             let (timeline, ask) = left(low, part(body.width, if big { 66 } else { 62 }), posts);
@@ -331,11 +327,19 @@ mod tests {
             for width in (1..=300).step_by(7) {
                 for height in (1..=100).step_by(3) {
                     let area = Rect { x: 0, y: 0, width, height };
-                    let frame = arrange(*view, (width, height), 5, 12, 9, None);
+                    let why = width % 40;
+                    let frame = arrange(*view, (width, height), why, height / 2, 9, None);
                     for (i, (pane, rect)) in frame.panes.iter().enumerate() {
-                        assert_eq!(area.intersection(*rect), *rect, "{view:?} {pane:?} {width}x{height}");
+                        assert_eq!(
+                            area.intersection(*rect),
+                            *rect,
+                            "{view:?} {pane:?} {width}x{height}"
+                        );
                         for (other, other_rect) in frame.panes.iter().skip(i + 1) {
-                            assert!(!rect.intersects(*other_rect), "{view:?} {pane:?} {other:?} {width}x{height}");
+                            assert!(
+                                !rect.intersects(*other_rect),
+                                "{view:?} {pane:?} {other:?} {width}x{height}"
+                            );
                         }
                     }
                 }

@@ -21,11 +21,7 @@ pub(super) fn title(app: &App) -> String {
 }
 
 fn lost(row: &AgentRow) -> u64 {
-    row.counters
-        .iter()
-        .filter(|(name, _)| name.starts_with("dropped"))
-        .map(|(_, n)| *n)
-        .sum()
+    row.counters.iter().filter(|(name, _)| name.starts_with("dropped")).map(|(_, n)| *n).sum()
 }
 
 fn cells(app: &App, canvas: &Canvas<'_>, row: &AgentRow) -> Vec<Vec<Piece>> {
@@ -40,14 +36,21 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &AgentRow) -> Vec<Vec<Piece>> {
     };
     let on = row.senses.iter().filter(|s| s.state == SenseState::On).count();
     let all = row.senses.len();
-    let senses = canvas.piece(if on < all { Role::Moved } else { Role::Text }, format!("{on}/{all}"));
+    let senses =
+        canvas.piece(if on < all { Role::Moved } else { Role::Text }, format!("{on}/{all}"));
     let full = if row.spool_capacity_bytes > 0 {
         f64_from(row.spool_bytes) / f64_from(row.spool_capacity_bytes)
     } else {
         0.0
     };
     let spool = canvas.piece(
-        if full > 0.9 { Role::Failing } else if full > 0.5 { Role::Moved } else { Role::Text },
+        if full > 0.9 {
+            Role::Failing
+        } else if full > 0.5 {
+            Role::Moved
+        } else {
+            Role::Text
+        },
         text::bytes(row.spool_bytes),
     );
     let lag = canvas.piece(
@@ -66,7 +69,10 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &AgentRow) -> Vec<Vec<Piece>> {
         vec![spool],
         vec![lag],
         vec![dropped],
-        vec![canvas.piece(Role::Text, row.cpu.map_or_else(|| "?".into(), |c| format!("{:.1}%", c * 100.0)))],
+        vec![canvas.piece(
+            Role::Text,
+            row.cpu.map_or_else(|| "?".into(), |c| format!("{:.1}%", c * 100.0)),
+        )],
         vec![canvas.piece(Role::Text, row.rss_bytes.map_or_else(|| "?".into(), text::bytes))],
         vec![canvas.piece(Role::Dim, row.clock_offset_ns.map_or_else(|| "?".into(), signed))],
     ]
@@ -132,7 +138,10 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
             ]);
         }
         if let Some(remedy) = &sense.remedy {
-            lines.push(vec![(Role::Dim, format!("{:23}turn on: ", "")), (Role::Accent, remedy.clone())]);
+            lines.push(vec![
+                (Role::Dim, format!("{:23}turn on: ", "")),
+                (Role::Accent, remedy.clone()),
+            ]);
         }
     }
     lines.push(Vec::new());
@@ -144,7 +153,11 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
     pair("connected since", agent.since.format(&app.shown_zone(), "%Y-%m-%d %H:%M:%S %Z"));
     pair(
         "spool",
-        format!("{} of {}", text::bytes(agent.spool_bytes), text::bytes(agent.spool_capacity_bytes)),
+        format!(
+            "{} of {}",
+            text::bytes(agent.spool_bytes),
+            text::bytes(agent.spool_capacity_bytes)
+        ),
     );
     for (name, n) in &agent.counters {
         let role = if *n > 0 && (name.starts_with("dropped") || name.contains("refused")) {

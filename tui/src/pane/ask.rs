@@ -8,10 +8,11 @@ use crate::widget::Canvas;
 
 pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool) {
     let inner = area;
-    let about = app.here.service.as_ref().map_or_else(
-        || "this window".to_owned(),
-        |s| coral_model::text::fit(s, 30),
-    );
+    let about = app
+        .here
+        .service
+        .as_ref()
+        .map_or_else(|| "this window".to_owned(), |s| coral_model::text::fit(s, 30));
     let mut y = inner.y;
     for (role, text) in [
         (Role::Text, format!("Ask about {about} in your own words.")),

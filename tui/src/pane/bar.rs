@@ -75,7 +75,11 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
 /// A line being typed: prompt, text, cursor.
 fn line(app: &App, canvas: &mut Canvas<'_>, area: Rect, entry: &crate::app::Entry) {
     canvas.clear(area, Role::Text);
-    let prompt = if entry.purpose == Purpose::Palette { ":".to_owned() } else { format!("{} ", entry.purpose.prompt()) };
+    let prompt = if entry.purpose == Purpose::Palette {
+        ":".to_owned()
+    } else {
+        format!("{} ", entry.purpose.prompt())
+    };
     let x = canvas.say(area.x, area.y, area.width, &prompt, Role::Key);
     let field = Rect { x, y: area.y, width: area.right().saturating_sub(x), height: 1 };
     if field.width == 0 {
@@ -84,14 +88,19 @@ fn line(app: &App, canvas: &mut Canvas<'_>, area: Rect, entry: &crate::app::Entr
     let mut text = entry.area.clone();
     text.set_style(canvas.style(Role::Entry));
     text.set_cursor_line_style(ratatui::style::Style::default());
-    text.set_cursor_style(ratatui::style::Style::default().add_modifier(ratatui::style::Modifier::REVERSED));
+    text.set_cursor_style(
+        ratatui::style::Style::default().add_modifier(ratatui::style::Modifier::REVERSED),
+    );
     (&text).render(field, canvas.buf);
     // What is wrong, and where: a caret above the line.
     let above = area.y.saturating_sub(1);
     if let Some((error, column)) = &entry.error {
         let row = Rect { x: area.x, y: above, width: area.width, height: 1 };
         canvas.clear(row, Role::Text);
-        let at = field.x.saturating_add(coral_model::num::u16_sat(*column)).min(area.right().saturating_sub(2));
+        let at = field
+            .x
+            .saturating_add(coral_model::num::u16_sat(*column))
+            .min(area.right().saturating_sub(2));
         // The sentence goes to the side of the caret that has room for it.
         let room = area.right().saturating_sub(at + 2);
         if width_of(error) <= room || at < area.width / 2 {
@@ -117,11 +126,19 @@ fn line(app: &App, canvas: &mut Canvas<'_>, area: Rect, entry: &crate::app::Entr
         let row = Rect { x: area.x, y: above, width: area.width, height: 1 };
         canvas.clear(row, Role::Text);
         let zone = app.newest().format(&app.shown_zone(), "%Z");
-        let hint = format!("14:02 · -2h · yesterday 14:00 · 13:50..14:10 · 30m (the last) · times are {zone}");
+        let hint = format!(
+            "14:02 · -2h · yesterday 14:00 · 13:50..14:10 · 30m (the last) · times are {zone}"
+        );
         canvas.say(area.x, above, area.width, &hint, Role::Dim);
     } else if entry.purpose == Purpose::Open {
         let row = Rect { x: area.x, y: above, width: area.width, height: 1 };
         canvas.clear(row, Role::Text);
-        canvas.say(area.x, above, area.width, "a place (what Y copies), a trace id, or a service", Role::Dim);
+        canvas.say(
+            area.x,
+            above,
+            area.width,
+            "a place (what Y copies), a trace id, or a service",
+            Role::Dim,
+        );
     }
 }

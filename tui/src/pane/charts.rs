@@ -113,7 +113,13 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
     let errors_top = max(&curves.errors);
     let parts: [(&str, Role, &[Option<f64>], f64, fn(f64) -> String); 3] = [
         ("rate", Role::Rate, &curves.rate, scale_top(max(&curves.rate)), hertz),
-        ("errors", Role::Errors, &curves.errors, if errors_top > 0.0 { scale_top(errors_top).min(1.0) } else { 0.01 }, error_share),
+        (
+            "errors",
+            Role::Errors,
+            &curves.errors,
+            if errors_top > 0.0 { scale_top(errors_top).min(1.0) } else { 0.01 },
+            error_share,
+        ),
         ("p99", Role::Latency, &curves.p99, max(&curves.p99).max(1.0) * 1.05, milli),
     ];
     let inner = area;
@@ -124,13 +130,24 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
         if height == 0 {
             continue;
         }
-        let now = current(values, curves.provisional)
-            .map_or_else(|| "–".into(), print);
+        let now = current(values, curves.provisional).map_or_else(|| "–".into(), print);
         let dim = name == "p99" && curves.few;
         let mut x = canvas.say(inner.x, y, inner.width, &format!("{name:<7}"), Role::Dim);
-        x = canvas.say(x, y, inner.right().saturating_sub(x), &now, if dim { Role::Dim } else { Role::Strong });
+        x = canvas.say(
+            x,
+            y,
+            inner.right().saturating_sub(x),
+            &now,
+            if dim { Role::Dim } else { Role::Strong },
+        );
         if name == "p99" && app.here.service.is_none() {
-            x = canvas.say(x, y, inner.right().saturating_sub(x), " of the slowest service", Role::Dim);
+            x = canvas.say(
+                x,
+                y,
+                inner.right().saturating_sub(x),
+                " of the slowest service",
+                Role::Dim,
+            );
         }
         let scale = format!("top {}", print(top));
         if width_of(&scale) + 2 < inner.right().saturating_sub(x) {

@@ -60,20 +60,25 @@ pub(super) fn header(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
     let name = if app.colony.is_empty() { "coral" } else { &app.colony };
     items.push((4, vec![(Role::Accent, text::fit(name, 20))]));
     match app.here.clock.mode {
-        ClockMode::Live => items.push((3, vec![
-            (Role::Strong, "LIVE".into()),
-            (Role::Dim, format!(" last {length}")),
-        ])),
-        ClockMode::Paused(_) => items.push((0, vec![
-            (Role::Moved, "PAUSED".into()),
-            (Role::Dim, format!(" last {length}")),
-        ])),
+        ClockMode::Live => items
+            .push((3, vec![(Role::Strong, "LIVE".into()), (Role::Dim, format!(" last {length}"))])),
+        ClockMode::Paused(_) => items.push((
+            0,
+            vec![(Role::Moved, "PAUSED".into()), (Role::Dim, format!(" last {length}"))],
+        )),
         ClockMode::Fixed(_) => {
-            let day = if newest.since(window.from) > 20 * 3600 * SECOND { "%m-%d %H:%M" } else { "%H:%M:%S" };
-            items.push((0, vec![(
-                Role::Strong,
-                format!("{}–{}", window.from.format(&zone, day), window.to.format(&zone, day)),
-            )]));
+            let day = if newest.since(window.from) > 20 * 3600 * SECOND {
+                "%m-%d %H:%M"
+            } else {
+                "%H:%M:%S"
+            };
+            items.push((
+                0,
+                vec![(
+                    Role::Strong,
+                    format!("{}–{}", window.from.format(&zone, day), window.to.format(&zone, day)),
+                )],
+            ));
         }
     }
     // A clock without its zone is a guess.
@@ -98,7 +103,10 @@ pub(super) fn header(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
         items.push((4, selected));
     }
     if !app.here.filter.is_empty() {
-        items.push((0, vec![(Role::Dim, "/".into()), (Role::Accent, text::fit(&app.here.filter, 36))]));
+        items.push((
+            0,
+            vec![(Role::Dim, "/".into()), (Role::Accent, text::fit(&app.here.filter, 36))],
+        ));
     }
 
     let mut right: Vec<(Role, String)> = Vec::new();
@@ -119,7 +127,9 @@ pub(super) fn header(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
     let width = |items: &[Item]| -> u16 {
         items
             .iter()
-            .map(|(_, words)| words.iter().map(|(_, t)| crate::widget::width_of(t)).sum::<u16>() + 3)
+            .map(|(_, words)| {
+                words.iter().map(|(_, t)| crate::widget::width_of(t)).sum::<u16>() + 3
+            })
             .fold(0_u16, u16::saturating_add)
             .saturating_sub(3)
     };
@@ -179,8 +189,14 @@ fn no_data(app: &App) -> Vec<Vec<(Role, String)>> {
         };
         lines.push(vec![(Role::Dim, "send here     ".into()), (Role::Text, text.into())]);
     }
-    for sentence in app.data.blind().into_iter().take(3) {
-        lines.push(vec![(Role::Dim, "not seen      ".into()), (Role::Blind, sentence.to_owned())]);
+    // What to send where is said above already.
+    let blind = app.data.blind().into_iter().filter(|s| !s.contains("OTEL_EXPORTER_OTLP"));
+    for sentence in blind.take(3) {
+        let room = usize::from(app.size.0).saturating_sub(14);
+        for (i, part) in super::folded(sentence, room).into_iter().take(3).enumerate() {
+            let label = if i == 0 { "not seen      " } else { "              " };
+            lines.push(vec![(Role::Dim, label.into()), (Role::Blind, part)]);
+        }
     }
     lines
 }

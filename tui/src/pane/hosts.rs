@@ -76,7 +76,10 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &HostRow) -> Vec<Vec<Piece>> {
             || canvas.piece(Role::Blind, "?"),
             |c| {
                 let long = c.run_queue > c.cores.saturating_mul(2);
-                canvas.piece(if long { Role::Moved } else { Role::Text }, format!("{}/{}", c.run_queue, c.cores))
+                canvas.piece(
+                    if long { Role::Moved } else { Role::Text },
+                    format!("{}/{}", c.run_queue, c.cores),
+                )
             },
         )],
         vec![share(canvas, memory, 0.85, 0.95)],
@@ -126,11 +129,15 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
     if !host.processes.is_empty() {
         lines.push(vec![(
             Role::Heading,
-            format!("{:<22} {:>7} {:>6} {:>9} {:>11} {:>7}", "PROCESS", "pid", "cpu", "rss", "fds", "threads"),
+            format!(
+                "{:<22} {:>7} {:>6} {:>9} {:>11} {:>7}",
+                "PROCESS", "pid", "cpu", "rss", "fds", "threads"
+            ),
         )]);
         for p in &host.processes {
             let cpu = p.cpu.map_or_else(|| "?".into(), |c| format!("{:.0}%", c * 100.0));
-            let fds = p.fds.map_or_else(|| "?".into(), |(n, of)| format!("{n}/{}", text::count(of)));
+            let fds =
+                p.fds.map_or_else(|| "?".into(), |(n, of)| format!("{n}/{}", text::count(of)));
             lines.push(vec![
                 (Role::Text, format!("{:<22} ", text::fit(&p.service, 22))),
                 (Role::Dim, format!("{:>7} ", p.pid)),
@@ -168,7 +175,13 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         pair(
             "cpu",
             Role::Text,
-            format!("{} cores · load {:.2} · iowait {:.0}% · steal {:.0}%", c.cores, c.load1, c.iowait * 100.0, c.steal * 100.0),
+            format!(
+                "{} cores · load {:.2} · iowait {:.0}% · steal {:.0}%",
+                c.cores,
+                c.load1,
+                c.iowait * 100.0,
+                c.steal * 100.0
+            ),
         );
     }
     for d in &host.disks {
@@ -176,7 +189,12 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         pair(
             &format!("disk {}", text::fit(&d.device, 8)),
             if d.busy > 0.8 { Role::Moved } else { Role::Text },
-            format!("read {} · write {} · busy {:.0}% · wait {wait}", rate(d.read_bytes_s), rate(d.write_bytes_s), d.busy * 100.0),
+            format!(
+                "read {} · write {} · busy {:.0}% · wait {wait}",
+                rate(d.read_bytes_s),
+                rate(d.write_bytes_s),
+                d.busy * 100.0
+            ),
         );
     }
     for f in &host.filesystems {
@@ -184,12 +202,19 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         pair(
             &text::fit(&f.mount, 13),
             Role::Text,
-            format!("{} free of {} · inodes free {inodes}", text::bytes(f.available_bytes), text::bytes(f.total_bytes)),
+            format!(
+                "{} free of {} · inodes free {inodes}",
+                text::bytes(f.available_bytes),
+                text::bytes(f.total_bytes)
+            ),
         );
     }
     if let Some(n) = host.network {
         let of = |pair: Option<(u64, u64)>| {
-            pair.map_or_else(|| "?".into(), |(a, b)| format!("{} of {}", text::count(a), text::count(b)))
+            pair.map_or_else(
+                || "?".into(),
+                |(a, b)| format!("{} of {}", text::count(a), text::count(b)),
+            )
         };
         pair(
             "network",
@@ -202,7 +227,11 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         pair(
             "",
             Role::Text,
-            format!("connections tracked {} · ephemeral ports {}", of(n.conntrack), of(n.ephemeral_ports)),
+            format!(
+                "connections tracked {} · ephemeral ports {}",
+                of(n.conntrack),
+                of(n.ephemeral_ports)
+            ),
         );
     }
     pair(
@@ -218,7 +247,9 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         pair("cgroup", Role::Text, format!("{} {}", text::clean(key), text::count(*value)));
     }
     for sentence in &host.blind {
-        for (i, part) in folded(sentence, usize::from(area.width).saturating_sub(15)).into_iter().enumerate() {
+        for (i, part) in
+            folded(sentence, usize::from(area.width).saturating_sub(15)).into_iter().enumerate()
+        {
             pair(if i == 0 { "not seen" } else { "" }, Role::Blind, part);
         }
     }

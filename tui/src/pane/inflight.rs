@@ -20,7 +20,13 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &InflightRow) -> Vec<Vec<Piece>> {
     } else {
         Role::Text
     };
-    let mark = if old > 30 * SECOND { "!!" } else if old > 5 * SECOND { "!" } else { "" };
+    let mark = if old > 30 * SECOND {
+        "!!"
+    } else if old > 5 * SECOND {
+        "!"
+    } else {
+        ""
+    };
     vec![
         vec![canvas.piece(Role::Text, row.service.clone())],
         vec![canvas.piece(Role::Text, row.operation.clone().unwrap_or_else(|| "–".into()))],

@@ -17,12 +17,8 @@ pub(super) fn title(app: &App) -> String {
         ClockMode::Paused(_) => "paused",
         ClockMode::Fixed(_) => "in this window",
     };
-    let whose = app
-        .here
-        .service
-        .as_ref()
-        .map(|s| format!(" {}", text::fit(s, 24)))
-        .unwrap_or_default();
+    let whose =
+        app.here.service.as_ref().map(|s| format!(" {}", text::fit(s, 24))).unwrap_or_default();
     let skipped = match app.data.skipped {
         0 => String::new(),
         n => format!(" · {} not shown", text::count(n)),
@@ -72,7 +68,9 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
                     (_, Some(why)) => (Role::Failing, format!("cannot be shown: {why}")),
                     (Link::Up, None) => (Role::Dim, "asking …".to_owned()),
                     (Link::Connecting(what), _) => (Role::Dim, format!("{what} …")),
-                    (Link::Down(why), _) => (Role::Failing, format!("no colony: {why}; trying again")),
+                    (Link::Down(why), _) => {
+                        (Role::Failing, format!("no colony: {why}; trying again"))
+                    }
                 };
                 canvas.wrap(inner, &text, role);
             }
@@ -101,8 +99,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
         let whole = Rect { x: area.x, y, width: area.width, height: 1 };
         canvas.hit(whole, Target::Row(PaneId::Logs, offset + i));
         if selected == Some(offset + i) {
-            let style = canvas.style(if focused { Role::Selected } else { Role::Marked });
-            canvas.tint(whole, style);
+            canvas.select(whole, focused);
         }
     }
 }

@@ -24,6 +24,9 @@ mod traces;
 mod waterfall;
 mod why;
 
+#[cfg(test)]
+mod snapshots;
+
 use coral_model::time::SECOND;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -52,23 +55,107 @@ pub struct PaneSpec {
 
 /// Every pane.
 pub const PANES: &[PaneSpec] = &[
-    PaneSpec { id: PaneId::Services, slot: Some(Slot::Digest), title: services::title, empty: "no service has reported in this window", draw: services::draw },
-    PaneSpec { id: PaneId::Operations, slot: None, title: operations::title, empty: "", draw: operations::draw },
-    PaneSpec { id: PaneId::Charts, slot: Some(Slot::Series), title: charts::title, empty: "no requests in this window", draw: charts::draw },
-    PaneSpec { id: PaneId::Topology, slot: Some(Slot::Topology), title: |_| "topology".into(), empty: "nobody has called anybody in this window", draw: topology::draw },
+    PaneSpec {
+        id: PaneId::Services,
+        slot: Some(Slot::Digest),
+        title: services::title,
+        empty: "no service has reported in this window",
+        draw: services::draw,
+    },
+    PaneSpec {
+        id: PaneId::Operations,
+        slot: None,
+        title: operations::title,
+        empty: "",
+        draw: operations::draw,
+    },
+    PaneSpec {
+        id: PaneId::Charts,
+        slot: Some(Slot::Series),
+        title: charts::title,
+        empty: "no requests in this window",
+        draw: charts::draw,
+    },
+    PaneSpec {
+        id: PaneId::Topology,
+        slot: Some(Slot::Topology),
+        title: |_| "topology".into(),
+        empty: "nobody has called anybody in this window",
+        draw: topology::draw,
+    },
     PaneSpec { id: PaneId::Logs, slot: None, title: logs::title, empty: "", draw: logs::draw },
-    PaneSpec { id: PaneId::Record, slot: None, title: |_| "log record".into(), empty: "", draw: record::draw },
-    PaneSpec { id: PaneId::Timeline, slot: None, title: timeline::title, empty: "", draw: timeline::draw },
-    PaneSpec { id: PaneId::Traces, slot: Some(Slot::Traces), title: traces::title, empty: "no trace in this window matches", draw: traces::draw },
-    PaneSpec { id: PaneId::Waterfall, slot: Some(Slot::Trace), title: waterfall::title, empty: "no span of this trace is known", draw: waterfall::draw },
-    PaneSpec { id: PaneId::Span, slot: Some(Slot::Trace), title: |_| "span".into(), empty: "", draw: waterfall::span },
-    PaneSpec { id: PaneId::Profile, slot: None, title: |_| "profile".into(), empty: "", draw: profile::draw },
-    PaneSpec { id: PaneId::Hosts, slot: Some(Slot::Hosts), title: |_| "hosts".into(), empty: "no host has reported in this window", draw: hosts::draw },
+    PaneSpec {
+        id: PaneId::Record,
+        slot: None,
+        title: |_| "log record".into(),
+        empty: "",
+        draw: record::draw,
+    },
+    PaneSpec {
+        id: PaneId::Timeline,
+        slot: None,
+        title: timeline::title,
+        empty: "",
+        draw: timeline::draw,
+    },
+    PaneSpec {
+        id: PaneId::Traces,
+        slot: Some(Slot::Traces),
+        title: traces::title,
+        empty: "no trace in this window matches",
+        draw: traces::draw,
+    },
+    PaneSpec {
+        id: PaneId::Waterfall,
+        slot: Some(Slot::Trace),
+        title: waterfall::title,
+        empty: "no span of this trace is known",
+        draw: waterfall::draw,
+    },
+    PaneSpec {
+        id: PaneId::Span,
+        slot: Some(Slot::Trace),
+        title: |_| "span".into(),
+        empty: "",
+        draw: waterfall::span,
+    },
+    PaneSpec {
+        id: PaneId::Profile,
+        slot: None,
+        title: |_| "profile".into(),
+        empty: "",
+        draw: profile::draw,
+    },
+    PaneSpec {
+        id: PaneId::Hosts,
+        slot: Some(Slot::Hosts),
+        title: |_| "hosts".into(),
+        empty: "no host has reported in this window",
+        draw: hosts::draw,
+    },
     PaneSpec { id: PaneId::Host, slot: None, title: hosts::title, empty: "", draw: hosts::one },
-    PaneSpec { id: PaneId::Agents, slot: Some(Slot::Agents), title: |_| "agents".into(), empty: "no agent has ever connected; `coral up` starts one here", draw: agents::draw },
+    PaneSpec {
+        id: PaneId::Agents,
+        slot: Some(Slot::Agents),
+        title: |_| "agents".into(),
+        empty: "no agent has ever connected; `coral up` starts one here",
+        draw: agents::draw,
+    },
     PaneSpec { id: PaneId::Agent, slot: None, title: agents::title, empty: "", draw: agents::one },
-    PaneSpec { id: PaneId::Inflight, slot: Some(Slot::Inflight), title: |_| "in flight: begun, not answered".into(), empty: "no request is waiting for an answer", draw: inflight::draw },
-    PaneSpec { id: PaneId::Why, slot: Some(Slot::Digest), title: |_| "why".into(), empty: "", draw: why::draw },
+    PaneSpec {
+        id: PaneId::Inflight,
+        slot: Some(Slot::Inflight),
+        title: |_| "in flight: begun, not answered".into(),
+        empty: "no request is waiting for an answer",
+        draw: inflight::draw,
+    },
+    PaneSpec {
+        id: PaneId::Why,
+        slot: Some(Slot::Digest),
+        title: |_| "why".into(),
+        empty: "",
+        draw: why::draw,
+    },
     PaneSpec { id: PaneId::Ask, slot: None, title: |_| "ask".into(), empty: "", draw: ask::draw },
 ];
 
@@ -113,7 +200,8 @@ pub fn draw(app: &mut App, buf: &mut Buffer) {
             }
             for post in &frame.posts {
                 canvas.mark(post.x, post.y, "┬", app.theme.style(Role::Rule));
-                let below = canvas.buf.cell((post.x, post.bottom())).is_some_and(|c| c.symbol() == "─");
+                let below =
+                    canvas.buf.cell((post.x, post.bottom())).is_some_and(|c| c.symbol() == "─");
                 if below {
                     canvas.mark(post.x, post.bottom(), "┴", app.theme.style(Role::Rule));
                 }
@@ -180,7 +268,13 @@ fn title(app: &App, canvas: &mut Canvas<'_>, spec: &PaneSpec, area: Rect, focuse
     let end = canvas.say(area.x + 1.min(area.width - 1), area.y, room, &text, role);
     if !note.is_empty() {
         let left = area.right().saturating_sub(end + 2);
-        canvas.say_right(area.right().saturating_sub(1), area.y, left, &format!(" {note} "), Role::Dim);
+        canvas.say_right(
+            area.right().saturating_sub(1),
+            area.y,
+            left,
+            &format!(" {note} "),
+            Role::Dim,
+        );
     }
 }
 
@@ -235,7 +329,13 @@ fn nothing(app: &App, canvas: &mut Canvas<'_>, slot: Slot, empty: &str, area: Re
 }
 
 /// Lines of text from `from` on; says how far it was scrolled.
-fn page(app: &App, canvas: &mut Canvas<'_>, pane: PaneId, area: Rect, lines: &[Vec<(Role, String)>]) {
+fn page(
+    app: &App,
+    canvas: &mut Canvas<'_>,
+    pane: PaneId,
+    area: Rect,
+    lines: &[Vec<(Role, String)>],
+) {
     let at: usize = app.here.cursors.get(&pane).and_then(|t| t.parse().ok()).unwrap_or(0);
     let height = usize::from(area.height);
     let at = at.min(lines.len().saturating_sub(height));
@@ -248,7 +348,13 @@ fn page(app: &App, canvas: &mut Canvas<'_>, pane: PaneId, area: Rect, lines: &[V
     }
     if lines.len() > at + height {
         let text = format!(" {} more ", lines.len() - at - height);
-        canvas.say_right(area.right(), area.bottom().saturating_sub(1), area.width, &text, Role::Dim);
+        canvas.say_right(
+            area.right(),
+            area.bottom().saturating_sub(1),
+            area.width,
+            &text,
+            Role::Dim,
+        );
     }
 }
 

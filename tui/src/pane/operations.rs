@@ -50,7 +50,11 @@ fn cells(canvas: &Canvas<'_>, row: &RedRow) -> Vec<Vec<Piece>> {
 pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool) {
     if app.here.service.is_none() {
         let inner = area;
-        canvas.wrap(inner, "select a service above to see its operations; s splits it further", Role::Dim);
+        canvas.wrap(
+            inner,
+            "select a service above to see its operations; s splits it further",
+            Role::Dim,
+        );
         return;
     }
     let empty = "no request of this service in this window";

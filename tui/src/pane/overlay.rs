@@ -37,7 +37,13 @@ fn boxed(canvas: &mut Canvas<'_>, area: Rect, title: &str) -> Rect {
     {
         canvas.mark(x, y, corner, style);
     }
-    canvas.say(area.x + 2, area.y, area.width.saturating_sub(4), &format!(" {title} "), Role::Focus);
+    canvas.say(
+        area.x + 2,
+        area.y,
+        area.width.saturating_sub(4),
+        &format!(" {title} "),
+        Role::Focus,
+    );
     Rect {
         x: area.x + 2,
         y: area.y + 1,
@@ -80,8 +86,7 @@ fn palette(app: &App, canvas: &mut Canvas<'_>, text: &str, chosen: usize) {
         let whole = Rect { x: inner.x, y, width: inner.width, height: 1 };
         canvas.hit(whole, Target::Run(spec.id));
         if i == chosen {
-            let style = canvas.style(Role::Selected);
-            canvas.tint(whole, style);
+            canvas.select(whole, true);
         }
     }
 }

@@ -23,7 +23,11 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
     let mut pair = |key: &str, value: &str| {
         let room = width.saturating_sub(18);
         for (i, part) in folded(value, room).into_iter().enumerate() {
-            let label = if i == 0 { format!("{:<17} ", coral_model::text::fit(key, 17)) } else { " ".repeat(18) };
+            let label = if i == 0 {
+                format!("{:<17} ", coral_model::text::fit(key, 17))
+            } else {
+                " ".repeat(18)
+            };
             lines.push(vec![(Role::Dim, label), (Role::Text, part)]);
         }
     };

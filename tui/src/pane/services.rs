@@ -2,13 +2,15 @@
 
 use coral_model::text;
 use coral_model::time::SECOND;
-use coral_model::view::{Baseline, Red, ServiceRow, State};
+use coral_model::view::{Baseline, Health, Red, ServiceRow, State};
 use ratatui::layout::Rect;
 
 use crate::app::App;
 use crate::layout::PaneId;
 use crate::theme::{Role, Theme};
-use crate::widget::{Bars, Canvas, Column, Piece, Table, error_share, hertz, latency, ratio, width_of};
+use crate::widget::{
+    Bars, Canvas, Column, Piece, Table, error_share, hertz, latency, ratio, width_of,
+};
 
 /// Fewer requests than this say little about a 99th percentile.
 const ENOUGH: u64 = 100;
@@ -30,7 +32,12 @@ pub(super) const fn bangs(level: u8) -> &'static str {
 }
 
 /// Rate, errors and p99 of a row, by its state.
-pub(super) fn numbers(canvas: &Canvas<'_>, state: State, red: Option<&Red>, level: u8) -> [Piece; 3] {
+pub(super) fn numbers(
+    canvas: &Canvas<'_>,
+    state: State,
+    red: Option<&Red>,
+    level: u8,
+) -> [Piece; 3] {
     let none = |mark: &str, role| {
         [canvas.piece(role, mark), canvas.piece(role, mark), canvas.piece(role, mark)]
     };
@@ -50,7 +57,13 @@ pub(super) fn numbers(canvas: &Canvas<'_>, state: State, red: Option<&Red>, leve
     let errors = match red.error_ratio {
         None => canvas.piece(Role::Dim, "–"),
         Some(share) if share > 0.0 => {
-            let role = if old { Role::Dim } else if level > 0 { Theme::level(level) } else { Role::Text };
+            let role = if old {
+                Role::Dim
+            } else if level > 0 {
+                Theme::level(level)
+            } else {
+                Role::Text
+            };
             canvas.piece(role, error_share(share))
         }
         Some(_) => canvas.piece(Role::Dim, "0"),
@@ -86,7 +99,8 @@ fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow) -> Vec<Vec<Piece>> {
         0 => Role::Dim,
         level => Theme::level(level),
     };
-    let name = canvas.piece(name_role, format!("{}{}", text::clean(&row.service), bangs(row.level)));
+    let name =
+        canvas.piece(name_role, format!("{}{}", text::clean(&row.service), bangs(row.level)));
     let bound = if row.inflight_exact { "" } else { "≥" };
     let inflight = match row.inflight {
         None => canvas.piece(Role::Blind, "?"),
@@ -138,6 +152,12 @@ fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow) -> Vec<Vec<Piece>> {
 pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool) {
     let services = app.data.services();
     if services.is_empty() {
+        // The head says so, and more.
+        if app.data.digest().is_some_and(|d| d.health == Health::NoData)
+            && app.here.view == crate::layout::ViewId::Incident
+        {
+            return;
+        }
         canvas.wrap(area, "no service has reported in this window", Role::Dim);
         return;
     }

@@ -49,7 +49,12 @@ pub fn plain_lines(app: &App) -> Vec<String> {
         });
     }
     for change in digest.changes.iter().take(10) {
-        lines.push(format!("{} {}: {}", app.clock(change.time), change.kind, text::clean(&change.text)));
+        lines.push(format!(
+            "{} {}: {}",
+            app.clock(change.time),
+            change.kind,
+            text::clean(&change.text)
+        ));
     }
     lines
 }

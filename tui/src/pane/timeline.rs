@@ -47,12 +47,9 @@ fn event(app: &App, canvas: &Canvas<'_>, row: &EventRow) -> Vec<Vec<Piece>> {
     let far = app.window().length() > 20 * 3600 * coral_model::time::SECOND;
     let time = row.time.format(&app.shown_zone(), if far { "%m-%d %H:%M" } else { "%H:%M:%S" });
     let whom = row.service.as_deref().or(row.host.as_deref()).unwrap_or("–");
-    let told = row
-        .service
-        .as_deref()
-        .is_some_and(|service| row.text.starts_with(service));
+    let told = row.service.as_deref().is_some_and(|service| row.text.starts_with(service));
     let text = if told {
-        row.text.get(whom.len()..).unwrap_or_default().trim_start().to_owned()
+        row.text.get(whom.len()..).unwrap_or_default().trim_start_matches([':', ' ']).to_owned()
     } else {
         row.text.clone()
     };
@@ -120,7 +117,9 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             (None, _, Some(why)) => (Role::Failing, format!("cannot be shown: {why}")),
             (None, Link::Up, None) => (Role::Dim, "asking …".to_owned()),
             (None, Link::Connecting(what), _) => (Role::Dim, format!("{what} …")),
-            (None, Link::Down(why), _) => (Role::Failing, format!("no colony: {why}; trying again")),
+            (None, Link::Down(why), _) => {
+                (Role::Failing, format!("no colony: {why}; trying again"))
+            }
             (Some(k), _, _) if !k.end.blind.is_empty() => {
                 (Role::Blind, format!("? {}", k.end.blind.join(" · ")))
             }

@@ -15,7 +15,8 @@ pub(super) fn title(app: &App) -> String {
         coral_model::question::TraceOrder::Slow => "slowest",
         coral_model::question::TraceOrder::Error => "failed",
     };
-    let whose = app.here.service.as_ref().map(|s| format!(" {}", text::fit(s, 24))).unwrap_or_default();
+    let whose =
+        app.here.service.as_ref().map(|s| format!(" {}", text::fit(s, 24))).unwrap_or_default();
     format!("traces{whose} · {order} first")
 }
 
@@ -24,7 +25,10 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &TraceRow) -> Vec<Vec<Piece>> {
     let mark = if row.complete { "" } else { "…" };
     vec![
         vec![canvas.piece(Role::Dim, app.clock(row.start))],
-        vec![canvas.piece(if failed { Role::Failing } else { Role::Text }, format!("{}{mark}", text::duration(row.duration_ns)))],
+        vec![canvas.piece(
+            if failed { Role::Failing } else { Role::Text },
+            format!("{}{mark}", text::duration(row.duration_ns)),
+        )],
         vec![if failed {
             canvas.piece(Role::Failing, format!("{}!", text::count(row.errors)))
         } else {

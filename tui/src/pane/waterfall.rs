@@ -21,7 +21,11 @@ pub(super) fn title(app: &App) -> String {
     let (from, to) = extent(&spans);
     let errors = spans.iter().filter(|s| s.status == SpanStatus::Error).count();
     let failed = if errors > 0 { format!(" · {errors} failed") } else { String::new() };
-    format!("trace {short} · {} spans · {}{failed}", spans.len(), text::duration(to.saturating_sub(from)))
+    format!(
+        "trace {short} · {} spans · {}{failed}",
+        spans.len(),
+        text::duration(to.saturating_sub(from))
+    )
 }
 
 fn extent(spans: &[&SpanRow]) -> (u64, u64) {
@@ -38,7 +42,8 @@ fn bar(canvas: &mut Canvas<'_>, area: Rect, y: u16, span: &SpanRow, from: u64, l
     let x0 = u16_sat(u64_from_f64(start)).min(area.width.saturating_sub(1));
     let cells = u16_sat(u64_from_f64(long.ceil())).max(1).min(area.width - x0);
     let failed = span.status == SpanStatus::Error;
-    let style = if failed { canvas.style(Role::Failing) } else { canvas.theme.series(&span.service) };
+    let style =
+        if failed { canvas.style(Role::Failing) } else { canvas.theme.series(&span.service) };
     // Thick where the span itself worked for a good part of its time, thin where it waited for
     // its children: the eye goes to where time is spent.
     let own = span.self_ns.saturating_mul(4) >= span.duration_ns;
@@ -69,7 +74,13 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
         canvas.say_right(axis.right(), axis.y, 8, &text::duration(to - from), Role::Heading);
         canvas.say(axis.x + bars / 2, axis.y, 8, &text::duration((to - from) / 2), Role::Heading);
     }
-    canvas.say_right(area.right(), area.y, 7, if numbers > 7 { "self" } else { "time" }, Role::Heading);
+    canvas.say_right(
+        area.right(),
+        area.y,
+        7,
+        if numbers > 7 { "self" } else { "time" },
+        Role::Heading,
+    );
     if numbers > 7 {
         canvas.say_right(area.right() - 8, area.y, 7, "time", Role::Heading);
     }
@@ -93,25 +104,49 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             SpanKind::Producer => "»",
             _ => "",
         };
-        x = canvas.put(x, y, right.saturating_sub(x), &format!("{end}{}", text::fit(&span.service, 14)), service);
+        x = canvas.put(
+            x,
+            y,
+            right.saturating_sub(x),
+            &format!("{end}{}", text::fit(&span.service, 14)),
+            service,
+        );
         x = canvas.say(x, y, right.saturating_sub(x), " ", Role::Text);
         let name = format!("{}{}", span.operation, if failed { " !!" } else { "" });
-        canvas.say(x, y, right.saturating_sub(x), &name, if failed { Role::Failing } else { Role::Text });
+        canvas.say(
+            x,
+            y,
+            right.saturating_sub(x),
+            &name,
+            if failed { Role::Failing } else { Role::Text },
+        );
         if bars > 0 {
-            bar(canvas, Rect { x: area.x + names + 1, y, width: bars, height: 1 }, y, span, from, length);
+            bar(
+                canvas,
+                Rect { x: area.x + names + 1, y, width: bars, height: 1 },
+                y,
+                span,
+                from,
+                length,
+            );
         }
         let own = span.self_ns.saturating_mul(4) >= span.duration_ns;
         if numbers > 7 {
             canvas.say_right(area.right() - 8, y, 7, &text::duration(span.duration_ns), Role::Text);
-            canvas.say_right(area.right(), y, 7, &text::duration(span.self_ns), if own { Role::Text } else { Role::Dim });
+            canvas.say_right(
+                area.right(),
+                y,
+                7,
+                &text::duration(span.self_ns),
+                if own { Role::Text } else { Role::Dim },
+            );
         } else {
             canvas.say_right(area.right(), y, 7, &text::duration(span.duration_ns), Role::Text);
         }
         let whole = Rect { x: area.x, y, width: area.width, height: 1 };
         canvas.hit(whole, Target::Row(PaneId::Waterfall, i));
         if selected == Some(i) {
-            let style = canvas.style(if focused { Role::Selected } else { Role::Marked });
-            canvas.tint(whole, style);
+            canvas.select(whole, focused);
         }
     }
 }
@@ -127,7 +162,8 @@ pub(super) fn span(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
     }
     let mut pair = |key: &str, value: &str, role: Role| {
         for (i, part) in folded(value, width.saturating_sub(20)).into_iter().enumerate() {
-            let label = if i == 0 { format!("{:<19} ", text::fit(key, 19)) } else { " ".repeat(20) };
+            let label =
+                if i == 0 { format!("{:<19} ", text::fit(key, 19)) } else { " ".repeat(20) };
             lines.push(vec![(Role::Dim, label), (role, part)]);
         }
     };

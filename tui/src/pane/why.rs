@@ -45,17 +45,17 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
             .collect();
         say("path", Role::Text, &path.join(" ▸ "));
     }
-    say(
-        "blast",
-        Role::Text,
-        &format!("{} of {} services", digest.affected, digest.services_known),
-    );
+    say("blast", Role::Text, &format!("{} of {} services", digest.affected, digest.services_known));
     for mover in &digest.movers {
         let change = mover.ratio.map(ratio).unwrap_or_default();
         say(
             "moved",
             Theme::level(1),
-            &format!("{} {} {change}", mover.service, format!("{:?}", mover.measure).to_lowercase()),
+            &format!(
+                "{} {} {change}",
+                mover.service,
+                format!("{:?}", mover.measure).to_lowercase()
+            ),
         );
     }
     for sentence in app.data.blind() {

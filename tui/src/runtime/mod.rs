@@ -22,7 +22,7 @@ use crate::theme::{Background, Depth, Theme};
 
 pub use bytes::osc52;
 pub use rehearsal::Rehearsal;
-pub use screen::Screen;
+pub use screen::{Pace, Screen};
 
 /// What the command line and the configuration decide.
 #[derive(Clone, Debug, Default)]
@@ -100,8 +100,7 @@ fn theme(options: &Options, name: Option<&str>) -> Result<Theme, crate::theme::T
 
 /// The app as the options want it.
 fn app(options: &Options, size: (u16, u16)) -> Result<App, RunError> {
-    let differences =
-        own_file(options.config_dir.as_deref(), "keymap.toml").unwrap_or_default();
+    let differences = own_file(options.config_dir.as_deref(), "keymap.toml").unwrap_or_default();
     let (keymap, problems) = Keymap::with(&differences);
     let theme = theme(options, None)?;
     let mut app = App::new(size, theme, keymap, TimeZone::system(), Time::now());

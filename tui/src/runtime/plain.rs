@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use coral_model::time::Time;
 
 use super::{Farewell, Options, RunError};
+use crate::app::Effect;
 use crate::app::Input;
 use crate::feed::{Engine, Feed, Inbox};
-use crate::app::Effect;
 
 /// Between two reports, so that nobody is talked over.
 const EVERY: Duration = Duration::from_secs(10);

@@ -44,7 +44,8 @@ impl Rehearsal {
     ) -> Result<Self, ThemeError> {
         let theme = Theme::built_in(theme, depth)?;
         let app = App::new(size, theme, Keymap::default(), TimeZone::UTC, NOW);
-        let mut rehearsal = Self { screen: Screen::new(app), scenario, now: NOW, effects: Vec::new() };
+        let mut rehearsal =
+            Self { screen: Screen::new(app), scenario, now: NOW, effects: Vec::new() };
         let mut mail = Mail::default();
         if let Some(scenario) = scenario {
             mail.link = Some(Ok(Greeting { colony: "shop-7f3a".into() }));

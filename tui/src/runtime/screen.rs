@@ -65,6 +65,48 @@ impl Screen {
     }
 }
 
+/// When the next frame may be drawn.
+pub struct Pace {
+    drawn: Instant,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { drawn: Instant::now() }
+    }
+}
+
+impl Pace {
+    /// Waits until something arrives, and takes it. Data wait for the next frame, and more may
+    /// come with them; a key does not wait.
+    pub fn turn(&self, screen: &mut Screen, inbox: &Inbox) -> Vec<Effect> {
+        let wake = screen.app.next_wake().map(|at| {
+            Instant::now() + Duration::from_nanos(at.since(Time::now())) + Duration::from_millis(1)
+        });
+        let mail = inbox.take(wake);
+        let by_person = !mail.inputs.is_empty();
+        let mut effects = screen.app.receive(mail, Time::now());
+        if by_person {
+            return effects;
+        }
+        let due = self.drawn + FRAME;
+        while Instant::now() < due {
+            let mail = inbox.take(Some(due));
+            let urgent = !mail.inputs.is_empty();
+            effects.extend(screen.app.receive(mail, Time::now()));
+            if urgent {
+                break;
+            }
+        }
+        effects
+    }
+
+    /// A frame was drawn.
+    pub fn drew(&mut self) {
+        self.drawn = Instant::now();
+    }
+}
+
 /// From the terminal's events to ours; `None` for those that mean nothing.
 fn translate(event: &Event) -> Option<Input> {
     Some(match event {
@@ -158,11 +200,9 @@ fn screen(
     let engine = Engine::start(feed, Arc::clone(inbox))?;
     let reader = Arc::clone(inbox);
     // Blocked in a read until the process ends; it owns nothing.
-    std::thread::Builder::new()
-        .name("coral-input".into())
-        .spawn(move || read_terminal(&reader))?;
+    std::thread::Builder::new().name("coral-input".into()).spawn(move || read_terminal(&reader))?;
 
-    let mut drawn = Instant::now();
+    let mut pace = Pace::default();
     let mut effects = screen.app.receive(crate::feed::Mail::default(), Time::now());
     loop {
         for effect in std::mem::take(&mut effects) {
@@ -178,28 +218,11 @@ fn screen(
                 return Ok(farewell);
             }
         }
-        let wake = screen.app.next_wake().map(|at| {
-            Instant::now() + Duration::from_nanos(at.since(Time::now())) + Duration::from_millis(1)
-        });
-        let mail = inbox.take(wake);
-        let by_person = !mail.inputs.is_empty();
-        effects = screen.app.receive(mail, Time::now());
-        if !by_person {
-            // Data may wait for the next frame, and more may come with it; a key may not.
-            let due = drawn + FRAME;
-            while Instant::now() < due {
-                let mail = inbox.take(Some(due));
-                let urgent = !mail.inputs.is_empty();
-                effects.extend(screen.app.receive(mail, Time::now()));
-                if urgent {
-                    break;
-                }
-            }
-        }
+        effects = pace.turn(&mut screen, inbox);
         let bytes = screen.frame();
         if !bytes.is_empty() {
             session.write(bytes)?;
-            drawn = Instant::now();
+            pace.drew();
         }
     }
 }

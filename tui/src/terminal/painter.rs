@@ -173,7 +173,9 @@ pub fn to_ascii(buffer: &mut Buffer) {
         let plain = match symbol {
             "─" | "━" | "╌" | "–" | "—" => "-",
             "│" | "┃" | "┊" | "╎" | "▌" | "▏" | "▎" | "▍" => "|",
-            "┌" | "┐" | "└" | "┘" | "├" | "┤" | "┬" | "┴" | "┼" | "╭" | "╮" | "╰" | "╯" => "+",
+            "┌" | "┐" | "└" | "┘" | "├" | "┤" | "┬" | "┴" | "┼" | "╭" | "╮" | "╰" | "╯" => {
+                "+"
+            }
             "▸" | "▶" | "→" | "›" => ">",
             "◂" | "◀" | "←" | "‹" => "<",
             "▲" | "△" | "↑" => "^",
@@ -222,19 +224,28 @@ mod tests {
 
     #[test]
     fn a_real_terminal_shows_what_was_drawn() {
-        let mut parser = vt100::Parser::new(3, 12, 0);
+        let size = |n| std::num::NonZeroU16::new(n).unwrap();
+        let mut parser = vt100::Parser::new(size(3), size(12), 0);
         let mut painter = Painter::new((12, 3));
         let mut first = buffer(&["abc 日本 x  ", "            ", "last line   "]);
-        first.set_style(Rect { x: 0, y: 2, width: 4, height: 1 }, Style::new().fg(Color::Red).bold());
+        first.set_style(
+            Rect { x: 0, y: 2, width: 4, height: 1 },
+            Style::new().fg(Color::Red).bold(),
+        );
         parser.process(painter.paint(&mut first.clone()));
         assert_eq!(parser.screen().contents().trim_end(), "abc 日本 x\n\nlast line");
         assert!(parser.screen().cell(2, 0).unwrap().bold());
         assert!(!parser.screen().cell(2, 5).unwrap().bold());
 
         let mut second = buffer(&["abc def x   ", "new         ", "last line   "]);
-        second.set_style(Rect { x: 0, y: 2, width: 4, height: 1 }, Style::new().fg(Color::Indexed(208)));
+        second.set_style(
+            Rect { x: 0, y: 2, width: 4, height: 1 },
+            Style::new().fg(Color::Indexed(208)),
+        );
         parser.process(painter.paint(&mut second.clone()));
-        assert_eq!(parser.screen().contents().trim_end(), "abc def x\nnew\nlast line");
+        let shown: Vec<String> =
+            parser.screen().rows(0, 12).map(|r| r.trim_end().to_owned()).collect();
+        assert_eq!(shown, ["abc def x", "new", "last line"]);
         assert!(!parser.screen().cell(2, 0).unwrap().bold());
         assert_eq!(parser.screen().cell(2, 0).unwrap().fgcolor(), vt100::Color::Idx(208));
     }

@@ -158,8 +158,14 @@ mod tests {
     fn depth_follows_the_conventions() {
         assert_eq!(Depth::detect(&env(&[("TERM", "xterm-256color")])), Depth::Ansi256);
         assert_eq!(Depth::detect(&env(&[("TERM", "linux")])), Depth::Ansi16);
-        assert_eq!(Depth::detect(&env(&[("COLORTERM", "truecolor"), ("NO_COLOR", "1")])), Depth::Mono);
-        assert_eq!(Depth::detect(&env(&[("COLORTERM", "truecolor"), ("NO_COLOR", "")])), Depth::True);
+        assert_eq!(
+            Depth::detect(&env(&[("COLORTERM", "truecolor"), ("NO_COLOR", "1")])),
+            Depth::Mono
+        );
+        assert_eq!(
+            Depth::detect(&env(&[("COLORTERM", "truecolor"), ("NO_COLOR", "")])),
+            Depth::True
+        );
         assert_eq!(Depth::detect(&env(&[("TERM", "dumb")])), Depth::Mono);
     }
 

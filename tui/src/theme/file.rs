@@ -38,7 +38,9 @@ pub enum ThemeError {
         known: String,
     },
     /// Not a colour.
-    #[error("theme `{name}`: `{color}` is not a colour: a name (`red`, `light-red`), an index (`208`), `#rrggbb`, `reset`, or a name from [palette]")]
+    #[error(
+        "theme `{name}`: `{color}` is not a colour: a name (`red`, `light-red`), an index (`208`), `#rrggbb`, `reset`, or a name from [palette]"
+    )]
     Color {
         /// The theme.
         name: String,
@@ -113,13 +115,12 @@ pub(super) fn load(
     for (name, file) in chain.iter().rev() {
         own_name = file.name.clone().unwrap_or_else(|| name.clone());
         for (word, look) in &file.roles {
-            let role = Role::ALL.iter().find(|r| r.word() == word).ok_or_else(|| {
-                ThemeError::Role {
+            let role =
+                Role::ALL.iter().find(|r| r.word() == word).ok_or_else(|| ThemeError::Role {
                     name: name.clone(),
                     role: word.clone(),
                     known: Role::ALL.iter().map(|r| r.word()).collect::<Vec<_>>().join(" "),
-                }
-            })?;
+                })?;
             if let Some(slot) = styles.get_mut(*role as usize) {
                 *slot = style(name, look, &palette, depth)?;
             }

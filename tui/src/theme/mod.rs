@@ -148,9 +148,9 @@ impl Theme {
     #[must_use]
     pub fn series(&self, name: &str) -> Style {
         // FNV-1a: stable across runs and builds, which `DefaultHasher` does not promise.
-        let hash = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+        });
         let n = u64::try_from(self.series.len()).unwrap_or(1).max(1);
         let i = usize::try_from((hash >> 17) % n).unwrap_or(0);
         self.series.get(i).copied().unwrap_or_default()
@@ -224,9 +224,12 @@ mod tests {
                 _ => return None,
             })
         };
-        for (name, says) in
-            [("loop", "inherits itself"), ("role", "nonsense"), ("colour", "rouge"), ("no", "no theme")]
-        {
+        for (name, says) in [
+            ("loop", "inherits itself"),
+            ("role", "nonsense"),
+            ("colour", "rouge"),
+            ("no", "no theme"),
+        ] {
             let error = Theme::load(name, Depth::True, &find).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }

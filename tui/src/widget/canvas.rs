@@ -4,7 +4,7 @@ use coral_model::num::u16_sat;
 use coral_model::text;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
-use ratatui::style::Style;
+use ratatui::style::{Color, Modifier, Style};
 use unicode_width::UnicodeWidthStr;
 
 use crate::command::CommandId;
@@ -109,8 +109,29 @@ impl Canvas<'_> {
     /// A symbol, unchecked: for lines and charts of our own.
     pub fn mark(&mut self, x: u16, y: u16, symbol: &str, style: Style) {
         if let Some(cell) = self.buf.cell_mut(Position::new(x, y)) {
+            // What was here before must not shine through: looks add up otherwise.
+            cell.reset();
             cell.set_symbol(symbol).set_style(style);
         }
+    }
+
+    /// Marks the selected row, in the look of a focused pane or of another. A reversed row is
+    /// reversed as a whole: colours of its parts would turn into a patchwork of grounds.
+    pub fn select(&mut self, area: Rect, focused: bool) {
+        let style = self.style(if focused { Role::Selected } else { Role::Marked });
+        let area = area.intersection(self.buf.area);
+        if style.add_modifier.contains(Modifier::REVERSED) {
+            for y in area.top()..area.bottom() {
+                for x in area.left()..area.right() {
+                    if let Some(cell) = self.buf.cell_mut(Position::new(x, y)) {
+                        cell.fg = Color::Reset;
+                        cell.bg = Color::Reset;
+                        cell.modifier.remove(Modifier::DIM);
+                    }
+                }
+            }
+        }
+        self.buf.set_style(area, style);
     }
 
     /// Lays a look over cells that are already there.

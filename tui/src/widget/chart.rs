@@ -41,7 +41,11 @@ pub fn scale_top(max: f64) -> f64 {
         return 1.0;
     }
     let magnitude = 10_f64.powf(max.log10().floor());
-    [1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0].into_iter().map(|m| m * magnitude).find(|t| *t >= max).unwrap_or(max)
+    [1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
+        .into_iter()
+        .map(|m| m * magnitude)
+        .find(|t| *t >= max)
+        .unwrap_or(max)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "columns of a screen")]
@@ -100,7 +104,11 @@ impl Bars<'_> {
                     break;
                 }
                 let here = usize::try_from(eighths.min(8)).unwrap_or(8);
-                let symbol = if young && here == 8 { "▒" } else { EIGHTHS.get(here).copied().unwrap_or("█") };
+                let symbol = if young && here == 8 {
+                    "▒"
+                } else {
+                    EIGHTHS.get(here).copied().unwrap_or("█")
+                };
                 canvas.mark(x, y, symbol, style);
                 eighths -= eighths.min(8);
             }
@@ -124,7 +132,10 @@ impl Bars<'_> {
                     Some(v) => {
                         // Never the full height: lines of text stand right above one another.
                         let step = coral_model::num::u64_from_f64((v / top * 6.0).ceil());
-                        EIGHTHS.get(usize::try_from(step.clamp(1, 6)).unwrap_or(6)).copied().unwrap_or("▆")
+                        EIGHTHS
+                            .get(usize::try_from(step.clamp(1, 6)).unwrap_or(6))
+                            .copied()
+                            .unwrap_or("▆")
                     }
                 }
             })

@@ -201,9 +201,7 @@ impl Table<'_> {
             let whole = Rect { x: area.x, y, width: area.width, height: 1 };
             canvas.hit(whole, Target::Row(self.pane, i));
             if self.selected == Some(i) {
-                let role = if self.focused { Role::Selected } else { Role::Marked };
-                let style = canvas.style(role);
-                canvas.tint(whole, style);
+                canvas.select(whole, self.focused);
             }
         }
     }

@@ -44,7 +44,8 @@ impl Lines {
         if !self.area.contains(ratatui::layout::Position::new(x, y)) {
             return;
         }
-        let i = usize::from(y - self.area.y) * usize::from(self.area.width) + usize::from(x - self.area.x);
+        let i = usize::from(y - self.area.y) * usize::from(self.area.width)
+            + usize::from(x - self.area.x);
         if let Some(cell) = self.cells.get_mut(i) {
             *cell = (cell.0 | arms, role);
         }
@@ -114,7 +115,8 @@ impl Lines {
             if head.y >= self.area.bottom() {
                 continue;
             }
-            let style = canvas.buf.cell((x, head.y)).map(ratatui::buffer::Cell::style).unwrap_or_default();
+            let style =
+                canvas.buf.cell((x, head.y)).map(ratatui::buffer::Cell::style).unwrap_or_default();
             canvas.mark(x, head.y, "▸", style);
         }
     }

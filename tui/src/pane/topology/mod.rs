@@ -53,7 +53,9 @@ fn node_width(node: &NodeRow) -> u16 {
         }
         _ => 12,
     };
-    (width_of(&text::fit(&node.name, 20)) + 2 + u16::from(node.level.min(2))).max(numbers).clamp(12, 24)
+    (width_of(&text::fit(&node.name, 20)) + 2 + u16::from(node.level.min(2)))
+        .max(numbers)
+        .clamp(12, 24)
 }
 
 /// Widest node of a layer.
@@ -63,7 +65,10 @@ fn layer_width(drawn: &Drawn<'_>, layer: &[usize]) -> u16 {
 
 /// Lines a layer takes with `pitch` lines per node and one per edge that passes through.
 fn layer_height(drawn: &Drawn<'_>, layer: &[usize], pitch: u16) -> u16 {
-    layer.iter().map(|n| if *n < drawn.nodes.len() { pitch } else { 1 }).fold(0, u16::saturating_add)
+    layer
+        .iter()
+        .map(|n| if *n < drawn.nodes.len() { pitch } else { 1 })
+        .fold(0, u16::saturating_add)
 }
 
 /// The plan and its pitch, where it fits.
@@ -213,7 +218,13 @@ fn layers_drawn(
         let said = format!(" {} {} ", hertz(edge.red.rate), latency(edge.red.p99_ns));
         if !several && gap >= width_of(&said) + 8 {
             let role = if edge.level > 0 { Theme::level(edge.level) } else { Role::Dim };
-            canvas.say(to.x.saturating_sub(width_of(&said) + 3), to.y, width_of(&said), &said, role);
+            canvas.say(
+                to.x.saturating_sub(width_of(&said) + 3),
+                to.y,
+                width_of(&said),
+                &said,
+                role,
+            );
         }
     }
     for (i, node) in drawn.nodes.iter().enumerate() {
@@ -257,7 +268,8 @@ fn told(canvas: &Canvas<'_>, edge: &EdgeRow, name: &str) -> Vec<Piece> {
     if let (Some(caller), Some(callee)) = (edge.red.p99_ns, edge.callee_p99_ns) {
         let way = caller.saturating_sub(callee);
         if way > callee / 5 && way > 1_000_000 {
-            pieces.push(canvas.piece(Role::Moved, format!(" (+{} on the way)", text::duration(way))));
+            pieces
+                .push(canvas.piece(Role::Moved, format!(" (+{} on the way)", text::duration(way))));
         }
     }
     if edge.ends == EdgeEnds::One {
@@ -277,10 +289,14 @@ fn edges_of(canvas: &mut Canvas<'_>, area: Rect, drawn: &Drawn<'_>, selected: Op
         return;
     };
     let list = |incoming: bool| -> Vec<&&EdgeRow> {
-        drawn.edges.iter().filter(|e| if incoming { e.to == name } else { e.from == name }).collect()
+        drawn
+            .edges
+            .iter()
+            .filter(|e| if incoming { e.to == name } else { e.from == name })
+            .collect()
     };
-    for (y, (word, edges, incoming)) in
-        (area.bottom() - 2..area.bottom()).zip([("called by ", list(true), true), ("calls     ", list(false), false)])
+    for (y, (word, edges, incoming)) in (area.bottom() - 2..area.bottom())
+        .zip([("called by ", list(true), true), ("calls     ", list(false), false)])
     {
         let mut x = canvas.say(area.x, y, area.width, word, Role::Title);
         if edges.is_empty() {
@@ -325,11 +341,14 @@ fn tree(
     let foot = if area.height >= 9 { 2 } else { 0 };
     let body = Rect { height: area.height - foot, ..area };
     let at = selected.and_then(|s| {
-        rows.iter().position(|(n, _, again)| !again && drawn.nodes.get(*n).is_some_and(|n| n.name == s))
+        rows.iter()
+            .position(|(n, _, again)| !again && drawn.nodes.get(*n).is_some_and(|n| n.name == s))
     });
     let offset =
         app.with_scroll(PaneId::Topology, |s| s.follow(at, rows.len(), usize::from(body.height)));
-    for (y, (i, (n, depth, again))) in (body.y..body.bottom()).zip(rows.iter().enumerate().skip(offset)) {
+    for (y, (i, (n, depth, again))) in
+        (body.y..body.bottom()).zip(rows.iter().enumerate().skip(offset))
+    {
         let Some(node) = drawn.nodes.get(*n) else { continue };
         let depth = coral_model::num::u16_sat(*depth).min(8);
         let mut x = area.x;
@@ -363,12 +382,14 @@ fn tree(
                 canvas.line(start, y, end.saturating_sub(start), &pieces);
             }
             if let Some(row) = app.node_order().iter().position(|n| *n == node.name) {
-                canvas.hit(Rect { x: area.x, y, width: area.width, height: 1 }, Target::Row(PaneId::Topology, row));
+                canvas.hit(
+                    Rect { x: area.x, y, width: area.width, height: 1 },
+                    Target::Row(PaneId::Topology, row),
+                );
             }
         }
         if at == Some(i) {
-            let style = canvas.style(if focused { Role::Selected } else { Role::Marked });
-            canvas.tint(Rect { x: area.x, y, width: area.width, height: 1 }, style);
+            canvas.select(Rect { x: area.x, y, width: area.width, height: 1 }, focused);
         }
     }
     if foot > 0 {

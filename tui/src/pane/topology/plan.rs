@@ -163,7 +163,10 @@ impl Graph {
                     .iter()
                     .flat_map(|layer| {
                         let n = layer.len().max(1);
-                        layer.iter().enumerate().map(move |(i, node)| (*node, (2 * i + 1) * 1000 / n))
+                        layer
+                            .iter()
+                            .enumerate()
+                            .map(move |(i, node)| (*node, (2 * i + 1) * 1000 / n))
                     })
                     .collect();
                 let center = |node: &usize| {
