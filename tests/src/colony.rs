@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use coral_model::view::{End, Row};
+use coral_model::view::{End, Row, State};
 use tempfile::TempDir;
 
 use crate::wait::until;
@@ -108,7 +108,11 @@ impl Colony {
         (self.otlp_grpc, self.otlp_http) = until("the agent to listen", || self.endpoints());
     }
 
-    fn endpoints(&self) -> Result<(String, String), String> {
+    /// Where the agent listens for OTLP now: gRPC, HTTP. A restarted agent may listen elsewhere.
+    ///
+    /// # Errors
+    /// While no agent listens.
+    pub fn endpoints(&self) -> Result<(String, String), String> {
         let status = self.coral(&["status", "--json"]);
         let first = status.out.lines().next().unwrap_or_default().to_owned();
         let Ok(Row::Status(row)) = serde_json::from_str(&first) else {
@@ -117,6 +121,7 @@ impl Colony {
         let find = |name: &str| {
             row.agents
                 .iter()
+                .filter(|agent| agent.state == State::Active)
                 .flat_map(|agent| &agent.senses)
                 .find(|sense| sense.name == name)
                 .map(|sense| sense.why.clone())

@@ -25,10 +25,28 @@ impl Terminal {
     /// When no pseudo-terminal can be had.
     #[must_use]
     pub fn coral(colony: &Colony, args: &[&str], columns: u16, rows: u16) -> Self {
-        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).expect("a pseudo-terminal");
         let mut command = CommandBuilder::new(bin_dir().join("coral"));
         command.args(args);
+        Self::open(colony, command, columns, rows)
+    }
+
+    /// Opens a shell line in a terminal of the given size, with `coral` on its path.
+    ///
+    /// # Panics
+    /// When no pseudo-terminal can be had.
+    #[must_use]
+    pub fn shell(colony: &Colony, line: &str, columns: u16, rows: u16) -> Self {
+        let mut command = CommandBuilder::new("bash");
+        command.args(["-c", line]);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", bin_dir().display()));
+        command.cwd(colony.dir());
+        Self::open(colony, command, columns, rows)
+    }
+
+    fn open(colony: &Colony, mut command: CommandBuilder, columns: u16, rows: u16) -> Self {
+        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).expect("a pseudo-terminal");
         command.env("TERM", "xterm-256color");
         for (key, value) in colony.env() {
             command.env(key, value);

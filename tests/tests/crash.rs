@@ -98,6 +98,10 @@ fn rounds(count: u32, seed: u64) {
         let before = ledger.lock().unwrap().kept.len();
         let wanted = before + 1 + usize::try_from(dice.roll(40)).unwrap_or(1);
         until(&format!("load to flow in round {round} of seed {seed}"), || {
+            // The one who was killed is brought back by its colony, or by the next `coral up`.
+            if let Ok((_, http)) = colony.endpoints() {
+                *address.lock().unwrap() = http;
+            }
             let kept = ledger.lock().unwrap().kept.len();
             if kept >= wanted { Ok(()) } else { Err(format!("{kept} of {wanted}")) }
         });

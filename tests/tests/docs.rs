@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use coral_tests::colony::bin_dir;
-use coral_tests::{Colony, otlp, until};
+use coral_tests::{Colony, Terminal, otlp, until};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project").to_owned()
@@ -71,9 +71,17 @@ fn every_example_runs() {
             .expect("a shell");
         let code = output.status.code().unwrap_or(-1);
         // 1: done, and something is unhealthy; 6: answered, and something could not be seen.
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        if err.contains("needs a terminal") {
+            // The screen: given one, it draws and leaves at `q`.
+            let mut terminal = Terminal::shell(&colony, &command, 80, 24);
+            _ = terminal.wait_for("? keys");
+            terminal.keys("q");
+            assert_eq!(terminal.wait_exit(), 0, "{command}");
+            continue;
+        }
         let fine = matches!(code, 0 | 1 | 6) || (endless && matches!(code, 124 | 130));
         if !fine {
-            let err = String::from_utf8_lossy(&output.stderr).into_owned();
             failed.push(format!("{file}:{line}: {command}\n  exit {code}: {err}"));
         }
     }

@@ -41,7 +41,7 @@ fn leaving_gives_the_terminal_back() {
     until("the alternate screen", || {
         if occurs(&terminal.bytes(), ENTER_ALTERNATE) { Ok(()) } else { Err("not yet".into()) }
     });
-    _ = terminal.wait_for("quit");
+    _ = terminal.wait_for("? keys");
     terminal.keys("q");
     assert_eq!(terminal.wait_exit(), 0);
     until("the terminal to be given back", || {
@@ -58,7 +58,7 @@ fn leaving_gives_the_terminal_back() {
 fn a_new_service_appears_by_itself() {
     let colony = Colony::start();
     let terminal = Terminal::coral(&colony, &["open", "services"], 80, 24);
-    _ = terminal.wait_for("quit");
+    _ = terminal.wait_for("? keys");
     let request = otlp::server_spans("latecomer", 2, 0, 20);
     assert!(otlp::post_spans(&colony.otlp_http, &request).unwrap());
     _ = terminal.wait_for("latecomer");

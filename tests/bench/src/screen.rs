@@ -23,7 +23,7 @@ pub fn first_frame(report: &mut Report) -> anyhow::Result<()> {
     for _ in 0..20 {
         let started = Instant::now();
         let mut terminal = Terminal::coral(&colony, &[], 80, 24);
-        wait_until(Duration::from_secs(10), || terminal.text().contains("quit"))?;
+        wait_until(Duration::from_secs(10), || terminal.text().contains("? keys"))?;
         samples.push(started.elapsed().as_secs_f64() * 1e3);
         terminal.keys("q");
         _ = terminal.wait_exit();
