@@ -350,7 +350,8 @@ fn details(cells: &Cells, selected: &[bool], window: Window) -> HashMap<Symbol, 
     by_service
         .into_iter()
         .map(|(service, mut resources)| {
-            resources.sort_by_key(|r| r.first);
+            // By age, then by name: the order of sources must not show.
+            resources.sort_by_key(|r| (r.first, cells.symbols.word(r.version)));
             let distinct = |of: fn(&super::cells::Resource) -> Symbol| {
                 let mut seen = Vec::new();
                 for symbol in resources.iter().map(|r| of(r)).filter(|s| *s != 0) {
@@ -362,11 +363,13 @@ fn details(cells: &Cells, selected: &[bool], window: Window) -> HashMap<Symbol, 
             };
             let words =
                 |list: Vec<Symbol>| list.iter().filter_map(|&s| cells.symbols.owned(s)).collect();
+            let mut hosts: Vec<String> = words(distinct(|r| r.host));
+            hosts.sort_unstable();
             let detail = Detail {
-                namespace: resources.iter().rev().find_map(|r| cells.symbols.owned(r.namespace)),
+                namespace: resources.iter().filter_map(|r| cells.symbols.owned(r.namespace)).max(),
                 instances: distinct(|r| r.instance).len(),
                 versions: words(distinct(|r| r.version)),
-                hosts: words(distinct(|r| r.host)),
+                hosts,
             };
             (service, detail)
         })
