@@ -42,10 +42,6 @@ fn what(word: &str) -> Result<What, Failure> {
         return Err(Failure::usage(format!("`query {word}` is not part of this build"))
             .next("coral query --help lists what is"));
     }
-    if let Some(near) = nearest(word, words()) {
-        let error = format!("there is no question `{word}`; did you mean `{near}`?");
-        return Err(Failure::usage(error).next(format!("coral query {near}")));
-    }
     if word.contains('=') {
         let all: Vec<_> = words().collect();
         return Err(Failure::usage(format!(
@@ -53,6 +49,10 @@ fn what(word: &str) -> Result<What, Failure> {
             all.join(" ")
         ))
         .next(format!("coral query red {word}")));
+    }
+    if let Some(near) = nearest(word, words()) {
+        let error = format!("there is no question `{word}`; did you mean `{near}`?");
+        return Err(Failure::usage(error).next(format!("coral query {near}")));
     }
     Ok(What::Service(word.to_owned()))
 }

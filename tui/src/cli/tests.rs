@@ -1,12 +1,14 @@
 use clap::{CommandFactory, Parser};
 use coral_model::question::{Dimension, Mode, Question, TraceOrder, View};
 use coral_model::time::{SECOND, Time, Window};
+use coral_model::view::{Row, State};
 use coral_model::when::Clock;
 use proptest::prelude::*;
 
 use super::args::{self, Cli, Query, Verb};
 use super::ask;
 use super::exit::{Exit, Failure};
+use super::output::{self, Reader};
 
 const NOW: Time = Time(1_763_820_000_000_000_000);
 
@@ -34,6 +36,15 @@ fn asked(line: &str) -> Result<Question, Failure> {
     ask::question(&query, &clock(), 900 * SECOND, false).map(|a| a.question)
 }
 
+/// Compares with what was reviewed, in `snapshots/cli`.
+fn snapshot(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../../../snapshots/cli");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
 #[test]
 fn the_description_is_sound() {
     Cli::command().debug_assert();
@@ -45,17 +56,15 @@ fn help_is_as_reviewed() {
     let mut command = Cli::command().term_width(100);
     command.build();
     let mut print = |c: &mut clap::Command| {
-        all.push_str(&format!(
-            "$ {} --help\n{}\n",
-            c.get_bin_name().unwrap_or("coral"),
-            c.render_help()
-        ));
+        let help = c.render_help();
+        let name = c.get_bin_name().unwrap_or("coral");
+        all.push_str(&format!("$ {name} --help\n{help}\n"));
     };
     print(&mut command);
     for sub in command.get_subcommands_mut().filter(|c| !c.is_hide_set()) {
         print(&mut sub.clone().term_width(100));
     }
-    insta::assert_snapshot!("help", all);
+    snapshot("help", &all);
 }
 
 #[test]
@@ -300,4 +309,90 @@ fn every_command_in_the_documentation_is_one() {
                 .unwrap_or_else(|f| panic!("{file}: {line}\n{}", f.what));
         }
     }
+}
+
+/// The examples of docs/schemas.md: every kind of row, with everything in it.
+fn sample_rows() -> Vec<Row> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schemas.md");
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines()
+        .filter(|l| l.starts_with("{\"schema\""))
+        .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}")))
+        .collect()
+}
+
+fn reader(width: Option<usize>) -> Reader {
+    let now = Time(1_795_356_153_000_000_000); // 2026-11-22T14:02:33Z
+    let clock = Clock { now, zone: jiff::tz::TimeZone::UTC };
+    Reader { clock, width, colour: false, dates: false }
+}
+
+fn printed(rows: &[Row], reader: &Reader) -> String {
+    let mut out = Vec::new();
+    output::print(&mut out, rows, reader).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn tables_are_as_reviewed() {
+    let rows = sample_rows();
+    let (digest, rest): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|r| matches!(r, Row::Digest(_)));
+    let mut all = String::new();
+    for width in [None, Some(80)] {
+        let reader = reader(width);
+        let title = width.map_or("a pipe".to_owned(), |w| format!("{w} columns"));
+        all.push_str(&format!(
+            "## {title}\n\n{}\n{}\n",
+            printed(&rest, &reader),
+            printed(&digest, &reader)
+        ));
+    }
+    snapshot("tables", &all);
+}
+
+#[test]
+fn silence_does_not_look_like_zero() {
+    let red = sample_rows()
+        .into_iter()
+        .find_map(|r| if let Row::Red(red) = r { Some(red) } else { None });
+    let mut row = *red.unwrap();
+    row.red.requests = 0;
+    row.red.rate = 0.0;
+    row.red.errors = 0;
+    row.red.error_ratio = None;
+    row.red.p99_ns = None;
+    let line = |state| {
+        let mut row = row.clone();
+        row.state = state;
+        let text = printed(&[Row::Red(Box::new(row))], &reader(None));
+        text.lines().nth(1).unwrap().to_owned()
+    };
+    assert!(line(State::Active).contains("0/s"));
+    assert!(line(State::NoTraffic).contains("–") && line(State::NoTraffic).contains("no traffic"));
+    assert!(
+        line(State::NotObserved).contains("?") && line(State::NotObserved).contains("not observed")
+    );
+    assert!(!line(State::NotObserved).contains("0/s"));
+}
+
+#[test]
+fn hostile_rows_stay_on_their_line() {
+    let mut rows = sample_rows();
+    for row in &mut rows {
+        match row {
+            Row::Log(log) => log.body = "a\x1b[2J\nb\u{202e}c".into(),
+            Row::Service(s) => s.service = "x\r\ny\x07".into(),
+            Row::Event(e) => e.text = "\x1b]0;title\x07".into(),
+            _ => {}
+        }
+    }
+    let before = printed(&sample_rows(), &reader(Some(80))).lines().count();
+    let text = printed(&rows, &reader(Some(80)));
+    assert_eq!(text.lines().count(), before);
+    assert!(!text.replace('\n', "").chars().any(coral_model::text::is_hostile));
+    // Tables fit; sentences and records are kept whole.
+    let table = |l: &&str| !l.starts_with("trace ") && !l.contains("trace=");
+    let width = |l: &str| unicode_width::UnicodeWidthStr::width(l);
+    assert!(text.lines().filter(table).all(|l| width(l) <= 80), "{text}");
 }

@@ -70,7 +70,23 @@ impl Csv {
     }
 }
 
-/// Top-level fields in their order; `by` unfolds, since its members are what was asked for.
+/// Fields of [`coral_model::view::Red`]: they become columns even where a row has none of them, so
+/// that the columns of an answer do not depend on its data.
+const RED: [&str; 11] = [
+    "requests",
+    "rate",
+    "errors",
+    "error_ratio",
+    "no_answer",
+    "mean_ns",
+    "p50_ns",
+    "p90_ns",
+    "p99_ns",
+    "evidence",
+    "sampled",
+];
+
+/// Top-level fields in their order; `by` and `red` unfold, since they are what was asked for.
 fn flat(row: &Object) -> Vec<(String, String)> {
     let mut out = Vec::new();
     for (name, value) in &row.0 {
@@ -78,6 +94,9 @@ fn flat(row: &Object) -> Vec<(String, String)> {
             Value::Object(by) if name == "by" => {
                 out.extend(by.iter().map(|(k, v)| (format!("by.{k}"), scalar(v))));
             }
+            red if name == "red" => out.extend(RED.map(|field| {
+                (format!("red.{field}"), red.get(field).map(scalar).unwrap_or_default())
+            })),
             value => out.push((name.clone(), scalar(value))),
         }
     }
@@ -129,5 +148,27 @@ mod tests {
              coral.red/1,\"a,\"\"b\"\"\",1.5,h,,\r\n\
              coral.red/1,'=cmd(),-2,,,1\r\n"
         );
+    }
+
+    #[test]
+    fn red_unfolds_whether_it_is_there_or_not() {
+        let red = coral_model::view::Red::from_parts(
+            &coral_model::Histogram::default(),
+            0,
+            0,
+            1.0,
+            coral_model::view::Evidence::Otlp,
+            false,
+        );
+        let Ok(Value::Object(fields)) = serde_json::to_value(&red) else { panic!("an object") };
+        let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+        let mut known = RED;
+        names.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(names, known);
+        let row: Object = serde_json::from_str(r#"{"service":"a","red":null}"#).unwrap();
+        let columns: Vec<_> = flat(&row).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(columns.len(), 12);
+        assert_eq!(columns[1], "red.requests");
     }
 }

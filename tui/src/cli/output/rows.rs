@@ -34,7 +34,9 @@ pub fn blocks(rows: &[Row], reader: &Reader) -> Vec<Block> {
     push(red(&of!(Red), reader));
     push(services(&of!(Service), reader));
     push(traces(&of!(Trace), reader));
-    push(spans(&of!(Span)));
+    let spans = of!(Span);
+    push(trace_head(&spans, reader));
+    push(self::spans(&spans));
     push(logs(&of!(Log), reader));
     push(events(&of!(Event), reader));
     push(nodes(&of!(Node), reader));
@@ -80,8 +82,10 @@ fn red(rows: &[&RedRow], reader: &Reader) -> Block {
     dimensions.dedup();
     let mut columns = vec![whole("START"), text("SERVICE", 10), text("OPERATION", 12)];
     columns.extend(dimensions.iter().map(|d| text(dimension_title(d), 8)));
-    columns.extend(["RATE", "ERR", "P50", "P90", "P99", "REQS", "VS"].map(number));
-    columns.push(whole("NOTE"));
+    columns.extend(["RATE", "ERR"].map(number));
+    columns.extend(["P50", "P90"].map(|title| number(title).extra()));
+    columns.extend([number("P99"), number("REQS").extra(), number("VS")]);
+    columns.push(text("NOTE", 8));
     let mut block = Block::new(columns);
     for row in rows {
         let mut cells = vec![
@@ -130,13 +134,13 @@ pub(super) fn services(rows: &[&ServiceRow], reader: &Reader) -> Block {
         text("SERVICE", 10),
         number("RATE"),
         number("ERR"),
-        number("P50"),
+        number("P50").extra(),
         number("P99"),
         number("VS"),
         number("INFLIGHT"),
         number("OLDEST"),
-        number("INST"),
-        text("VERSION", 6),
+        number("INST").extra(),
+        text("VERSION", 6).extra(),
         text("WHERE", 6),
         whole("STATE"),
     ]);
@@ -172,11 +176,11 @@ fn traces(rows: &[&TraceRow], reader: &Reader) -> Block {
     let mut block = Block::new(vec![
         whole("START"),
         number("TOOK"),
-        text("SERVICE", 10),
-        text("OPERATION", 12),
-        number("SPANS"),
-        number("ERRORS"),
-        whole("STATUS"),
+        text("SERVICE", 8),
+        text("OPERATION", 10),
+        number("SPANS").extra(),
+        number("ERR"),
+        whole("STATUS").extra(),
         whole("TRACE"),
     ]);
     for row in rows {
@@ -187,7 +191,7 @@ fn traces(rows: &[&TraceRow], reader: &Reader) -> Block {
             format!("{} (root not arrived)", row.operation)
         };
         block.rows.push(vec![
-            Cell::from(reader.fine_time(row.start)),
+            Cell::from(reader.time(row.start)),
             Cell::text(&dur(row.duration_ns)),
             Cell::text(&row.service),
             Cell::from(operation),
@@ -198,6 +202,26 @@ fn traces(rows: &[&TraceRow], reader: &Reader) -> Block {
         ]);
     }
     block
+}
+
+/// What the spans have in common: which trace, when, how long, through how many services.
+fn trace_head(rows: &[&SpanRow], reader: &Reader) -> Block {
+    let first = rows.iter().min_by_key(|r| r.start);
+    let end = rows.iter().map(|r| r.start.plus(r.duration_ns)).max();
+    let (Some(first), Some(end)) = (first, end) else { return Block::default() };
+    let mut services: Vec<&str> = rows.iter().map(|r| r.service.as_str()).collect();
+    services.sort_unstable();
+    services.dedup();
+    let line = format!(
+        "trace {} · {} {} · {} · {} spans in {} services",
+        first.trace_id,
+        reader.fine_time(first.start),
+        reader.zone(first.start),
+        dur(end.since(first.start)),
+        rows.len(),
+        services.len()
+    );
+    Block::lines(vec![Cell::from(line).look(Look::Bold)])
 }
 
 fn spans(rows: &[&SpanRow]) -> Block {
@@ -221,8 +245,9 @@ fn spans(rows: &[&SpanRow]) -> Block {
             (SpanStatus::Error, None) => Cell::text("error").look(Look::Bad),
             (_, _) => Cell::default(),
         };
+        let at = row.start.since(first);
         block.rows.push(vec![
-            Cell::text(&format!("+{}", dur(row.start.since(first)))),
+            Cell::from(if at == 0 { "0".to_owned() } else { format!("+{}", dur(at)) }),
             Cell::text(&dur(row.duration_ns)),
             Cell::text(&dur(row.self_ns)),
             Cell::text(&row.service),
@@ -305,12 +330,12 @@ fn edges(rows: &[&EdgeRow]) -> Block {
         text("FROM", 8),
         whole(""),
         text("TO", 10),
-        whole("PROTOCOL"),
+        whole("PROTOCOL").extra(),
         number("RATE"),
         number("ERR"),
-        number("P50"),
+        number("P50").extra(),
         number("P99"),
-        number("CALLEE P99"),
+        number("CALLEE P99").extra(),
         number("VS"),
         whole("EVIDENCE"),
     ]);
@@ -336,15 +361,15 @@ fn edges(rows: &[&EdgeRow]) -> Block {
 fn metrics(rows: &[&MetricRow], reader: &Reader) -> Block {
     let mut block = Block::new(vec![
         text("METRIC", 16),
-        whole("KIND"),
+        whole("KIND").extra(),
         text("SERVICE", 8),
         number("VALUE"),
         whole("UNIT"),
         number("COUNT"),
         number("P50"),
         number("P99"),
-        number("SERIES"),
-        whole("AT"),
+        number("SERIES").extra(),
+        whole("AT").extra(),
         text("ATTRIBUTES", 10),
     ]);
     for row in rows {
@@ -408,16 +433,16 @@ pub fn agents(rows: &[&AgentRow], reader: &Reader) -> Block {
     let mut block = Block::new(vec![
         text("AGENT", 8),
         text("HOST", 8),
-        whole("SCOPE"),
+        whole("SCOPE").extra(),
         whole("STATE"),
         number("LAG"),
         number("SPOOL"),
-        number("OF"),
+        number("OF").extra(),
         number("CLOCK"),
         number("CPU"),
         number("RSS"),
         number("DROPPED"),
-        whole("BUILD"),
+        whole("BUILD").extra(),
     ]);
     for row in rows {
         let dropped: u64 =

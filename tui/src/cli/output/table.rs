@@ -17,24 +17,35 @@ pub struct Column {
     pub right: bool,
     /// Narrowest it is made where the terminal is; `None` keeps it whole.
     pub least: Option<usize>,
+    /// Left out where the terminal is too narrow for all: the others say more.
+    pub extra: bool,
+}
+
+impl Column {
+    /// Left out where there is no room.
+    #[must_use]
+    pub const fn extra(mut self) -> Self {
+        self.extra = true;
+        self
+    }
 }
 
 /// A column of text that may be cut.
 #[must_use]
 pub const fn text(title: &'static str, least: usize) -> Column {
-    Column { title, right: false, least: Some(least) }
+    Column { title, right: false, least: Some(least), extra: false }
 }
 
 /// A column of text that is kept whole.
 #[must_use]
 pub const fn whole(title: &'static str) -> Column {
-    Column { title, right: false, least: None }
+    Column { title, right: false, least: None, extra: false }
 }
 
 /// A column of numbers.
 #[must_use]
 pub const fn number(title: &'static str) -> Column {
-    Column { title, right: true, least: None }
+    Column { title, right: true, least: None, extra: false }
 }
 
 /// Rows under columns, or plain lines.
@@ -73,17 +84,35 @@ impl Block {
                 .iter()
                 .all(|row| row.get(i).is_none_or(|c| matches!(c.text.as_str(), "" | "–" | "?")));
             if named && silent {
-                self.columns.remove(i);
-                for row in &mut self.rows {
-                    if i < row.len() {
-                        row.remove(i);
-                    }
-                }
+                self.remove(i);
             } else {
                 i += 1;
             }
         }
         self
+    }
+
+    fn remove(&mut self, column: usize) {
+        self.columns.remove(column);
+        for row in &mut self.rows {
+            if column < row.len() {
+                row.remove(column);
+            }
+        }
+    }
+
+    /// Without the last extra columns, as far as `limit` makes that necessary.
+    fn narrowed(&self, limit: usize) -> Self {
+        let mut block = self.clone();
+        loop {
+            let widths = block.widths(Some(limit));
+            let total = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+            let last = block.columns.iter().rposition(|c| c.extra);
+            match last {
+                Some(column) if total > limit => block.remove(column),
+                _ => return block,
+            }
+        }
     }
 
     fn widths(&self, limit: Option<usize>) -> Vec<usize> {
@@ -118,49 +147,85 @@ impl Block {
     pub fn print(&self, out: &mut impl Write, reader: &Reader) -> io::Result<()> {
         if self.columns.is_empty() {
             for row in &self.rows {
+                // A sentence or a record is kept whole: terminals wrap.
                 for cell in row {
-                    let text =
-                        reader.width.map_or_else(|| cell.text.clone(), |w| fit(&cell.text, w));
-                    writeln!(out, "{}", painted(&text, cell.look, reader.colour))?;
+                    writeln!(out, "{}", painted(&cell.text, cell.look, reader.colour))?;
                 }
             }
             return Ok(());
         }
+        let fitting = reader.width.map(|limit| self.narrowed(limit));
+        fitting.as_ref().unwrap_or(self).table(out, reader)
+    }
+
+    fn table(&self, out: &mut impl Write, reader: &Reader) -> io::Result<()> {
         let widths = self.widths(reader.width);
         let titles: Vec<Cell> =
             self.columns.iter().map(|c| Cell::text(c.title).look(Look::Bold)).collect();
-        self.line(out, &titles, &widths, reader)?;
-        for row in &self.rows {
-            self.line(out, row, &widths, reader)?;
+        for (i, part) in parts(&widths, reader.width.unwrap_or(usize::MAX)).iter().enumerate() {
+            if i > 0 {
+                writeln!(out)?;
+            }
+            self.line(out, &titles, &widths, part, reader)?;
+            for row in &self.rows {
+                self.line(out, row, &widths, part, reader)?;
+            }
         }
         Ok(())
     }
 
+    /// The columns of `part` in one row.
     fn line(
         &self,
         out: &mut impl Write,
         row: &[Cell],
         widths: &[usize],
+        part: &[usize],
         reader: &Reader,
     ) -> io::Result<()> {
         let mut room = reader.width.unwrap_or(usize::MAX);
-        let last = row.len().saturating_sub(1);
-        for (i, ((cell, width), column)) in row.iter().zip(widths).zip(&self.columns).enumerate() {
-            let text = fit(&cell.text, (*width).min(room));
-            let pad = " ".repeat(width.saturating_sub(text.width()).min(room));
-            room = room.saturating_sub(width + GAP);
-            let shown = painted(&text, cell.look, reader.colour);
-            match (column.right, i == last) {
-                (true, _) => write!(out, "{pad}{shown}")?,
-                (false, true) => write!(out, "{shown}")?,
-                (false, false) => write!(out, "{shown}{pad}")?,
+        // What is to the left of the next text; written only when a text follows.
+        let mut blanks = 0;
+        for i in part {
+            let (Some(cell), Some(width), Some(column)) =
+                (row.get(*i), widths.get(*i), self.columns.get(*i))
+            else {
+                continue;
+            };
+            let text = fit(&cell.text, (*width).min(room.saturating_sub(blanks)));
+            let pad = width.saturating_sub(text.width());
+            if column.right {
+                blanks += pad;
             }
-            if i != last && room > 0 {
-                write!(out, "{}", " ".repeat(GAP))?;
+            if !text.is_empty() {
+                let lead = blanks.min(room.saturating_sub(text.width()));
+                write!(out, "{}{}", " ".repeat(lead), painted(&text, cell.look, reader.colour))?;
+                room = room.saturating_sub(lead + text.width());
+                blanks = 0;
             }
+            blanks += GAP + if column.right { 0 } else { pad };
         }
         writeln!(out)
     }
+}
+
+/// Columns that stand beside each other. Those for which there is no room follow below, again behind
+/// the first one: nothing is lost on a narrow terminal.
+fn parts(widths: &[usize], limit: usize) -> Vec<Vec<usize>> {
+    let lead = widths.first().copied().unwrap_or(0);
+    let mut all = vec![vec![0]];
+    let mut used = lead;
+    for (i, width) in widths.iter().enumerate().skip(1) {
+        if used + GAP + width > limit && all.last().is_some_and(|part| part.len() > 1) {
+            all.push(vec![0]);
+            used = lead;
+        }
+        used += GAP + width;
+        if let Some(part) = all.last_mut() {
+            part.push(i);
+        }
+    }
+    all
 }
 
 fn painted(text: &str, look: Look, colour: bool) -> String {
