@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coral_model::ResourceId;
 use coral_model::time::{SECOND, Time};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::store::{Batch, Resource};
 
@@ -41,12 +41,33 @@ impl Known {
         }
         let newest = newest(batch);
         let late = newest.filter(|newest| now.since(*newest) > LATE);
+        let silent = silent(batch);
         for (id, resource) in &batch.resources {
+            if silent.contains(id) {
+                continue;
+            }
             let sighting = self.0.entry(*id).or_insert_with(|| of(resource));
             sighting.at = late.unwrap_or(now);
             look(sighting);
         }
     }
+}
+
+/// Resources the batch says nothing new of: an agent goes on counting requests in flight of a service
+/// that has long fallen silent.
+fn silent(batch: &Batch) -> HashSet<ResourceId> {
+    let mut silent: HashSet<_> = batch.inflight.iter().map(|reading| reading.resource).collect();
+    if silent.is_empty() {
+        return silent;
+    }
+    silent.retain(|id| !batch.heard.contains(id));
+    for delta in &batch.red {
+        silent.remove(&delta.resource);
+    }
+    for half in &batch.half_edges {
+        silent.remove(&half.series.resource);
+    }
+    silent
 }
 
 /// Start of the newest bucket in the batch.

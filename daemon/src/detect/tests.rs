@@ -146,6 +146,36 @@ fn silence_of_everything_is_not_a_vanished_service() {
 }
 
 #[test]
+fn requests_in_flight_are_no_sign_of_life() {
+    let mut scene = Scene::default();
+    let (cart, shop) = (resource("cart", "v1", "a", "h"), resource("shop", "v1", "b", "h"));
+    scene.run(0..10, &[&cart, &shop]);
+    for second in 10..300 {
+        let mut batch = Batch::default();
+        for resource in [&cart, &shop] {
+            batch.resources.insert(resource.id, Arc::clone(resource));
+        }
+        batch.red.push(red(&shop, second, 5, 0));
+        batch.inflight.push(crate::store::InflightReading {
+            at: at(second),
+            agent: coral_model::AgentId([1; 16]),
+            resource: cart.id,
+            service: Arc::clone(&cart.service),
+            operation: Arc::from(""),
+            count: 3,
+            oldest_start: None,
+            oldest_trace: None,
+            exact: false,
+        });
+        scene.batch(second, &batch);
+        scene.tick(second);
+    }
+    let told = scene.told(EventKind::ServiceVanished);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!(told[0].service.as_deref(), Some("cart"));
+}
+
+#[test]
 fn a_service_that_pauses_by_habit_does_not_vanish_at_every_pause() {
     let mut scene = Scene::default();
     let (job, shop) = (resource("job", "v1", "a", "h"), resource("shop", "v1", "b", "h"));

@@ -103,4 +103,27 @@ mod tests {
         assert_eq!(ending.why().map(Why::code), Some(101));
         assert!(ending.token().is_cancelled());
     }
+
+    /// Run by the next test in a process of its own: the hook is the whole process's.
+    #[tokio::test]
+    #[ignore = "a part of a_panic_in_any_task_ends_the_process"]
+    async fn child_with_a_task_that_panics() {
+        let ending = std::sync::Arc::new(Ending::default());
+        end_on_panic(std::sync::Arc::downgrade(&ending));
+        let task = tokio::spawn(async { panic!("a task fell over") });
+        ending.token().cancelled().await;
+        _ = task.await;
+        std::process::exit(if ending.why() == Some(Why::Panicked) { 42 } else { 43 });
+    }
+
+    #[test]
+    fn a_panic_in_any_task_ends_the_process() {
+        let us = std::env::current_exe().unwrap();
+        let child = "lifecycle::end::tests::child_with_a_task_that_panics";
+        let output = std::process::Command::new(us)
+            .args(["--exact", child, "--ignored", "--nocapture"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(42), "{output:?}");
+    }
 }

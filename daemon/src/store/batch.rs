@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coral_model::id::{AgentId, SegmentId};
 use coral_model::view::EventRow;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::columns::logs::LogColumns;
 use super::columns::metrics::MetricColumns;
@@ -20,6 +20,9 @@ use coral_model::id::ResourceId;
 pub struct Batch {
     /// What `resource` ids in the rows mean.
     pub resources: HashMap<ResourceId, Arc<Resource>>,
+    /// Resources that sent spans, logs or metric points themselves: those that live. The others are
+    /// only spoken of.
+    pub heard: HashSet<ResourceId>,
     /// Spans.
     pub spans: SpanColumns,
     /// Log records.

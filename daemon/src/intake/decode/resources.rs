@@ -34,6 +34,7 @@ impl Resources {
                 fresh
             }
         };
+        batch.heard.insert(resource.id);
         batch.resources.entry(resource.id).or_insert_with(|| Arc::clone(&resource));
         Ok(resource)
     }
