@@ -130,7 +130,7 @@ pub fn first_frame(size: (u16, u16)) -> Result<Duration, ThemeError> {
 pub fn idle(size: (u16, u16), seconds: u64) -> Result<(usize, u64), ThemeError> {
     let mut stage = Rehearsal::new(Some(Scenario::Calm), size, "default", Depth::Ansi256)?;
     let _ = stage.screen.frame();
-    stage.keys("p").map_or((), |()| ());
+    stage.input(Input::Key(Key::plain(Code::Char('p'))));
     let _ = stage.screen.frame();
     let draws = stage.screen.draws;
     let mut bytes = 0;

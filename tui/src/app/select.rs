@@ -111,7 +111,24 @@ impl App {
             let i = usize::try_from(n.checked_sub(first)?).ok()?;
             return (i < self.data.logs.len()).then_some(i);
         }
-        (0..self.rows(pane)).find(|i| self.row_key(pane, *i).as_deref() == Some(key))
+        match pane {
+            PaneId::Services => self.data.services().iter().position(|s| s.service == key),
+            PaneId::Topology => self.node_order().iter().position(|n| n == key),
+            PaneId::Timeline => {
+                let (time, text) = key.split_once(' ')?;
+                let time = Time(time.parse().ok()?);
+                self.timeline().iter().position(|e| e.time == time && e.text == text)
+            }
+            PaneId::Traces => {
+                let id = key.parse().ok()?;
+                self.data.traces().position(|t| t.trace_id == id)
+            }
+            PaneId::Waterfall => {
+                let id = key.parse().ok()?;
+                self.data.spans().position(|s| s.span_id == id)
+            }
+            _ => (0..self.rows(pane)).find(|i| self.row_key(pane, *i).as_deref() == Some(key)),
+        }
     }
 
     /// Selects a row, or none.

@@ -150,7 +150,16 @@ impl CommandId {
     #[must_use]
     pub fn spec(self) -> &'static CommandSpec {
         // The table has a line per id, in the same order; a test holds it.
-        COMMANDS.get(self as usize).unwrap_or(&COMMANDS[0])
+        const NONE: CommandSpec = CommandSpec {
+            id: CommandId::Help,
+            name: "",
+            keys: &[],
+            help: "",
+            bar: "",
+            group: Group::Program,
+            takes: None,
+        };
+        COMMANDS.get(self as usize).unwrap_or(&NONE)
     }
 }
 

@@ -558,13 +558,16 @@ fn traces(scenario: Scenario, window: Window) -> Vec<Row> {
         .collect()
 }
 
+/// Service, operation, kind, depth; start, duration and own time in milliseconds; failed.
+type PlannedSpan = (&'static str, &'static str, SpanKind, u32, u64, u64, u64, bool);
+
 fn spans(scenario: Scenario, window: Window) -> Vec<Row> {
     if matches!(scenario, Scenario::Empty | Scenario::Blind) {
         return Vec::new();
     }
     let bad = scenario != Scenario::Calm;
     let t0 = window.to.minus(30 * SECOND);
-    let plan: &[(&str, &str, SpanKind, u32, u64, u64, u64, bool)] = &[
+    let plan: &[PlannedSpan] = &[
         ("gateway", "POST /checkout", SpanKind::Server, 0, 0, 2398, 3, true),
         ("gateway", "POST", SpanKind::Client, 1, 2, 2394, 2, true),
         ("checkout", "POST /orders", SpanKind::Server, 2, 3, 2392, 21, true),

@@ -101,6 +101,9 @@ fn milli(ns: f64) -> String {
     text::duration(coral_model::num::u64_from_f64(ns))
 }
 
+/// Name, look, values, top of the axis, and how a value is printed.
+type Part<'a> = (&'static str, Role, &'a [Option<f64>], f64, fn(f64) -> String);
+
 pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool) {
     if area.height < 3 || area.width < 12 {
         return;
@@ -111,7 +114,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
     let body = area.height - axis;
     let max = |values: &[Option<f64>]| values.iter().flatten().copied().fold(0.0, f64::max);
     let errors_top = max(&curves.errors);
-    let parts: [(&str, Role, &[Option<f64>], f64, fn(f64) -> String); 3] = [
+    let parts: [Part<'_>; 3] = [
         ("rate", Role::Rate, &curves.rate, scale_top(max(&curves.rate)), hertz),
         (
             "errors",

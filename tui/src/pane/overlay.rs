@@ -91,6 +91,9 @@ fn palette(app: &App, canvas: &mut Canvas<'_>, text: &str, chosen: usize) {
     }
 }
 
+/// The command a line runs when clicked, and its pieces.
+type HelpLine = (Option<crate::command::CommandId>, Vec<(Role, String)>);
+
 fn help(app: &App, canvas: &mut Canvas<'_>, from: usize) {
     let screen = canvas.buf.area;
     let width = screen.width.min(100);
@@ -101,7 +104,7 @@ fn help(app: &App, canvas: &mut Canvas<'_>, from: usize) {
         height: screen.height.saturating_sub(1),
     };
     let inner = boxed(canvas, area, "keys and commands · any other key closes");
-    let mut lines: Vec<(Option<crate::command::CommandId>, Vec<(Role, String)>)> = Vec::new();
+    let mut lines: Vec<HelpLine> = Vec::new();
     for group in Group::ALL {
         lines.push((None, vec![(Role::Title, group.title().to_owned())]));
         for spec in COMMANDS.iter().filter(|c| c.group == *group) {

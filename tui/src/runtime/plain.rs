@@ -46,7 +46,7 @@ pub(super) fn run(options: &Options, feed: Arc<dyn Feed>) -> Result<Farewell, Ru
                     return Ok(Farewell {
                         colony: app.colony.clone(),
                         stays: app.data.status.as_ref().map(|s| s.stays),
-                        place: app.place_line(),
+                        place: app.place().to_string(),
                     });
                 }
                 _ => {}

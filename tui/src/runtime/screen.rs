@@ -210,7 +210,7 @@ fn screen(
                 let farewell = Farewell {
                     colony: screen.app.colony.clone(),
                     stays: screen.app.data.status.as_ref().map(|s| s.stays),
-                    place: screen.app.place_line(),
+                    place: screen.app.place().to_string(),
                 };
                 drop(session);
                 drop(engine);

@@ -227,6 +227,8 @@ fn layers_drawn(
             );
         }
     }
+    let order: Vec<usize> =
+        layers.iter().flatten().copied().filter(|n| *n < drawn.nodes.len()).collect();
     for (i, node) in drawn.nodes.iter().enumerate() {
         let Some(Some(place)) = places.get(i).copied() else { continue };
         if place.y >= area.bottom() {
@@ -239,7 +241,7 @@ fn layers_drawn(
             let pieces = summary(canvas, node);
             canvas.line(place.x + 2, place.y + 1, place.width.max(18) - 2, &pieces);
         }
-        if let Some(row) = app.node_order().iter().position(|n| *n == node.name) {
+        if let Some(row) = order.iter().position(|n| *n == i) {
             canvas.hit(place, Target::Row(PaneId::Topology, row));
         }
         if selected == Some(node.name.as_str()) {
@@ -338,6 +340,8 @@ fn tree(
 ) {
     let rows = drawn.graph.tree();
     let branches = branches(&rows);
+    let order: Vec<usize> =
+        rows.iter().filter(|(_, _, again)| !again).map(|(n, _, _)| *n).collect();
     let foot = if area.height >= 9 { 2 } else { 0 };
     let body = Rect { height: area.height - foot, ..area };
     let at = selected.and_then(|s| {
@@ -381,7 +385,7 @@ fn tree(
             if start > x {
                 canvas.line(start, y, end.saturating_sub(start), &pieces);
             }
-            if let Some(row) = app.node_order().iter().position(|n| *n == node.name) {
+            if let Some(row) = order.iter().position(|o| o == n) {
                 canvas.hit(
                     Rect { x: area.x, y, width: area.width, height: 1 },
                     Target::Row(PaneId::Topology, row),
