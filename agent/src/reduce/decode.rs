@@ -19,6 +19,9 @@ use super::sampling;
 /// Most spans in one request: bounds what a batch may take of memory.
 pub const MAX_SPANS: usize = 100_000;
 
+/// Key of a callee's half-edge when no caller is known: a root.
+pub const NOBODY: u64 = 0;
+
 /// A piece of [`Batch::text`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Text {
@@ -64,11 +67,11 @@ pub struct Fact {
     local_parent: Option<bool>,
     /// Requests it stands for; `None` when that is not known.
     pub weight: Option<f64>,
-    /// What joins it to the other end of its edge; `None` when it stands at no edge.
+    /// What joins it to the other end of its edge ([`NOBODY`] for a root); `None` for INTERNAL.
     pub half_key: Option<u64>,
     /// What the peer is.
     pub peer_kind: PeerKind,
-    /// Who the peer is; empty for callees.
+    /// Who the peer is; empty for callees that do not take from a queue.
     pub peer: Text,
     /// Operation; empty for INTERNAL spans.
     pub operation: Text,
@@ -296,10 +299,13 @@ impl Batch {
             fact.half_key = match parent {
                 Some(_) => Some(parent_key),
                 // A consumer that starts its own trace links to who produced the message.
-                None if walk.kind == SpanKind::Consumer => linked(),
-                // A root has nobody at the other end who could be known.
-                None => None,
+                None if walk.kind == SpanKind::Consumer => linked().or(Some(NOBODY)),
+                None => Some(NOBODY),
             };
+            if let Some(peer) = meaning.peer(walk.kind, &mut self.scratch) {
+                fact.peer_kind = peer.kind;
+                fact.peer = push(&mut self.text, peer.name);
+            }
         }
         fact
     }
@@ -461,8 +467,15 @@ fn pair(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
     let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
     for part in Fields::new(message) {
         match part? {
-            (1, field) => key = field.bytes(1)?,
-            (2, field) => value = field.bytes(2)?,
+            // Of repeated fields the last counts, but all of them must be readable.
+            (1, field) => {
+                key = field.bytes(1)?;
+                schema::check_text(key)?;
+            }
+            (2, field) => {
+                value = field.bytes(2)?;
+                schema::check(&schema::ANY_VALUE, value)?;
+            }
             _ => {}
         }
     }

@@ -171,11 +171,7 @@ proptest! {
             }
         }
         prop_assert_eq!(cells, naive(&spans));
-        let at_edges = spans.iter().filter(|s| match s.kind {
-            3 | 4 => true,
-            2 | 5 => s.parent != 0,
-            _ => false,
-        });
+        let at_edges = spans.iter().filter(|s| (2..=5).contains(&s.kind));
         prop_assert_eq!(halves, at_edges.count());
         prop_assert!(reducer.take(1_050 * SECOND).is_none_or(|t| t.rows.is_empty()));
     }

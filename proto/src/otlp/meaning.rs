@@ -249,14 +249,18 @@ impl<'a> Meaning<'a> {
             }
     }
 
-    /// Who a caller says is at the other end; `None` for callees and when nothing names it.
+    /// Who a span says is at the other end: whom a caller calls, which queue a consumer takes from.
+    /// `None` for other callees and when nothing names it.
     #[must_use]
     pub fn peer<'t>(&self, kind: SpanKind, scratch: &'t mut String) -> Option<Peer<'t>> {
-        if !matches!(kind, SpanKind::Client | SpanKind::Producer) {
-            return None;
+        match kind {
+            SpanKind::Client | SpanKind::Producer => {}
+            // The queue lies between producer and consumer: both name it alike.
+            SpanKind::Consumer if !self.destination.is_empty() => {}
+            _ => return None,
         }
         scratch.clear();
-        let kind = if !self.db_system.is_empty() {
+        let kind = if !self.db_system.is_empty() && kind != SpanKind::Consumer {
             scratch.push_str(self.db_system);
             if !self.db_namespace.is_empty() {
                 scratch.push('/');
@@ -266,10 +270,12 @@ impl<'a> Meaning<'a> {
                 self.push_address(scratch);
             }
             PeerKind::Database
-        } else if !self.messaging_system.is_empty() {
+        } else if !self.messaging_system.is_empty() || kind == SpanKind::Consumer {
             scratch.push_str(self.messaging_system);
             if !self.destination.is_empty() {
-                scratch.push('/');
+                if !scratch.is_empty() {
+                    scratch.push('/');
+                }
                 scratch.push_str(self.destination);
             }
             PeerKind::Queue
@@ -408,5 +414,15 @@ mod tests {
             Some((PeerKind::Service, "cart".into()))
         );
         assert_eq!(peer(&[]), None);
+        let queue = of(&[
+            ("messaging.system", Value::Text("kafka")),
+            ("messaging.destination.name", Value::Text("orders")),
+        ]);
+        for kind in [SpanKind::Producer, SpanKind::Consumer] {
+            let mut scratch = String::new();
+            let peer = queue.peer(kind, &mut scratch).map(|p| (p.kind, p.name));
+            assert_eq!(peer, Some((PeerKind::Queue, "kafka/orders")));
+        }
+        assert_eq!(queue.peer(SpanKind::Server, &mut String::new()), None);
     }
 }

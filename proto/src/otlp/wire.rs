@@ -228,8 +228,8 @@ mod tests {
         assert_eq!(all(&[0x12, 0x05, 1]), Err(WireError::Truncated));
         assert_eq!(all(&[0x00, 0x00]), Err(WireError::Tag(0)));
         assert_eq!(all(&[0x0b]), Err(WireError::Tag(11)));
-        let long = [0x80, 0x80, 0x80, 0x80, 0x2d, 0x00];
-        assert!(matches!(all(&long), Err(WireError::Tag(_))));
+        const LONG: &[u8] = &[0x80, 0x80, 0x80, 0x80, 0x2d, 0x00];
+        assert!(matches!(all(LONG), Err(WireError::Tag(_))));
         assert_eq!(
             all(&[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]),
             Err(WireError::Varint)

@@ -74,7 +74,15 @@ fn a_consumer_without_a_parent_follows_its_link() {
     let mut batch = Batch::default();
     batch.decode(&request(vec![consumer, root])).unwrap();
     assert_eq!(batch.facts()[0].half_key, Some(key([7; 16], [8; 8])));
-    assert_eq!(batch.facts()[1].half_key, None);
+    assert_eq!(batch.facts()[1].half_key, Some(NOBODY));
+}
+
+#[test]
+fn repeated_keys_and_values_are_checked_all() {
+    for pair in [&[0x0a, 1, 0xff, 0x0a, 1, b'k'][..], &[0x12, 2, 0x0a, 9, 0x12, 0][..]] {
+        let mut walk = Walk::new();
+        assert!(walk.attribute(pair).is_err(), "{pair:?}");
+    }
 }
 
 #[test]
