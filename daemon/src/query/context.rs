@@ -228,8 +228,8 @@ mod tests {
             resource: services.first().map_or(ResourceId(0), |s| s.id),
             service: "s0".into(),
             operation: "".into(),
-            count: n % 7,
-            oldest_start: (n % 7 > 0).then_some(START),
+            count: 1 + n % 7,
+            oldest_start: Some(START),
             oldest_trace: None,
             exact: false,
         });

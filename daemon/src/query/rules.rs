@@ -6,7 +6,7 @@
 //!
 //! | what | moved (level 1) | failing (level 2) | needs |
 //! |---|---|---|---|
-//! | latency | quantile ≥ 2× and +5 ms, and ≥ 2 % of requests beyond 2× the old quantile | ≥ 4× and +50 ms | p99 of ≥ 100 requests on both sides, else p90 of ≥ 20; ≥ 3 slow ones |
+//! | latency | quantile ≥ 2× and +5 ms, and ≥ 2 % of requests beyond 2× the old quantile | ≥ 4× and +50 ms | p99 of ≥ 100 requests or p90 of ≥ 20 on both sides, whichever is worse; ≥ 3 slow ones |
 //! | errors | ≥ 1 %, ≥ 3× what it was | ≥ 5 % and ≥ 3× what it was; ≥ 20 % whatever it was | ≥ 10 requests, ≥ 3 (5) errors |
 //! | no answer | ≥ 3 | ≥ 3 and ≥ 1 % of requests | |
 //! | hung | – | the oldest request in flight is ≥ 10 s and ≥ 10× the usual p99 | ≥ 3 in flight |
@@ -171,14 +171,20 @@ fn no_answer(now: &Stretch, before: Option<&Stretch>) -> Option<Off> {
     Some(Off { what: What::NoAnswer, level, now: ratio, before: was })
 }
 
-/// How far latency moved, when it did.
+/// How far latency moved, when it did: by the 99th percentile, or the 90th where that says more.
+///
+/// Of a few hundred requests the 99th percentile is the two or three slowest, often those of a
+/// service's first second; a fault that slows everything is then plainer in the 90th.
 pub fn latency(now: &Histogram, before: &Histogram) -> Option<Off> {
     let fewer = now.count().min(before.count());
-    let (what, q) = match fewer {
-        n if n >= P99_REQUESTS => (What::P99, 0.99),
-        n if n >= P90_REQUESTS => (What::P90, 0.90),
-        _ => return None,
-    };
+    [(What::P99, 0.99, P99_REQUESTS), (What::P90, 0.90, P90_REQUESTS)]
+        .into_iter()
+        .filter(|&(_, _, least)| fewer >= least)
+        .filter_map(|(what, q, _)| slower(what, q, now, before))
+        .reduce(|worst, off| if off.level > worst.level { off } else { worst })
+}
+
+fn slower(what: What, q: f64, now: &Histogram, before: &Histogram) -> Option<Off> {
     let (is, was) = (now.quantile_ns(q)?, before.quantile_ns(q)?);
     let (x, y) = (f64_from(is), f64_from(was));
     let beyond = now.count_from(coral_model::num::u64_from_f64(y * SLOWER));
@@ -261,6 +267,15 @@ mod tests {
         assert_eq!(level(&judge(&bad, Some(&bad))), 2);
         let meh = stretch(600, 60, 20 * MILLI, 60.0);
         assert_eq!(level(&judge(&meh, Some(&meh))), 1);
+    }
+
+    #[test]
+    fn a_slow_first_second_does_not_hide_a_fault() {
+        let mut before = stretch(140, 0, 20 * MILLI, 20.0);
+        (0..4).for_each(|_| before.histogram.record(600 * MILLI));
+        let now = stretch(140, 0, 920 * MILLI, 20.0);
+        let worst = judge(&now, Some(&before)).first().map(|o| (o.what, o.level));
+        assert_eq!(worst, Some((What::P90, 2)));
     }
 
     #[test]

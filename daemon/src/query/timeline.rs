@@ -25,6 +25,9 @@ const ALONE: u64 = 10;
 const TOGETHER: usize = 3;
 /// Share of slow requests that is out of line.
 const SLOW_SHARE: f64 = 0.05;
+/// Requests from which on the reference's 99th percentile says what is slow. Before, it is the few
+/// slowest ones of a service's first seconds, and the 90th has to do.
+const SETTLED: u64 = 1000;
 /// Share of failed requests that is out of line.
 const ERROR_SHARE: f64 = 0.01;
 /// Requests expected in silent buckets before silence means something.
@@ -63,6 +66,8 @@ struct Reference {
     buckets: u64,
     /// Above this a request is slow; 0 until known.
     slow_ns: u64,
+    /// Share of requests that may be expected above it.
+    slow_share: f64,
 }
 
 #[derive(Default, Clone)]
@@ -89,8 +94,9 @@ impl Reference {
         self.errors += bucket.errors;
         self.no_answer += bucket.no_answer;
         self.buckets += 1;
-        let p99 = self.tally.quantile_ns(0.99).unwrap_or(0);
-        self.slow_ns = u64_from_f64(f64_from(p99) * SLOWER).max(p99.saturating_add(SLOWER_BY));
+        self.slow_share = if self.requests >= SETTLED { 0.01 } else { 0.10 };
+        let usual = self.tally.quantile_ns(1.0 - self.slow_share).unwrap_or(0);
+        self.slow_ns = u64_from_f64(f64_from(usual) * SLOWER).max(usual.saturating_add(SLOWER_BY));
     }
 
     fn stretch(&self) -> Stretch {
@@ -121,7 +127,7 @@ impl Reference {
         };
         let slow = bucket.tally.count_from(self.slow_ns);
         let worst = [
-            (slow, 0.01, SLOW_SHARE),
+            (slow, self.slow_share, SLOW_SHARE),
             (bucket.errors, of(self.errors), ERROR_SHARE),
             (bucket.no_answer, of(self.no_answer), ERROR_SHARE),
         ];
