@@ -255,7 +255,7 @@ impl Joiner {
 
     fn server(&mut self, half: HalfEdge, stamp: Time) {
         if half.key == 0 {
-            self.from_outside(&half);
+            self.one_end_from_outside(&half);
             return;
         }
         let slot = self.by_key.get_mut(&half.key);
@@ -300,7 +300,7 @@ impl Joiner {
         }
         let producer = self.by_key.get(&half.key).and_then(|s| s.caller.as_ref());
         if half.key == 0 {
-            self.from_outside(&half);
+            self.one_end_from_outside(&half);
         } else if let Some(producer) = producer {
             let queue = self.peer_of(&producer.half.series);
             self.one_end(&half, queue, service(&half.series));
@@ -366,7 +366,7 @@ impl Joiner {
         self.out.add(&delta(half, from, to));
     }
 
-    fn from_outside(&mut self, half: &HalfEdge) {
+    fn one_end_from_outside(&mut self, half: &HalfEdge) {
         let from = match (half.series.kind, half.series.peer.is_empty()) {
             (SpanKind::Consumer, _) => self.peer_of(&half.series),
             (_, true) => Node { name: OUTSIDE.into(), kind: NodeKind::External },
@@ -422,7 +422,7 @@ impl Joiner {
             return true;
         }
         if let Some(callee) = callee {
-            self.from_outside(&callee.half);
+            self.one_end_from_outside(&callee.half);
             return true;
         }
         false

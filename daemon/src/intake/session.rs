@@ -181,7 +181,7 @@ impl Session {
                 let segment = SegmentId::from_slice(&records.segment_id)
                     .ok_or(End::Protocol("a segment id has 16 bytes"))?;
                 let frame = Frame { segment, first: records.first_seq, bytes: records.bytes };
-                self.queue(session, frame).await
+                Box::pin(self.queue(session, frame)).await
             }
             Some(In::SegmentGone(gone)) => {
                 let segment = SegmentId::from_slice(&gone.segment_id)
@@ -320,7 +320,7 @@ impl Session {
                 }
                 self.send(Out::Ack(ack(segment, last))).await
             }
-            Err(StoreError::Stale { .. }) => self.again(session, frame).await,
+            Err(StoreError::Stale { .. }) => Box::pin(self.again(session, frame)).await,
             Err(error) => Err(error.into()),
         }
     }
@@ -358,7 +358,7 @@ fn message(out: Out) -> v1::ColonyMessage {
 }
 
 fn ack(segment: SegmentId, seq: u64) -> Ack {
-    Ack { segment_id: segment.0.to_vec().into(), seq }
+    Ack { segment_id: segment.0.to_vec(), seq }
 }
 
 /// Puts damaged records aside; one event tells of all in a frame.

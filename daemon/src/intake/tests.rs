@@ -59,7 +59,7 @@ impl Wire {
         let mut wire = Self { out, back, acked: BTreeMap::new() };
         wire.send(In::Hello(AgentHello {
             protocol: coral_proto::PROTOCOL,
-            agent_id: AGENT.to_vec().into(),
+            agent_id: AGENT.to_vec(),
             host: "web-1".into(),
             ..Default::default()
         }))
@@ -118,7 +118,7 @@ pub(super) fn frame(number: u8, from: u64, to: u64) -> In {
     for seq in from..to {
         append(&mut bytes, Kind::Traces, seq, 5, &request(number, seq)).unwrap();
     }
-    let segment_id = segment(number).0.to_vec().into();
+    let segment_id = segment(number).0.to_vec();
     In::Records(Records { segment_id, first_seq: from, bytes: bytes.into() })
 }
 
@@ -266,8 +266,7 @@ async fn what_cannot_be_read_is_set_aside_and_acknowledged() {
     bytes[flipped] ^= 1;
     append(&mut bytes, Kind::Traces, 5, 5, &request(0, 5)).unwrap();
     bytes.extend_from_slice(b"a torn tail");
-    let records =
-        Records { segment_id: segment(0).0.to_vec().into(), first_seq: 0, bytes: bytes.into() };
+    let records = Records { segment_id: segment(0).0.to_vec(), first_seq: 0, bytes: bytes.into() };
     wire.send(In::Records(records)).await;
     assert!(wire.wait(segment(0), 6).await);
     assert_eq!(ids(&home.store).await, [1_000_001, 1_000_006]);
@@ -293,7 +292,7 @@ async fn a_deleted_segment_is_forgotten_after_what_was_queued() {
     let mut wire = Wire::open(&home).await;
     wire.send(frame(0, 0, 5)).await;
     assert!(wire.wait(segment(0), 4).await);
-    wire.send(In::SegmentGone(SegmentGone { segment_id: segment(0).0.to_vec().into() })).await;
+    wire.send(In::SegmentGone(SegmentGone { segment_id: segment(0).0.to_vec() })).await;
     wire.send(frame(1, 0, 1)).await;
     assert!(wire.wait(segment(1), 0).await);
     assert_eq!(home.store.marks(AgentId(AGENT)), [(segment(1), 0)]);
@@ -306,7 +305,7 @@ async fn a_session_that_breaks_the_protocol_is_told() {
     let home = colony(dir.path());
     let mut wire = Wire::open(&home).await;
     let records =
-        Records { segment_id: Bytes::from_static(b"short").to_vec().into(), ..Default::default() };
+        Records { segment_id: Bytes::from_static(b"short").to_vec(), ..Default::default() };
     wire.send(In::Records(records)).await;
     let last = wire.back.recv().await.unwrap().unwrap_err();
     assert!(last.message().contains("16 bytes"), "{last}");

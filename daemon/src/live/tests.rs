@@ -33,7 +33,9 @@ fn batch(red: Vec<RedDelta>) -> Batch {
 fn counts(live: &Live) -> Vec<(u64, u64)> {
     let mut rows = Vec::new();
     live.visit(|v| {
-        v.red(Time(0), Time::MAX, &mut |r| rows.push((r.bucket.0 / BUCKET, r.histogram.count())))
+        v.red(Time(0), Time::MAX, &mut |r| {
+            rows.push((r.bucket.0 / BUCKET, r.histogram.count()));
+        });
     });
     rows
 }
@@ -79,4 +81,85 @@ fn old_buckets_go_by_age() {
         live.apply([&batch(vec![delta(bucket, "a", 5)])], Time(bucket * BUCKET));
     }
     assert_eq!(live.cut(), Time(89 * BUCKET));
+}
+
+mod against_the_store {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use duckdb::params;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::counters::Counters;
+    use crate::store::{Options, Store, StoreError};
+
+    /// Requests by bucket and operation, of buckets in `from..to`.
+    type Counted = Vec<(u64, String, u64)>;
+
+    async fn stored(store: &Store, from: u64, to: u64) -> Counted {
+        let read = store.read(move |c| -> Result<Counted, StoreError> {
+            let mut statement = c.prepare(
+                "SELECT (bucket_ns // 10000000000)::UBIGINT, operation, sum(requests)::UBIGINT \
+                 FROM red WHERE bucket_ns >= ? AND bucket_ns < ? GROUP BY ALL",
+            )?;
+            let window = params![from * BUCKET, to * BUCKET];
+            let rows = statement.query_map(window, |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        });
+        read.await.unwrap()
+    }
+
+    /// The store's part before the cut, and live memory's from there on.
+    async fn answered(store: &Store, from: u64, to: u64) -> Counted {
+        let mut live = Vec::new();
+        let cut = store.live().visit(|v| {
+            let (from, to) = (Time(from * BUCKET), Time(to * BUCKET));
+            v.red(from.max(v.cut()), to, &mut |r| {
+                live.push((r.bucket.0 / BUCKET, r.operation.to_string(), r.histogram.count()));
+            });
+            v.cut().0 / BUCKET
+        });
+        let mut all = stored(store, from, to.min(cut)).await;
+        all.extend(live);
+        all
+    }
+
+    async fn play(commits: Vec<Vec<(u64, u8)>>, windows: Vec<(u64, u64)>) {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicU64::new(100 * BUCKET + 1));
+        let clock = Arc::clone(&now);
+        let mut options = Options::new(Arc::new(Counters::default()));
+        options.clock = Arc::new(move || Time(clock.load(Ordering::SeqCst)));
+        // So little memory that buckets are pushed out again and again.
+        options.live = Limits { bytes: 6_000, age: u64::MAX };
+        options.group_wait = std::time::Duration::ZERO;
+        let store = Store::open(dir.path(), options).unwrap();
+        for commit in commits {
+            let rows = commit.into_iter();
+            let rows = rows.map(|(ago, op)| delta(105 - ago.min(10), &format!("op{}", op % 3), 7));
+            store.commit(batch(rows.collect())).await.unwrap();
+            now.fetch_add(BUCKET / 3, Ordering::SeqCst);
+        }
+        for (a, b) in windows {
+            let (from, to) = (90 + a.min(b), 90 + a.max(b));
+            let (mut want, mut got) =
+                (stored(&store, from, to).await, answered(&store, from, to).await);
+            want.sort();
+            got.sort();
+            assert_eq!(got, want);
+        }
+        store.close().await;
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+        #[test]
+        fn live_and_stored_parts_are_the_whole_answer(
+            commits in prop::collection::vec(prop::collection::vec((0u64..12, any::<u8>()), 1..6), 1..12),
+            windows in prop::collection::vec((0u64..20, 0u64..20), 1..5),
+        ) {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+                .block_on(play(commits, windows));
+        }
+    }
 }

@@ -46,7 +46,7 @@ use crate::live::Live;
 use marks::Marks;
 use readers::Readers;
 use room::{Gauge, Room};
-use writer::{Order, Waiting, Writer};
+use writer::{Order, Shared, Waiting, Writer};
 
 /// Bytes one permit of the pending budget stands for.
 const PERMIT: usize = 1024;
@@ -130,11 +130,13 @@ impl Store {
             dir.to_owned(),
             options.clone(),
             opened.connection,
-            Arc::clone(&readers),
-            Arc::clone(&live),
-            Arc::clone(&marks),
             room,
-            Arc::clone(&abandoned),
+            Shared {
+                readers: Arc::clone(&readers),
+                live: Arc::clone(&live),
+                marks: Arc::clone(&marks),
+                abandoned: Arc::clone(&abandoned),
+            },
         )?;
         if let Some((path, why)) = opened.set_aside {
             writer.tell_damage(&path.to_string_lossy(), &why);

@@ -47,6 +47,18 @@ pub struct Waiting {
     pub permit: OwnedSemaphorePermit,
 }
 
+/// What the writer shares with the [`super::Store`] in front of it.
+pub struct Shared {
+    /// To close and open again with the database.
+    pub readers: Arc<Readers>,
+    /// Told of every commit.
+    pub live: Arc<Live>,
+    /// Follows the commits.
+    pub marks: Arc<RwLock<Marks>>,
+    /// The store was dropped without being closed.
+    pub abandoned: Arc<AtomicBool>,
+}
+
 /// The writer's state; lives on its thread.
 pub struct Writer {
     dir: PathBuf,
@@ -74,12 +86,10 @@ impl Writer {
         dir: PathBuf,
         options: Options,
         connection: Connection,
-        readers: Arc<Readers>,
-        live: Arc<Live>,
-        marks: Arc<RwLock<Marks>>,
         room: Room,
-        abandoned: Arc<AtomicBool>,
+        shared: Shared,
     ) -> Result<Self, StoreError> {
+        let Shared { readers, live, marks, abandoned } = shared;
         let joiner = Joiner::new(options.edges, 1);
         let mut writer = Self {
             dir,
@@ -99,11 +109,6 @@ impl Writer {
         };
         writer.recall()?;
         Ok(writer)
-    }
-
-    /// The newest commit's stamp.
-    pub fn stamp(&self) -> Time {
-        self.stamp
     }
 
     fn connection(&self) -> Result<&Connection, StoreError> {

@@ -196,12 +196,3 @@ fn decimal(mut n: u16, room: &mut [u8; 5]) -> &str {
     }
     room.get(from..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
 }
-
-/// For tests of other modules: the rows a request makes.
-#[cfg(test)]
-pub(crate) fn batch_of(request: &[u8]) -> crate::store::Batch {
-    let series = std::sync::Arc::new(std::sync::Mutex::new(super::Series::default()));
-    let mut out = Decoded::default();
-    Decoder::new(series).traces(request, &mut out).unwrap();
-    out.batch
-}

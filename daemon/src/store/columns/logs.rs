@@ -35,6 +35,13 @@ pub struct LogColumns {
     rows: usize,
     /// Attributes of the record that is pushed next.
     pub attributes: MapBuilder,
+    /// Made for the first row: most batches have no rows of most signals.
+    open: Option<Box<Open>>,
+}
+
+/// The chunk that is being filled.
+#[derive(Debug, Default)]
+struct Open {
     time: Int64Builder,
     service: StringBuilder,
     severity: UInt8Builder,
@@ -55,37 +62,36 @@ impl LogColumns {
     /// Adds a record; its attributes are what was written into `attributes` since the last push.
     pub fn push(&mut self, row: &Log<'_>) -> Result<(), ArrowError> {
         self.attributes.end();
-        self.time.append_value(coral_model::num::i64_sat(row.time_ns));
-        self.service.append_value(row.service);
-        self.severity.append_value(row.severity);
-        self.body.append_value(row.body);
+        let open = self.open.get_or_insert_default();
+        open.time.append_value(coral_model::num::i64_sat(row.time_ns));
+        open.service.append_value(row.service);
+        open.severity.append_value(row.severity);
+        open.body.append_value(row.body);
         let trace = row.trace.map(halves);
-        self.trace_hi.append_option(trace.map(|t| t.0));
-        self.trace_lo.append_option(trace.map(|t| t.1));
-        self.span.append_option(row.span.map(|s| u64::from_be_bytes(s.0)));
-        self.resource.append_value(row.resource.0);
+        open.trace_hi.append_option(trace.map(|t| t.0));
+        open.trace_lo.append_option(trace.map(|t| t.1));
+        open.span.append_option(row.span.map(|s| u64::from_be_bytes(s.0)));
+        open.resource.append_value(row.resource.0);
         self.rows += 1;
-        let text = self.body.values_slice().len() + self.attributes.bytes();
-        if self.time.len() >= CHUNK_ROWS || text >= CHUNK_BYTES {
+        let text = open.body.values_slice().len() + self.attributes.bytes();
+        if open.time.len() >= CHUNK_ROWS || text >= CHUNK_BYTES {
             self.close()?;
         }
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), ArrowError> {
-        let rows = self.time.len();
-        if rows == 0 {
-            return Ok(());
-        }
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let rows = open.time.len();
         let columns = vec![
-            shared(self.time.finish()),
-            shared(self.service.finish()),
-            shared(self.severity.finish()),
-            shared(self.body.finish()),
-            shared(self.trace_hi.finish()),
-            shared(self.trace_lo.finish()),
-            shared(self.span.finish()),
-            shared(self.resource.finish()),
+            shared(open.time.finish()),
+            shared(open.service.finish()),
+            shared(open.severity.finish()),
+            shared(open.body.finish()),
+            shared(open.trace_hi.finish()),
+            shared(open.trace_lo.finish()),
+            shared(open.span.finish()),
+            shared(open.resource.finish()),
             self.attributes.finish()?,
         ];
         self.done.push(Chunk::new(rows, columns));

@@ -52,6 +52,13 @@ pub struct MetricColumns {
     rows: usize,
     /// Attributes of the point that is pushed next.
     pub attributes: MapBuilder,
+    /// Made for the first row: most batches have no rows of most signals.
+    open: Option<Box<Open>>,
+}
+
+/// The chunk that is being filled.
+#[derive(Debug, Default)]
+struct Open {
     time: Int64Builder,
     start: Int64Builder,
     metric: StringBuilder,
@@ -80,54 +87,52 @@ impl MetricColumns {
     /// Adds a point; its attributes are what was written into `attributes` since the last push.
     pub fn push(&mut self, row: &Point<'_>) -> Result<(), ArrowError> {
         self.attributes.end();
-        self.time.append_value(coral_model::num::i64_sat(row.time_ns));
+        let open = self.open.get_or_insert_default();
+        open.time.append_value(coral_model::num::i64_sat(row.time_ns));
         let start = (row.start_ns > 0).then(|| coral_model::num::i64_sat(row.start_ns));
-        self.start.append_option(start);
-        self.metric.append_value(row.metric);
-        self.kind.append_value(row.kind.word());
-        self.unit.append_value(row.unit);
-        self.description.append_value(row.description);
-        self.temporality.append_option(known(row.temporality));
-        self.service.append_value(row.service);
-        self.resource.append_value(row.resource.0);
-        self.value.append_option(row.value);
-        self.count.append_option(row.count);
-        self.sum.append_option(row.sum);
-        self.bounds.row(row.bounds.iter().copied());
-        self.counts.row(row.counts.iter().copied());
-        self.extra.append_option(known(row.extra));
+        open.start.append_option(start);
+        open.metric.append_value(row.metric);
+        open.kind.append_value(row.kind.word());
+        open.unit.append_value(row.unit);
+        open.description.append_value(row.description);
+        open.temporality.append_option(known(row.temporality));
+        open.service.append_value(row.service);
+        open.resource.append_value(row.resource.0);
+        open.value.append_option(row.value);
+        open.count.append_option(row.count);
+        open.sum.append_option(row.sum);
+        open.bounds.row(row.bounds.iter().copied());
+        open.counts.row(row.counts.iter().copied());
+        open.extra.append_option(known(row.extra));
         self.rows += 1;
-        self.text += row.metric.len() + row.description.len() + row.unit.len() + row.extra.len();
-        self.text += 8 * (row.bounds.len() + row.counts.len());
-        if self.time.len() >= CHUNK_ROWS || self.text + self.attributes.bytes() >= CHUNK_BYTES {
+        open.text += row.metric.len() + row.description.len() + row.unit.len() + row.extra.len();
+        open.text += 8 * (row.bounds.len() + row.counts.len());
+        if open.time.len() >= CHUNK_ROWS || open.text + self.attributes.bytes() >= CHUNK_BYTES {
             self.close()?;
         }
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), ArrowError> {
-        let rows = self.time.len();
-        if rows == 0 {
-            return Ok(());
-        }
-        self.text = 0;
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let rows = open.time.len();
         let columns = vec![
-            shared(self.time.finish()),
-            shared(self.start.finish()),
-            shared(self.metric.finish()),
-            shared(self.kind.finish()),
-            shared(self.unit.finish()),
-            shared(self.description.finish()),
-            shared(self.temporality.finish()),
-            shared(self.service.finish()),
-            shared(self.resource.finish()),
+            shared(open.time.finish()),
+            shared(open.start.finish()),
+            shared(open.metric.finish()),
+            shared(open.kind.finish()),
+            shared(open.unit.finish()),
+            shared(open.description.finish()),
+            shared(open.temporality.finish()),
+            shared(open.service.finish()),
+            shared(open.resource.finish()),
             self.attributes.finish()?,
-            shared(self.value.finish()),
-            shared(self.count.finish()),
-            shared(self.sum.finish()),
-            self.bounds.finish()?,
-            self.counts.finish()?,
-            shared(self.extra.finish()),
+            shared(open.value.finish()),
+            shared(open.count.finish()),
+            shared(open.sum.finish()),
+            open.bounds.finish()?,
+            open.counts.finish()?,
+            shared(open.extra.finish()),
         ];
         self.done.push(Chunk::new(rows, columns));
         Ok(())

@@ -65,12 +65,20 @@ impl Chunk {
 }
 
 /// Builds a `MAP(VARCHAR, VARCHAR)` column; a key that comes twice in a row keeps its first value.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MapBuilder {
     keys: StringBuilder,
     values: StringBuilder,
     offsets: Vec<i32>,
     row: Vec<(usize, usize)>,
+}
+
+impl Default for MapBuilder {
+    fn default() -> Self {
+        // Builders' own default reserves room for 1,024 rows; most maps stay empty.
+        let empty = || StringBuilder::with_capacity(0, 0);
+        Self { keys: empty(), values: empty(), offsets: Vec::new(), row: Vec::new() }
+    }
 }
 
 impl MapBuilder {

@@ -61,6 +61,13 @@ pub struct SpanColumns {
     rows: usize,
     /// Attributes of the span that is pushed next.
     pub attributes: MapBuilder,
+    /// Made for the first row: most batches have no rows of most signals.
+    open: Option<Box<Open>>,
+}
+
+/// The chunk that is being filled.
+#[derive(Debug, Default)]
+struct Open {
     start: Int64Builder,
     duration: Int64Builder,
     trace_hi: UInt64Builder,
@@ -115,64 +122,62 @@ impl SpanColumns {
     pub fn push(&mut self, row: &Span<'_>) -> Result<(), ArrowError> {
         let (hi, lo) = halves(row.trace);
         self.attributes.end();
-        self.start.append_value(ns(row.start_ns));
-        self.duration.append_value(ns(row.duration_ns));
-        self.trace_hi.append_value(hi);
-        self.trace_lo.append_value(lo);
-        self.span.append_value(u64::from_be_bytes(row.span.0));
-        self.parent.append_value(row.parent.map_or(0, |p| u64::from_be_bytes(p.0)));
-        self.service.append_value(row.service);
-        self.operation.append_value(row.operation);
-        self.name.append_option(known(row.name));
-        self.kind.append_value(row.kind.to_otlp());
-        self.status.append_value(row.status.to_otlp());
-        self.code.append_option(known(row.code));
-        self.error.append_value(row.error);
-        self.http_route.append_option(known(row.http_route));
-        self.db_system.append_option(known(row.db_system));
-        self.rpc_method.append_option(known(row.rpc_method));
-        self.peer_service.append_option(known(row.peer_service));
-        self.resource.append_value(row.resource.0);
-        self.message.append_option(known(row.message));
-        self.events.append_option(known(row.events));
-        self.links.append_option(known(row.links));
+        let open = self.open.get_or_insert_default();
+        open.start.append_value(ns(row.start_ns));
+        open.duration.append_value(ns(row.duration_ns));
+        open.trace_hi.append_value(hi);
+        open.trace_lo.append_value(lo);
+        open.span.append_value(u64::from_be_bytes(row.span.0));
+        open.parent.append_value(row.parent.map_or(0, |p| u64::from_be_bytes(p.0)));
+        open.service.append_value(row.service);
+        open.operation.append_value(row.operation);
+        open.name.append_option(known(row.name));
+        open.kind.append_value(row.kind.to_otlp());
+        open.status.append_value(row.status.to_otlp());
+        open.code.append_option(known(row.code));
+        open.error.append_value(row.error);
+        open.http_route.append_option(known(row.http_route));
+        open.db_system.append_option(known(row.db_system));
+        open.rpc_method.append_option(known(row.rpc_method));
+        open.peer_service.append_option(known(row.peer_service));
+        open.resource.append_value(row.resource.0);
+        open.message.append_option(known(row.message));
+        open.events.append_option(known(row.events));
+        open.links.append_option(known(row.links));
         self.rows += 1;
-        self.text += row.events.len() + row.links.len() + row.message.len() + row.operation.len();
-        if self.start.len() >= CHUNK_ROWS || self.text + self.attributes.bytes() >= CHUNK_BYTES {
+        open.text += row.events.len() + row.links.len() + row.message.len() + row.operation.len();
+        if open.start.len() >= CHUNK_ROWS || open.text + self.attributes.bytes() >= CHUNK_BYTES {
             self.close()?;
         }
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), ArrowError> {
-        let rows = self.start.len();
-        if rows == 0 {
-            return Ok(());
-        }
-        self.text = 0;
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let rows = open.start.len();
         let columns = vec![
-            shared(self.start.finish()),
-            shared(self.duration.finish()),
-            shared(self.trace_hi.finish()),
-            shared(self.trace_lo.finish()),
-            shared(self.span.finish()),
-            shared(self.parent.finish()),
-            shared(self.service.finish()),
-            shared(self.operation.finish()),
-            shared(self.name.finish()),
-            shared(self.kind.finish()),
-            shared(self.status.finish()),
-            shared(self.code.finish()),
-            shared(self.error.finish()),
-            shared(self.http_route.finish()),
-            shared(self.db_system.finish()),
-            shared(self.rpc_method.finish()),
-            shared(self.peer_service.finish()),
-            shared(self.resource.finish()),
-            shared(self.message.finish()),
+            shared(open.start.finish()),
+            shared(open.duration.finish()),
+            shared(open.trace_hi.finish()),
+            shared(open.trace_lo.finish()),
+            shared(open.span.finish()),
+            shared(open.parent.finish()),
+            shared(open.service.finish()),
+            shared(open.operation.finish()),
+            shared(open.name.finish()),
+            shared(open.kind.finish()),
+            shared(open.status.finish()),
+            shared(open.code.finish()),
+            shared(open.error.finish()),
+            shared(open.http_route.finish()),
+            shared(open.db_system.finish()),
+            shared(open.rpc_method.finish()),
+            shared(open.peer_service.finish()),
+            shared(open.resource.finish()),
+            shared(open.message.finish()),
             self.attributes.finish()?,
-            shared(self.events.finish()),
-            shared(self.links.finish()),
+            shared(open.events.finish()),
+            shared(open.links.finish()),
         ];
         self.done.push(Chunk::new(rows, columns));
         Ok(())
