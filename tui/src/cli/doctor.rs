@@ -305,7 +305,7 @@ fn agent_checks(agent: &AgentRow) -> Vec<Check> {
             all.push(check(&name("clock"), Health::Ok, why, None));
         }
         None => {
-            all.push(check(&name("clock"), Health::Note, "its offset is not measured yet", None))
+            all.push(check(&name("clock"), Health::Note, "its offset is not measured yet", None));
         }
     }
     all

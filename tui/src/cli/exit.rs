@@ -98,12 +98,11 @@ impl Failure {
             return;
         }
         let mut text = String::new();
-        let what: Vec<_> = self.what.lines().map(clean).collect();
-        // Writing to a String cannot fail.
-        _ = match what.as_slice() {
-            [one] => writeln!(text, "coral: {one}"),
-            several => writeln!(text, "coral:\n  {}", several.join("\n  ")),
-        };
+        for (i, line) in self.what.lines().filter(|l| !l.trim().is_empty()).enumerate() {
+            let lead = if i == 0 { "coral: " } else { "  " };
+            // Writing to a String cannot fail.
+            _ = writeln!(text, "{lead}{}", clean(line));
+        }
         if let Some(next) = &self.next {
             _ = writeln!(text, "try: {}", clean(next));
         }

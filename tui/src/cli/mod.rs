@@ -233,7 +233,7 @@ impl Context {
 
     /// The colony, if it runs. Scripts must not start things by asking.
     async fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(&self.target).await.map_err(|e| match e {
+        Client::connect(&self.target).await.map_err(|e| match e {
             ClientError::NotRunning { .. } => {
                 let failure = Failure::from(e);
                 let colony = &self.target.colony;
@@ -245,6 +245,6 @@ impl Context {
                 failure.next(next)
             }
             e => e.into(),
-        })?)
+        })
     }
 }

@@ -24,8 +24,8 @@ fn parse_words(words: Vec<String>) -> Result<Cli, Failure> {
     Cli::try_parse_from(args::shape(words)?).map_err(|e| Failure::usage(e.to_string()))
 }
 
-fn query_of(words: Vec<String>) -> Query {
-    match parse_words(words.clone()).map(|cli| cli.verb) {
+fn query_of(words: &[String]) -> Query {
+    match parse_words(words.to_vec()).map(|cli| cli.verb) {
         Ok(Some(Verb::Query(query))) => *query,
         other => panic!("{words:?}: {other:?}"),
     }
@@ -79,7 +79,7 @@ fn words_without_a_command_open_what_they_name() {
         opened("coral --utc 4bf92f3577b34da6a3ce929d0e0e4736"),
         "4bf92f3577b34da6a3ce929d0e0e4736"
     );
-    assert!(matches!(parse("coral --colony shop").unwrap().verb, None));
+    assert!(parse("coral --colony shop").unwrap().verb.is_none());
     assert!(matches!(parse("coral help query"), Err(f) if f.what.contains("Questions:")));
     for (slip, near) in
         [("coral qery red", "query"), ("coral stats", "status"), ("coral docter", "doctor")]
@@ -239,7 +239,7 @@ proptest! {
     #[test]
     fn a_question_survives_its_own_command_line(q in question()) {
         let words = coral_model::place::arguments(&q);
-        let query = query_of(words.clone());
+        let query = query_of(&words);
         let back = ask::question(&query, &clock(), 900 * SECOND, false).map(|a| a.question);
         let back = back.map_err(|f| TestCaseError::fail(format!("{words:?}: {}", f.what)))?;
         prop_assert_eq!(back, q, "{:?}", words);

@@ -54,7 +54,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub(super) fn from_io(socket: &Path, e: io::Error) -> Self {
+    pub(super) fn from_io(socket: &Path, e: &io::Error) -> Self {
         let socket = socket.to_path_buf();
         match e.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {

@@ -84,7 +84,7 @@ impl Client {
             // Somebody else's directory in /tmp could hold somebody else's colony.
             coral_model::paths::check_private_dir(&target.paths.runtime_dir, target.paths.uid)?;
         }
-        let channel = open(&socket).await.map_err(|e| ClientError::from_io(&socket, e))?;
+        let channel = open(&socket).await.map_err(|e| ClientError::from_io(&socket, &e))?;
         let mut rpc = ColonyClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
