@@ -241,11 +241,18 @@ fn found(app: &App, digest: &DigestRow) -> Vec<Vec<(Role, String)>> {
 }
 
 fn lines(app: &App) -> Vec<Vec<(Role, String)>> {
-    match app.data.digest() {
-        Some(digest) if digest.health == Health::NoData => no_data(app),
+    let mut lines = match app.data.digest() {
+        Some(digest) if digest.health == Health::NoData => return no_data(app),
         Some(digest) => found(app, digest),
         None => Vec::new(),
-    }
+    };
+    // On a small terminal the services are worth more than the particulars, which `w` has.
+    lines.truncate(match app.size.1 {
+        0..=12 => 1,
+        13..=17 => 2,
+        _ => 4,
+    });
+    lines
 }
 
 fn has_path(app: &App) -> bool {

@@ -4,7 +4,7 @@ use coral_model::text;
 use coral_model::view::LogRow;
 use ratatui::layout::Rect;
 
-use crate::app::{App, ClockMode, Link};
+use crate::app::{App, ClockMode};
 use crate::feed::Slot;
 use crate::layout::PaneId;
 use crate::theme::Role;
@@ -60,29 +60,11 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
     let len = app.data.logs.len();
     let height = usize::from(area.height);
     if len == 0 {
-        let known = app.data.known(Slot::Logs);
-        let inner = area;
-        match known {
+        let empty = "no log record in this window matches";
+        match app.data.known(Slot::Logs) {
+            Some(known) => super::unseen(canvas, area, empty, &known.end.blind),
             None => {
-                let (role, text) = match (&app.link, app.data.failure(Slot::Logs)) {
-                    (_, Some(why)) => (Role::Failing, format!("cannot be shown: {why}")),
-                    (Link::Up, None) => (Role::Dim, "asking …".to_owned()),
-                    (Link::Connecting(what), _) => (Role::Dim, format!("{what} …")),
-                    (Link::Down(why), _) => {
-                        (Role::Failing, format!("no colony: {why}; trying again"))
-                    }
-                };
-                canvas.wrap(inner, &text, role);
-            }
-            Some(known) if !known.end.blind.is_empty() => {
-                let mut y = inner.y;
-                for sentence in &known.end.blind {
-                    let left = Rect { y, height: inner.bottom().saturating_sub(y), ..inner };
-                    y += canvas.wrap(left, &format!("? {sentence}"), Role::Blind);
-                }
-            }
-            Some(_) => {
-                canvas.wrap(inner, "no log record in this window matches", Role::Dim);
+                super::nothing(app, canvas, Slot::Logs, empty, area);
             }
         }
         return;

@@ -316,16 +316,19 @@ fn nothing(app: &App, canvas: &mut Canvas<'_>, slot: Slot, empty: &str, area: Re
         canvas.wrap(inner, &text, role);
         return true;
     };
-    if known.end.blind.is_empty() {
-        canvas.wrap(inner, empty, Role::Dim);
-    } else {
-        let mut y = inner.y;
-        for sentence in &known.end.blind {
-            let left = Rect { y, height: inner.bottom().saturating_sub(y), ..inner };
-            y += canvas.wrap(left, &format!("? {sentence}"), Role::Blind);
-        }
-    }
+    unseen(canvas, inner, empty, &known.end.blind);
     true
+}
+
+/// Says that there is nothing, and what there could be that cannot be seen.
+fn unseen(canvas: &mut Canvas<'_>, area: Rect, empty: &str, blind: &[String]) {
+    let text =
+        if blind.is_empty() { empty.to_owned() } else { format!("{empty}, as far as can be seen") };
+    let mut y = area.y + canvas.wrap(area, &text, Role::Dim);
+    for sentence in blind {
+        let left = Rect { y, height: area.bottom().saturating_sub(y), ..area };
+        y += canvas.wrap(left, &format!("? {sentence}"), Role::Blind);
+    }
 }
 
 /// Lines of text from `from` on; says how far it was scrolled.

@@ -92,15 +92,17 @@ pub(super) fn moved(canvas: &Canvas<'_>, baseline: Option<&Baseline>, level: u8)
     }
 }
 
-fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow) -> Vec<Vec<Piece>> {
+fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow, room: u16) -> Vec<Vec<Piece>> {
     let [rate, errors, p99] = numbers(canvas, row.state, row.red.as_ref(), row.level);
     let name_role = match row.level {
         0 if row.state == State::Active => Role::Text,
         0 => Role::Dim,
         level => Theme::level(level),
     };
-    let name =
-        canvas.piece(name_role, format!("{}{}", text::clean(&row.service), bangs(row.level)));
+    // A name is cut before the mark of its level, never the mark.
+    let marks = bangs(row.level);
+    let room = usize::from(room).saturating_sub(marks.len());
+    let name = canvas.piece(name_role, format!("{}{marks}", text::fit(&row.service, room)));
     let bound = if row.inflight_exact { "" } else { "≥" };
     let inflight = match row.inflight {
         None => canvas.piece(Role::Blind, "?"),
@@ -174,8 +176,9 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
         .map(|s| width_of(&text::fit(&s.service, 30)) + u16::from(s.level.min(2)))
         .max()
         .unwrap_or(0);
+    let name = longest.clamp(10, (area.width / 5).max(12));
     let columns = [
-        Column::left("SERVICE", longest.clamp(10, (area.width / 5).max(12)), 0).grow(1),
+        Column::left("SERVICE", name, 0).grow(1),
         Column::right("rate", 7, 0),
         Column::right("err", 5, 0),
         Column::right("p99", 6, 0),
@@ -195,7 +198,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             scroll,
         }
         .draw(canvas, area, |canvas, i| {
-            services.get(i).map(|s| row(app, canvas, s)).unwrap_or_default()
+            services.get(i).map(|s| row(app, canvas, s, name)).unwrap_or_default()
         });
     });
 }

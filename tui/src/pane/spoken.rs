@@ -56,5 +56,11 @@ pub fn plain_lines(app: &App) -> Vec<String> {
             text::clean(&change.text)
         ));
     }
+    let mut said = Vec::new();
+    lines.retain(|line| {
+        let new = !said.contains(line);
+        said.push(line.clone());
+        new
+    });
     lines
 }

@@ -4,7 +4,7 @@ use coral_model::text;
 use coral_model::view::{Change, EventKind, EventRow, Health, Mover};
 use ratatui::layout::Rect;
 
-use crate::app::{App, Link};
+use crate::app::App;
 use crate::feed::Slot;
 use crate::layout::{PaneId, ViewId};
 use crate::theme::Role;
@@ -113,22 +113,18 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
     let events = app.timeline();
     let len = events.len();
     if len == 0 {
-        let (role, text) = match (known, &app.link, app.data.failure(Slot::Events)) {
-            (None, _, Some(why)) => (Role::Failing, format!("cannot be shown: {why}")),
-            (None, Link::Up, None) => (Role::Dim, "asking …".to_owned()),
-            (None, Link::Connecting(what), _) => (Role::Dim, format!("{what} …")),
-            (None, Link::Down(why), _) => {
-                (Role::Failing, format!("no colony: {why}; trying again"))
+        let empty = match known {
+            Some(known) if !known.rows.is_empty() => {
+                "nothing is known to have changed since 3 minutes before"
             }
-            (Some(k), _, _) if !k.end.blind.is_empty() => {
-                (Role::Blind, format!("? {}", k.end.blind.join(" · ")))
-            }
-            (Some(k), _, _) if !k.rows.is_empty() => {
-                (Role::Dim, "nothing is known to have changed since 3 minutes before".to_owned())
-            }
-            (Some(_), _, _) => (Role::Dim, "no deploy, restart or burst in this window".to_owned()),
+            _ => "no deploy, restart or burst in this window",
         };
-        canvas.wrap(area, &text, role);
+        match known {
+            Some(known) => super::unseen(canvas, area, empty, &known.end.blind),
+            None => {
+                super::nothing(app, canvas, Slot::Events, empty, area);
+            }
+        }
         return;
     }
     let wide = app.window().length() > 20 * 3600 * coral_model::time::SECOND;

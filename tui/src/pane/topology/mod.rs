@@ -139,7 +139,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
     match layered(&drawn, area) {
         Some((plan, pitch)) => {
             let body = Rect { height: area.height.saturating_sub(FOOT), ..area };
-            layers_drawn(app, canvas, body, &drawn, &plan, pitch, selected.as_deref(), focused);
+            layers_drawn(canvas, body, &drawn, &plan, pitch, selected.as_deref(), focused);
             let foot = Rect { y: body.bottom(), height: area.height - body.height, ..area };
             edges_of(canvas, foot, &drawn, selected.as_deref());
         }
@@ -158,9 +158,7 @@ fn summary(canvas: &Canvas<'_>, node: &NodeRow) -> Vec<Piece> {
     vec![rate, gap(), errors, gap(), p99]
 }
 
-#[expect(clippy::too_many_arguments, reason = "one drawing, one place")]
 fn layers_drawn(
-    app: &App,
     canvas: &mut Canvas<'_>,
     area: Rect,
     drawn: &Drawn<'_>,
