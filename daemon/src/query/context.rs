@@ -185,7 +185,7 @@ mod tests {
         };
         for (k, service) in services.iter().enumerate() {
             let seed = noise(n * 100 + k as u64);
-            let late = if seed % 5 == 0 { seed % 40 * BUCKET } else { 0 };
+            let late = if seed.is_multiple_of(5) { seed % 40 * BUCKET } else { 0 };
             let end = START.plus(n * 3 * SECOND).minus(late);
             let mut histogram = Histogram::default();
             (0..1 + seed % 30)
@@ -196,14 +196,14 @@ mod tests {
                 bucket: end.align(BUCKET),
                 resource: service.id,
                 service: Arc::clone(&service.service),
-                operation: if seed % 3 == 0 { "GET /".into() } else { "POST /".into() },
+                operation: if seed.is_multiple_of(3) { "GET /".into() } else { "POST /".into() },
                 kind: SpanKind::Server,
-                code: if seed % 7 == 0 { "500".into() } else { "200".into() },
+                code: if seed.is_multiple_of(7) { "500".into() } else { "200".into() },
                 protocol: "http".into(),
-                errors: if seed % 7 == 0 { histogram.count() } else { 0 },
+                errors: if seed.is_multiple_of(7) { histogram.count() } else { 0 },
                 no_answer: 0,
                 slowest: Some((trace, seed % 1000)),
-                error_trace: (seed % 7 == 0).then_some(trace),
+                error_trace: seed.is_multiple_of(7).then_some(trace),
                 histogram,
                 sampled: false,
             });
@@ -214,11 +214,11 @@ mod tests {
                 series,
                 end,
                 duration_ns: ns,
-                error: seed % 9 == 0,
+                error: seed.is_multiple_of(9),
                 no_answer: false,
             };
             batch.half_edges.push(half(series(service, SpanKind::Client), 9 * MILLI));
-            if seed % 4 != 0 {
+            if !seed.is_multiple_of(4) {
                 batch.half_edges.push(half(series(callee, SpanKind::Server), 8 * MILLI));
             }
         }
