@@ -1,5 +1,12 @@
 //! docs/schemas.md and the types rows are made of say the same.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics fails"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use coral_model::view::Row;

@@ -1,5 +1,12 @@
 //! Exit codes and manners of the real program, against colonies made for the purpose.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics fails"
+)]
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;

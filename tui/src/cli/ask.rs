@@ -160,7 +160,8 @@ pub fn question(query: &Query, clock: &Clock, default: u64, human: bool) -> Resu
         Some(text) => Some(when::parse_duration(text)?).filter(|step| *step > 0),
         None => None,
     };
-    if human && matches!(view, View::Logs | View::Traces) {
+    let points = view == View::Metrics && subject.is_some();
+    if human && (points || matches!(view, View::Logs | View::Traces)) {
         question.limit = READABLE;
     }
     if let Some(limit) = query.limit {
