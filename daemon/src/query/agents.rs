@@ -1,7 +1,7 @@
 //! `agents`: who reports, and what each can and cannot see.
 
 use coral_model::filter::{FieldValue, Fields, Key};
-use coral_model::view::{AgentRow, Row, SenseState, State};
+use coral_model::view::{AgentRow, Row, Sense, SenseState, State};
 
 use super::answer::{Found, Inputs};
 use super::plan::Plan;
@@ -35,7 +35,10 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Found {
     Found { rows, truncated, newest, ..Found::default() }
 }
 
-/// What cannot be seen, one sentence each, with the line that would change it.
+/// What an answer may lack, one sentence each, with the line that would change it.
+///
+/// A sense that is off and that nothing can turn on (`remedy` is `None`: it is not part of the
+/// build) is no news in every answer: `status` and `doctor` name it.
 pub fn blind(agents: &[AgentRow]) -> Vec<String> {
     let mut lines = Vec::new();
     if agents.is_empty() {
@@ -52,7 +55,12 @@ pub fn blind(agents: &[AgentRow]) -> Vec<String> {
             ));
             continue;
         }
-        for sense in agent.senses.iter().filter(|s| s.state != SenseState::On) {
+        let lacking = |s: &&Sense| match s.state {
+            SenseState::On => false,
+            SenseState::Partial => true,
+            SenseState::Off => s.remedy.is_some(),
+        };
+        for sense in agent.senses.iter().filter(lacking) {
             let how = if sense.state == SenseState::Off { "off" } else { "partly blind" };
             let (name, why) =
                 (coral_model::text::clean(&sense.name), coral_model::text::clean(&sense.why));

@@ -11,6 +11,9 @@ use crate::figure::{Goal, Peer, Report};
 use crate::load::{self, Sent};
 use crate::process::{Server, cpu_seconds, free_address, rss_mib, wait_listening};
 
+/// The protocol's own port for gRPC.
+const OTLP_GRPC: &str = "127.0.0.1:4317";
+
 fn run<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -106,25 +109,20 @@ pub fn commit(report: &mut Report, otelite: Option<&Path>) -> anyhow::Result<()>
     let peer = otelite
         .map(|otelite| -> anyhow::Result<f64> {
             let dir = tempfile::Builder::new().prefix("coral-bench-").tempdir()?;
-            let (grpc, http, api) = (free_address()?, free_address()?, free_address()?);
+            // It has no flag for its OTLP ports: they are the protocol's own.
+            anyhow::ensure!(
+                std::net::TcpStream::connect(OTLP_GRPC).is_err(),
+                "{OTLP_GRPC} is taken, and otelite listens nowhere else; stop what holds it"
+            );
             let server = Server::start(
                 Command::new(otelite)
-                    .args([
-                        "serve",
-                        "--addr",
-                        &api,
-                        "--otlp-grpc-addr",
-                        &grpc,
-                        "--otlp-http-addr",
-                        &http,
-                    ])
-                    .arg("--storage-path")
+                    .args(["serve", "--addr", &free_address()?, "--storage-path"])
                     .arg(dir.path())
                     .env("HOME", dir.path()),
             )?;
-            wait_listening(&grpc)?;
+            wait_listening(OTLP_GRPC)?;
             // It acknowledges after its insert; fewer spans, because it is slower.
-            per_cpu_second(&grpc, server.pid(), TOTAL / 20)
+            per_cpu_second(OTLP_GRPC, server.pid(), TOTAL / 20)
         })
         .transpose()?;
     let peer = peer.map(|value| Peer { name: "otelite", value });
