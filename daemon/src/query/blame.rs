@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coral_model::view::{NodeKind, PathStep};
 
 use super::digest::Scene;
-use super::rules::What;
+use super::rules::{Off, What};
 use super::topology::JudgedEdge;
 
 /// Steps of a path upwards from the suspect.
@@ -43,13 +43,17 @@ impl<'a> Graph<'a> {
             graph.down.entry(&edge.row.from).or_default().push(edge);
             graph.up.entry(&edge.row.to).or_default().push(edge);
         }
-        // A silent service is failing when those who call it fail at calling it.
+        // A service is failing when those who call it fail at calling it and it says nothing of
+        // those calls. What it answers with an error that it does not call one is the caller's.
         for judged in scene.services {
             let silent = judged.row.red.is_none();
-            let blamed = graph.up.get(judged.row.service.as_str()).is_some_and(|callers| {
-                callers.iter().any(|e| e.off.iter().any(|o| o.level == 2 && o.what != What::P99))
-            });
-            if silent && blamed {
+            let failed = |e: &&JudgedEdge| {
+                let errors =
+                    |o: &Off| o.level == 2 && matches!(o.what, What::Errors | What::NoAnswer);
+                e.off.iter().any(errors) && (silent || e.unheard)
+            };
+            let callers = graph.up.get(judged.row.service.as_str());
+            if callers.is_some_and(|callers| callers.iter().any(failed)) {
                 levels.insert(&judged.row.service, 2);
             }
         }
@@ -132,6 +136,8 @@ fn path(graph: &Graph<'_>, suspect: &str) -> Vec<PathStep> {
     while up.len() <= CALLERS {
         let Some(at) = up.last().copied() else { break };
         let callers = graph.up.get(at).into_iter().flatten();
+        // Whoever calls from outside is everybody: not a step to look at.
+        let callers = callers.filter(|e| e.row.from_kind != NodeKind::External);
         let fresh = callers.filter(|e| !up.contains(&e.row.from.as_str()));
         let next = fresh.max_by_key(|e| (graph.level(&e.row.from), e.row.red.requests));
         match next {

@@ -69,6 +69,8 @@ pub struct EdgeSum {
     pub errors: u64,
     /// Of these without an answer.
     pub no_answer: u64,
+    /// Failed requests of which the callee said nothing.
+    pub lone_errors: u64,
     /// Durations as the caller saw them.
     pub durations: Tally,
     /// Durations as the callee measured them.
@@ -87,6 +89,7 @@ impl EdgeSum {
             requests: 0,
             errors: 0,
             no_answer: 0,
+            lone_errors: 0,
             durations: Tally::default(),
             callee: Tally::default(),
             sampled: false,
@@ -169,13 +172,15 @@ impl Edges {
                     requests: 0,
                     errors: 0,
                     no_answer: 0,
+                    lone_errors: 0,
                     durations: Tally::default(),
                     callee: Tally::default(),
                     sampled: false,
                     span: (cell.bucket, cell.bucket),
                 });
-            if cell.ends == EdgeEnds::Both {
-                sum.ends = EdgeEnds::Both;
+            match cell.ends {
+                EdgeEnds::Both => sum.ends = EdgeEnds::Both,
+                EdgeEnds::One => sum.lone_errors = sum.lone_errors.saturating_add(cell.errors),
             }
             sum.requests = sum.requests.saturating_add(cell.requests);
             sum.errors = sum.errors.saturating_add(cell.errors);

@@ -4,8 +4,10 @@
 //! never added, only the newest counts, and only while it is young. Snapshots of different agents
 //! and resources are different requests and are added.
 
+use std::collections::BTreeMap;
+
 use coral_model::filter::{FieldValue, Fields, Key};
-use coral_model::time::{SECOND, Time};
+use coral_model::time::{BUCKET, SECOND, Time, Window};
 use coral_model::view::{InflightRow, Row};
 use duckdb::Connection;
 
@@ -151,12 +153,10 @@ pub struct OfService {
 }
 
 /// Of every service.
-pub fn by_service(snapshots: &[Snapshot]) -> std::collections::BTreeMap<String, OfService> {
-    let mut services: std::collections::BTreeMap<String, OfService> =
-        std::collections::BTreeMap::new();
+pub fn by_service(snapshots: &[Snapshot]) -> BTreeMap<String, OfService> {
+    let mut services: BTreeMap<String, OfService> = BTreeMap::new();
     for exact in [true, false] {
-        let mut sums: std::collections::BTreeMap<&str, OfService> =
-            std::collections::BTreeMap::new();
+        let mut sums: BTreeMap<&str, OfService> = BTreeMap::new();
         for row in snapshots.iter().map(|s| &s.row).filter(|r| r.exact == exact) {
             let sum = sums.entry(&row.service).or_insert(OfService {
                 inflight: 0,
@@ -171,4 +171,51 @@ pub fn by_service(snapshots: &[Snapshot]) -> std::collections::BTreeMap<String, 
         }
     }
     services
+}
+
+/// Requests in flight of every service in every 10 s bucket of a window; a service that a bucket does
+/// not have had none.
+pub fn history(
+    conn: &Connection,
+    window: Window,
+) -> Result<BTreeMap<String, BTreeMap<Time, u64>>, QueryError> {
+    let sql = Sql::new(
+        "SELECT service, bucket_ns, sum(n)::UBIGINT FROM (SELECT service, \
+         at_ns // 10000000000 * 10000000000 AS bucket_ns, arg_max(count, at_ns) AS n \
+         FROM inflight WHERE true",
+    )
+    .within("at_ns", window.from, window.to)
+    .then(" GROUP BY service, agent, resource, operation, exact, bucket_ns) GROUP BY ALL");
+    let mut history: BTreeMap<String, BTreeMap<Time, u64>> = BTreeMap::new();
+    fetch::run(conn, &sql, |batch| {
+        let (service, bucket, count) = (batch.texts(0)?, batch.i64s(1)?, batch.u64s(2)?);
+        for row in 0..batch.len() {
+            let name = fetch::text(service, row).unwrap_or_default();
+            let at = fetch::time(bucket, row);
+            let count = fetch::uint(count, row);
+            match history.get_mut(name) {
+                Some(buckets) => {
+                    buckets.insert(at, count);
+                }
+                None => {
+                    history.insert(name.to_owned(), BTreeMap::from([(at, count)]));
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(history)
+}
+
+/// Since when requests pile up: after the last bucket that had hardly more than the fewest.
+pub fn piles_since(buckets: &BTreeMap<Time, u64>, window: Window, now: u64) -> Time {
+    let starts = || {
+        let first = window.from.align(BUCKET);
+        (0..window.to.since(first).div_ceil(BUCKET)).map(move |n| first.plus(n * BUCKET))
+    };
+    let count = |at: &Time| buckets.get(at).copied().unwrap_or(0);
+    let fewest = starts().map(|at| count(&at)).min().unwrap_or(0);
+    let hardly = fewest.saturating_add((now.saturating_sub(fewest) / 10).max(2));
+    let last = starts().filter(|at| count(at) <= hardly).max();
+    last.map_or(window.from, |at| at.plus(BUCKET)).min(window.to.align(BUCKET))
 }

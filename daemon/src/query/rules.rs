@@ -9,7 +9,7 @@
 //! | latency | quantile ≥ 2× and +5 ms, and ≥ 2 % of requests beyond 2× the old quantile | ≥ 4× and +50 ms | p99 of ≥ 100 requests or p90 of ≥ 20 on both sides, whichever is worse; ≥ 3 slow ones |
 //! | errors | ≥ 1 %, ≥ 3× what it was | ≥ 5 % and ≥ 3× what it was; ≥ 20 % whatever it was | ≥ 10 requests, ≥ 3 (5) errors |
 //! | no answer | ≥ 3 | ≥ 3 and ≥ 1 % of requests | |
-//! | hung | – | the oldest request in flight is ≥ 10 s and ≥ 10× the usual p99 | ≥ 3 in flight |
+//! | hung | – | the oldest request in flight is ≥ 10 s and ≥ 10× the usual p99 | ≥ 3 in flight; where that is a lower bound, ≥ 5 % of the requests usual in that time (at most a minute) |
 //! | rate | ≤ ⅓ or ≥ 3× of what it was | – | ≥ 50 requests before, ≥ 30 expected now |
 //! | silence | none where ≥ 30 were expected | – | as rate |
 
@@ -57,6 +57,10 @@ pub const HUNG_REQUESTS: u64 = 3;
 pub const HUNG_AGE: u64 = 10 * SECOND;
 /// Hung: and this many times the usual 99th percentile.
 pub const HUNG_FACTOR: f64 = 10.0;
+/// Hung: of the requests usual in the oldest one's age, where in-flight numbers are a lower bound.
+pub const HUNG_SHARE: f64 = 0.05;
+/// Hung: an age beyond this asks for no more.
+pub const HUNG_SPAN: u64 = 60 * SECOND;
 /// Rate: factor that counts as moved, up or down.
 pub const RATE_FACTOR: f64 = 3.0;
 /// Rate: requests before.
@@ -214,15 +218,30 @@ fn rate(now: &Stretch, before: &Stretch) -> Option<Off> {
     Some(Off { what, level: 1, now: is, before: Some(was) })
 }
 
+/// Requests in flight of a service, for [`hung`].
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    /// How many.
+    pub inflight: u64,
+    /// Age of the oldest.
+    pub oldest_ns: u64,
+    /// Counted; else a lower bound made of children whose parent has not arrived, some of which
+    /// never will because their process died.
+    pub exact: bool,
+}
+
 /// Whether requests in flight hang: many, and the oldest far older than they ever take.
-pub fn hung(inflight: u64, oldest_ns: u64, usual: &Histogram) -> Option<Off> {
-    let usual = usual.quantile_ns(0.99).map(f64_from);
-    let age = f64_from(oldest_ns);
-    let old = oldest_ns >= HUNG_AGE && usual.is_none_or(|u| age >= HUNG_FACTOR * u);
-    (inflight >= HUNG_REQUESTS && old).then(|| Off {
+pub fn hung(waiting: Waiting, usual: &Stretch) -> Option<Off> {
+    let p99 = usual.histogram.quantile_ns(0.99).map(f64_from);
+    let age = f64_from(waiting.oldest_ns);
+    let old = waiting.oldest_ns >= HUNG_AGE && p99.is_none_or(|u| age >= HUNG_FACTOR * u);
+    let came = usual.rate() * f64_from(waiting.oldest_ns.min(HUNG_SPAN)) / 1e9;
+    let share = if waiting.exact { 0.0 } else { HUNG_SHARE };
+    let many = waiting.inflight >= HUNG_REQUESTS && f64_from(waiting.inflight) >= share * came;
+    (many && old).then(|| Off {
         what: What::Hung,
         level: 2,
-        now: f64_from(inflight),
+        now: f64_from(waiting.inflight),
         before: None,
     })
 }
@@ -280,11 +299,18 @@ mod tests {
 
     #[test]
     fn waiting_long_is_only_hanging_where_it_is_unusual() {
-        let quick = stretch(100, 0, MILLI, 60.0).histogram;
-        let slow = stretch(100, 0, 30 * SECOND, 60.0).histogram;
-        assert!(hung(5, 15 * SECOND, &quick).is_some());
-        assert!(hung(5, 15 * SECOND, &slow).is_none());
-        assert!(hung(2, 15 * SECOND, &quick).is_none());
-        assert!(hung(5, 2 * SECOND, &quick).is_none());
+        let quick = stretch(100, 0, MILLI, 60.0);
+        let slow = stretch(100, 0, 30 * SECOND, 60.0);
+        let of = |inflight, seconds| Waiting { inflight, oldest_ns: seconds * SECOND, exact: true };
+        assert!(hung(of(5, 15), &quick).is_some());
+        assert!(hung(of(5, 15), &slow).is_none());
+        assert!(hung(of(2, 15), &quick).is_none());
+        assert!(hung(of(5, 2), &quick).is_none());
+        // A few lost children of a busy service are no hang; of a quiet one they may be.
+        let busy = stretch(6000, 0, MILLI, 60.0);
+        let bound = |inflight, seconds| Waiting { exact: false, ..of(inflight, seconds) };
+        assert!(hung(bound(7, 500), &busy).is_none());
+        assert!(hung(bound(400, 500), &busy).is_some());
+        assert!(hung(bound(7, 500), &stretch(60, 0, MILLI, 60.0)).is_some());
     }
 }

@@ -20,7 +20,7 @@ use super::fetch::{self, Sql};
 use super::group::{baseline, observed_seconds};
 use super::inflight::{self, OfService};
 use super::plan::Plan;
-use super::rules::{self, Off, Stretch};
+use super::rules::{self, Off, Stretch, Waiting};
 use super::symbols::Symbol;
 use super::timeline::{self, Course};
 use super::{QueryError, filter, place};
@@ -54,6 +54,8 @@ pub struct Heard {
     pub last: BTreeMap<String, Time>,
     /// Requests in flight.
     pub inflight: BTreeMap<String, OfService>,
+    /// Since when they pile up, as far as they look old enough to.
+    pub piles: BTreeMap<String, Time>,
 }
 
 /// Answers the question.
@@ -88,7 +90,20 @@ pub fn heard(inputs: &Inputs<'_>, plan: &Plan, cells: &mut Cells) -> Result<Hear
     // A filter on what snapshots do not have (status) leaves them as they are.
     let names = filter::services(&plan.filter);
     snapshots.retain(|s| names.is_empty() || names.contains(&s.row.service));
-    let mut heard = Heard { last: BTreeMap::new(), inflight: inflight::by_service(&snapshots) };
+    let mut heard = Heard { inflight: inflight::by_service(&snapshots), ..Heard::default() };
+    let old = |f: &OfService| {
+        f.inflight >= rules::HUNG_REQUESTS && f.oldest_ns.is_some_and(|ns| ns >= rules::HUNG_AGE)
+    };
+    if heard.inflight.values().any(old) {
+        let window = Window::new(plan.window.from, at);
+        let history = inflight::history(inputs.conn, window)?;
+        for (name, flight) in heard.inflight.iter().filter(|(_, f)| old(f)) {
+            if let Some(buckets) = history.get(name) {
+                let since = inflight::piles_since(buckets, window, flight.inflight);
+                heard.piles.insert(name.clone(), since);
+            }
+        }
+    }
     for cell in &cells.cells {
         let name = cells.series_of(cell).and_then(|s| cells.symbols.word(s.service));
         if let Some(name) = name
@@ -174,7 +189,17 @@ pub fn judge(
         let then = was.map(|s| s.stretch(seconds(before, s)));
         let course = courses.get(&symbol);
         let flight = heard.inflight.get(&name);
-        let verdict = verdict(&stretch, then.as_ref(), course, flight, cells, symbol, plan, now);
+        let verdict = verdict(
+            &stretch,
+            then.as_ref(),
+            course,
+            flight,
+            cells,
+            symbol,
+            plan,
+            now,
+            heard.piles.get(&name).copied(),
+        );
         let red = sum.filter(|s| s.requests > 0).map(|s| s.red(seconds(now, s)));
         let comparison = match (&red, was) {
             (Some(red), was) => Some(baseline(before, red, was.map(|s| s.red(seconds(before, s))))),
@@ -246,10 +271,12 @@ fn verdict(
     service: Symbol,
     plan: &Plan,
     window: Window,
+    piles: Option<Time>,
 ) -> Verdict {
-    let usual = course.map(|c| &c.reference);
+    let usual = course.map_or(now, |c| &c.reference);
     let hung = flight.and_then(|f| {
-        rules::hung(f.inflight, f.oldest_ns?, usual.map(|u| &u.histogram).unwrap_or(&now.histogram))
+        let (inflight, oldest_ns, exact) = (f.inflight, f.oldest_ns?, f.exact);
+        rules::hung(Waiting { inflight, oldest_ns, exact }, usual)
     });
     let run = course.and_then(|c| c.run.as_ref());
     let mut verdict = match run {
@@ -275,8 +302,7 @@ fn verdict(
         }
     };
     if let Some(hung) = hung {
-        let began = flight.and_then(|f| f.oldest_ns).map(|ns| plan.now.minus(ns).align(BUCKET));
-        verdict.since = match (verdict.since, began) {
+        verdict.since = match (verdict.since, piles) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };

@@ -2,7 +2,7 @@
 
 use coral_model::text::{clean, duration, fit};
 use coral_model::time::{Time, Window};
-use coral_model::view::{EdgeEnds, EventRow, Health, HostRow, Line, NodeKind};
+use coral_model::view::{EdgeEnds, EventKind, EventRow, Health, HostRow, Line, NodeKind};
 
 use super::blame::Blame;
 use super::digest::{Scene, is_change, unseen};
@@ -15,6 +15,8 @@ const WIDTH: usize = 160;
 const CHANGES: usize = 3;
 /// Sentences about what is not seen.
 const UNSEEN: usize = 3;
+/// A service that appeared longer than this before the onset has nothing to do with it.
+const APPEARED: u64 = 60 * coral_model::time::SECOND;
 /// A host is out of the question below this share of busy CPU …
 const BUSY: f64 = 0.8;
 /// … and below this pressure.
@@ -142,7 +144,7 @@ fn trouble(scene: &Scene<'_>, blame: &Blame, lines: &mut Vec<Line>) {
     };
     let Some(judged) = suspect.and_then(find).or_else(worst) else { return };
     lines.push(line("WHY", &numbers(judged, scene)));
-    if let Some(inflight) = judged.row.inflight.filter(|n| *n > 0) {
+    if let Some(inflight) = judged.row.inflight.filter(|n| *n >= rules::HUNG_REQUESTS) {
         let least = if judged.row.inflight_exact { "" } else { "at least " };
         let oldest =
             judged.row.oldest_ns.map_or(String::new(), |ns| format!(", oldest {}", duration(ns)));
@@ -196,10 +198,17 @@ fn changed(scene: &Scene<'_>, blame: &Blame) -> Option<Line> {
     let on_path = |e: &EventRow| {
         e.service.as_ref().is_some_and(|s| blame.path.iter().any(|step| step.name == *s))
     };
-    let mut changes: Vec<&EventRow> = scene.changes.iter().filter(|e| is_change(e)).collect();
-    // On the path first, then the nearest to the onset.
+    // A service that had been there for a while when it began is not what changed.
+    let fresh = |e: &EventRow| {
+        let old = scene.onset.is_some_and(|o| e.time < o.minus(APPEARED));
+        e.kind != EventKind::ServiceAppeared || !old
+    };
+    let mut changes: Vec<&EventRow> =
+        scene.changes.iter().filter(|e| is_change(e) && fresh(e)).collect();
+    // On the path first, then what somebody did, then the nearest to the onset.
     let near = |e: &EventRow| scene.onset.map_or(u64::MAX - e.time.0, |o| o.0.abs_diff(e.time.0));
-    changes.sort_by_key(|e| (!on_path(e), near(e)));
+    let appeared = |e: &EventRow| e.kind == EventKind::ServiceAppeared;
+    changes.sort_by_key(|e| (!on_path(e), appeared(e), near(e)));
     let texts: Vec<String> = changes
         .iter()
         .take(CHANGES)
@@ -243,7 +252,10 @@ fn ruled_out(scene: &Scene<'_>, blame: &Blame) -> Option<Line> {
 
 fn not_seen(scene: &Scene<'_>, blame: &Blame) -> Vec<Line> {
     let mut parts: Vec<String> = Vec::new();
-    for step in &blame.path {
+    // From the suspect on down: what lies above it is seen by how it fares below.
+    let suspect = blame.suspect.as_deref();
+    let below = blame.path.iter().skip_while(|step| Some(step.name.as_str()) != suspect);
+    for step in below {
         let reports = scene.services.iter().any(|j| j.row.service == step.name && !unseen(&j.row));
         if !reports {
             parts.push(format!("inside {}", clean(&step.name)));

@@ -27,6 +27,8 @@ pub struct JudgedEdge {
     pub row: EdgeRow,
     /// Numbers out of line, worst first.
     pub off: Vec<Off>,
+    /// Of most failed requests the callee said nothing: it did not get them, or did not live to tell.
+    pub unheard: bool,
 }
 
 struct EdgeFields<'a>(&'a EdgeRow);
@@ -179,7 +181,8 @@ pub fn judge(edges: &Edges, now: Window, before: Window, at: Time) -> Vec<Judged
                 callee_p99_ns: callee.quantile_ns(0.99),
                 level: rules::level(&off),
             };
-            Some(JudgedEdge { row, off })
+            let unheard = sum.lone_errors.saturating_mul(2) > sum.errors;
+            Some(JudgedEdge { row, off, unheard })
         })
         .collect();
     rows.sort_by(|a, b| {
