@@ -46,6 +46,8 @@ pub struct Data {
     /// Log records, oldest first.
     pub logs: VecDeque<Numbered>,
     next_log: u64,
+    /// Newest record of the history: the tail may repeat what is not newer.
+    history_to: Time,
     /// Tail records nobody had time to look at.
     pub skipped: u64,
     /// The tail that `logs` came from.
@@ -140,6 +142,7 @@ impl Data {
     pub fn forget_logs(&mut self) {
         self.logs.clear();
         self.skipped = 0;
+        self.history_to = Time::default();
         self.tail_want = None;
     }
 
@@ -201,6 +204,7 @@ impl Data {
             })
             .collect();
         history.sort_by_key(|row| row.time);
+        self.history_to = history.last().map(|row| row.time).unwrap_or_default();
         for row in history {
             self.push(row.clone());
         }
@@ -209,10 +213,9 @@ impl Data {
 
     /// Appends to the log pane, leaving out what the history already had.
     fn append(&mut self, rows: Vec<LogRow>) {
-        let newest = self.logs.back().map(|n| n.row.time).unwrap_or_default();
         for row in rows {
-            let known =
-                row.time <= newest && self.logs.iter().rev().take(512).any(|n| n.row == row);
+            let known = row.time <= self.history_to
+                && self.logs.iter().rev().take(512).any(|n| n.row == row);
             if known {
                 continue;
             }
