@@ -6,7 +6,9 @@
 //! are taken for children of their own service. Children of one trace in one service count as one
 //! request. A request counts from [`GRACE_NS`] after its first child arrived, because children
 //! and parents that end together may be exported in different batches, and is given up on after
-//! [`ABANDON_NS`].
+//! [`ABANDON_NS`], or when its process was replaced: its resource has been silent for [`SILENT_NS`]
+//! while a younger one of the same service on the same host speaks. A process that is merely hung has
+//! no successor, and keeps looking bad.
 
 use std::sync::Arc;
 
@@ -19,6 +21,9 @@ use crate::counters::Counters;
 
 const GRACE_NS: u64 = 1_000_000_000;
 const ABANDON_NS: u64 = 900 * 1_000_000_000;
+const SILENT_NS: u64 = 20 * 1_000_000_000;
+/// Resources whose voices are remembered; beyond it the longest silent are forgotten.
+const VOICES: usize = 4096;
 const SNAPSHOT_NS: u64 = 1_000_000_000;
 /// Remembered arrivals; a power of two. At 20,000 spans/s this is the last six seconds.
 const SEEN: usize = 1 << 17;
@@ -45,8 +50,18 @@ struct Request {
     parents: u32,
 }
 
+/// When a resource was heard, and whose it is.
+struct Voice {
+    /// Hash of service and host.
+    place: u64,
+    first_ns: u64,
+    last_ns: u64,
+}
+
 pub(super) struct Inflight {
     bound: usize,
+    /// By resource id.
+    voices: HashMap<u64, Voice>,
     /// Keys of spans that arrived lately; a later one may overwrite an earlier one.
     seen: Vec<u64>,
     /// Parents that have not arrived, by key.
@@ -66,12 +81,40 @@ impl Inflight {
     pub(super) fn new(bound: usize) -> Self {
         Self {
             bound,
+            voices: HashMap::new(),
             seen: vec![0; SEEN],
             waiting: HashMap::new(),
             requests: HashMap::new(),
             shown: HashMap::new(),
             last_ns: 0,
         }
+    }
+
+    /// A resource has sent something.
+    pub(super) fn heard(&mut self, resource: &Resource, now_ns: u64) {
+        if let Some(voice) = self.voices.get_mut(&resource.id) {
+            voice.last_ns = now_ns;
+            return;
+        }
+        if self.voices.len() >= VOICES {
+            self.voices.retain(|_, voice| now_ns.saturating_sub(voice.last_ns) < SILENT_NS);
+        }
+        if self.voices.len() < VOICES {
+            let part = |key| resource.get(key).unwrap_or_default();
+            let pairs = ["service.namespace", "service.name", "host.name"].map(|k| (k, part(k)));
+            let place = coral_model::id::resource_id(pairs).0;
+            let voice = Voice { place, first_ns: now_ns, last_ns: now_ns };
+            self.voices.insert(resource.id, voice);
+        }
+    }
+
+    /// Whether the process behind a resource has a successor.
+    fn replaced(&self, resource: u64, now_ns: u64) -> bool {
+        let speaks = |voice: &Voice| now_ns.saturating_sub(voice.last_ns) < SILENT_NS;
+        self.voices.get(&resource).is_some_and(|old| {
+            let younger = |v: &Voice| v.place == old.place && v.first_ns > old.first_ns;
+            !speaks(old) && self.voices.values().any(|v| younger(v) && speaks(v))
+        })
     }
 
     /// Spans that have ended. Called with a whole batch before its children are looked at, since a
@@ -163,12 +206,51 @@ impl Inflight {
     }
 
     fn abandon(&mut self, now_ns: u64, counters: &Counters) {
-        let old = |w: &Waiting| now_ns.saturating_sub(w.since_ns) > ABANDON_NS;
+        let mut dead: HashMap<u64, bool> = HashMap::new();
+        for request in self.requests.values() {
+            let id = request.resource.id;
+            if !dead.contains_key(&id) {
+                dead.insert(id, self.replaced(id, now_ns));
+            }
+        }
+        let requests = &self.requests;
+        let given_up = |waiting: &Waiting| {
+            let request = requests.get(&waiting.request);
+            now_ns.saturating_sub(waiting.since_ns) > ABANDON_NS
+                || request.and_then(|r| dead.get(&r.resource.id)).copied().unwrap_or(false)
+        };
         let gone: Vec<u64> =
-            self.waiting.extract_if(|_, w| old(w)).map(|(_, w)| w.request).collect();
+            self.waiting.extract_if(|_, w| given_up(w)).map(|(_, w)| w.request).collect();
         counters.inflight_abandoned.add(u64_sat(gone.len()));
         for request in gone {
             self.settle(request);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(id: u64, service: &str) -> Resource {
+        let attributes = vec![("service.name".into(), service.into())];
+        Resource { id, attributes }
+    }
+
+    #[test]
+    fn only_a_silent_process_with_a_younger_one_in_its_place_is_replaced() {
+        let second = |n: u64| n * 1_000_000_000;
+        let mut inflight = Inflight::new(8);
+        inflight.heard(&resource(1, "payments"), second(100));
+        inflight.heard(&resource(7, "catalog"), second(110));
+        // Silent, but nobody took its place: it hangs.
+        assert!(!inflight.replaced(1, second(200)));
+        inflight.heard(&resource(2, "payments"), second(205));
+        assert!(inflight.replaced(1, second(210)));
+        assert!(!inflight.replaced(2, second(210)));
+        // Two that speak are two instances.
+        inflight.heard(&resource(1, "payments"), second(211));
+        assert!(!inflight.replaced(1, second(212)));
+        assert!(!inflight.replaced(7, second(212)));
     }
 }

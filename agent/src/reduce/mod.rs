@@ -204,8 +204,11 @@ impl Reducer {
             let bytes = body.get(resource.range.clone()).unwrap_or_default();
             let (index, tell) = self.names.resource(resource.hash, bytes, now_ns, &self.counters);
             resolved.push(index);
-            if tell && let Some(resource) = self.names.resource_at(index.resource) {
-                new.push(resource.clone());
+            if let Some(resource) = self.names.resource_at(index.resource) {
+                self.inflight.heard(resource, now_ns);
+                if tell {
+                    new.push(resource.clone());
+                }
             }
         }
         self.inflight.arrived(batch.facts());
