@@ -150,8 +150,8 @@ fn path(graph: &Graph<'_>, suspect: &str) -> Vec<PathStep> {
     let below = graph.down.get(suspect).into_iter().flatten();
     let below = below.filter(|e| !up.contains(&e.row.to.as_str()));
     let kind = |e: &JudgedEdge| e.row.to_kind != NodeKind::Service;
-    if let Some(edge) = below.max_by_key(|e| (e.row.level, kind(e), e.row.red.requests)) {
-        let level = graph.level(&edge.row.to).max(if kind(edge) { edge.row.level } else { 0 });
+    if let Some(edge) = below.max_by_key(|e| (e.trouble(), kind(e), e.row.red.requests)) {
+        let level = graph.level(&edge.row.to).max(if kind(edge) { edge.trouble() } else { 0 });
         path.push(PathStep { name: edge.row.to.clone(), level });
     }
     path
@@ -166,7 +166,7 @@ fn callees(scene: &Scene<'_>, suspect: &str) -> Vec<usize> {
         .map(|(n, _)| n)
         .collect();
     below.sort_by_key(|n| {
-        std::cmp::Reverse(scene.edges.get(*n).map(|e| (e.row.level, e.row.red.requests)))
+        std::cmp::Reverse(scene.edges.get(*n).map(|e| (e.trouble(), e.row.red.requests)))
     });
     below
 }

@@ -145,20 +145,18 @@ fn trouble(scene: &Scene<'_>, blame: &Blame, lines: &mut Vec<Line>) {
     let Some(judged) = suspect.and_then(find).or_else(worst) else { return };
     lines.push(line("WHY", &numbers(judged, scene)));
     if let Some(inflight) = judged.row.inflight.filter(|n| *n >= rules::HUNG_REQUESTS) {
+        let name = clean(&judged.row.service);
         let least = if judged.row.inflight_exact { "" } else { "at least " };
         let oldest =
             judged.row.oldest_ns.map_or(String::new(), |ns| format!(", oldest {}", duration(ns)));
-        lines.push(line(
-            "WHY",
-            &format!("{}: {least}{inflight} in flight{oldest}", clean(&judged.row.service)),
-        ));
+        lines.push(line("WHY", &format!("{name}: {least}{inflight} in flight{oldest}")));
     }
     if let Some(text) = place(judged) {
         lines.push(line("WHY", &text));
     }
     // What it calls, where that is out of line: the trouble may sit below what is seen.
     for edge in
-        blame.callees.iter().filter_map(|n| scene.edges.get(*n)).filter(|e| e.row.level > 0).take(2)
+        blame.callees.iter().filter_map(|n| scene.edges.get(*n)).filter(|e| e.trouble() > 0).take(2)
     {
         let stretch = rules::Stretch { no_answer: edge.row.red.no_answer, ..Default::default() };
         let all: Vec<String> = edge.off.iter().map(|o| number(o, &stretch)).collect();
@@ -184,7 +182,7 @@ fn place(judged: &Judged) -> Option<String> {
     let row = &judged.row;
     let name = clean(&row.service);
     Some(match row.place.as_deref()? {
-        "all" if row.instances > 1 => format!("{name}: all {} instances alike", row.instances),
+        "all" if row.instances > 1 => format!("{name}: alike on all its instances"),
         "all" => return None,
         other => {
             let what =
@@ -228,7 +226,7 @@ fn ruled_out(scene: &Scene<'_>, blame: &Blame) -> Option<Line> {
     let measured = |e: &&super::topology::JudgedEdge| {
         let before = e.row.baseline.as_ref().and_then(|b| b.red.as_ref());
         let enough = |n: u64| n >= rules::P90_REQUESTS;
-        e.row.level == 0 && enough(e.row.red.requests) && before.is_some_and(|b| enough(b.requests))
+        e.trouble() == 0 && enough(e.row.red.requests) && before.is_some_and(|b| enough(b.requests))
     };
     for edge in edges.filter(measured).take(3) {
         let kind = if edge.row.to_kind == NodeKind::Service { "" } else { " latency" };

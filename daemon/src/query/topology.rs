@@ -16,7 +16,7 @@ use super::answer::{self, Found, Inputs};
 use super::edges::{EdgeSum, Edges};
 use super::group::baseline;
 use super::plan::Plan;
-use super::rules::{self, Off, Stretch};
+use super::rules::{self, Off, Stretch, What};
 use super::services::{self, Judged};
 use super::timeline;
 
@@ -29,6 +29,15 @@ pub struct JudgedEdge {
     pub off: Vec<Off>,
     /// Of most failed requests the callee said nothing: it did not get them, or did not live to tell.
     pub unheard: bool,
+}
+
+impl JudgedEdge {
+    /// The worst level among what is wrong with the calls themselves: that fewer or more are made is
+    /// the caller's doing.
+    pub fn trouble(&self) -> u8 {
+        let own = self.off.iter().filter(|o| !matches!(o.what, What::Rate | What::Silence));
+        own.map(|o| o.level).max().unwrap_or(0)
+    }
 }
 
 struct EdgeFields<'a>(&'a EdgeRow);
