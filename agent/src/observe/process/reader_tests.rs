@@ -210,6 +210,18 @@ fn who_passes_on_for_others_is_not_taken_for_them() {
     assert!(blind.contains("comes through otelcol-contrib"), "{blind}");
 }
 
+/// Between fork and exec a child is still this test, and while it is being loaded its memory is not
+/// yet counted: it is itself once it sleeps under its own name.
+fn wait_asleep(pid: u32) {
+    let asleep = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+    };
+    while !(look::may_be(&mut Files::below("/"), pid, "sleep") && asleep()) {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn real_processes_are_followed() {
     let table = Arc::new(ServiceProcesses::new("here"));
@@ -218,10 +230,7 @@ fn real_processes_are_followed() {
     let pid = child.0.id();
     let seen =
         Sighting { executable: Some("sleep".into()), ..sighting("nap", Some(pid), Time::now()) };
-    // Between fork and exec the child is still this test.
-    while !look::may_be(&mut Files::below("/"), pid, "sleep") {
-        std::thread::yield_now();
-    }
+    wait_asleep(pid);
     table.note(seen);
     let reading = reader.read(Clocks::now());
     assert_eq!((reading.rows.len(), reading.came.len()), (1, 1), "{reading:?}");
@@ -234,9 +243,7 @@ fn real_processes_are_followed() {
     let pid = other.0.id();
     let seen =
         Sighting { executable: Some("java".into()), ..sighting("nap", Some(pid), Time::now()) };
-    while !look::may_be(&mut Files::below("/"), pid, "sleep") {
-        std::thread::yield_now();
-    }
+    wait_asleep(pid);
     table.note(seen);
     let blind = reader.read(Clocks::now()).blind.join("\n");
     assert!(blind.contains("is another program here"), "{blind}");
