@@ -195,7 +195,7 @@ mod tests {
                     errors,
                     no_answer: errors / 2,
                     slowest,
-                    error: (errors > 0).then_some(TraceId([bucket as u8; 16])),
+                    error: (errors > 0).then_some(TraceId([bucket as u8 + 1; 16])),
                     // Four instances per service.
                     ..RedRow::new(
                         ago(900 - bucket * 10),
