@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use coral_model::Time;
 use coral_model::paths::{Paths, make_private_dir};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::end::end_on_panic;
@@ -115,6 +115,8 @@ fn run(args: &Args) -> anyhow::Result<u8> {
 }
 
 async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Result<()> {
+    // First of all: from here on a signal ends it in order, however early it comes.
+    let signals = Signals::catch().context("signals cannot be caught")?;
     let since = Time::now();
     let counters = Arc::new(Counters::default());
     let control = Control::open(&place.paths.control_file(&place.colony))?;
@@ -188,7 +190,7 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
     announce(args, place)?;
 
     tokio::select! {
-        () = wait_for_end(&ending) => {}
+        () = signals.wait_for_end(&ending) => {}
         ended = &mut server => {
             tracing::error!("the server ended by itself: {ended:?}");
             ending.begin(Why::Failed);
@@ -215,18 +217,25 @@ async fn open_store(place: &Place, counters: &Arc<Counters>) -> anyhow::Result<A
     Ok(opened?)
 }
 
-/// Returns when the end has begun; signals begin it.
-async fn wait_for_end(ending: &Ending) {
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::warn!("signals cannot be caught");
-        return ending.token().cancelled().await;
-    };
-    tokio::select! {
-        () = ending.token().cancelled() => {}
-        _ = term.recv() => ending.begin(Why::Signal),
-        _ = int.recv() => ending.begin(Why::Signal),
+/// The signals that end a daemon in order.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Returns when the end has begun; signals begin it.
+    async fn wait_for_end(mut self, ending: &Ending) {
+        tokio::select! {
+            () = ending.token().cancelled() => {}
+            _ = self.terminate.recv() => ending.begin(Why::Signal),
+            _ = self.interrupt.recv() => ending.begin(Why::Signal),
+        }
     }
 }
 
