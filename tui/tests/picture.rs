@@ -6,7 +6,7 @@ use coral_tui::theme::Depth;
 
 #[test]
 fn the_readmes_picture_is_what_the_program_draws() {
-    let screen =
+    let mut screen =
         Rehearsal::new(Some(Scenario::Incident), (120, 36), "dark", Depth::True).expect("a screen");
     let drawn = coral_tui::export::svg(screen.look(), "Coral");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/screen.svg");
