@@ -27,10 +27,10 @@ step "build (minutes the first time)" cargo build --release --workspace --bins -
 trap stop EXIT
 trap 'exit 130' INT TERM
 step "colony and agent" "$bin/coral" up
-endpoint=$("$bin/coral" status --json | sed -n 's/.*"otlp_grpc":"\([^"]*\)".*/\1/p' | head -n 1)
+endpoint=$("$bin/coral" up | sed -n 's/^OTEL_EXPORTER_OTLP_ENDPOINT=//p' | head -n 1)
 [ -n "$endpoint" ] || fail "the agent does not say where it listens; see: coral doctor"
 started=$SECONDS
-"$bin/coral-shop" run --dir "$dir/shop" --otlp "http://$endpoint" --rps 20 >"$dir/shop.log" 2>&1 &
+"$bin/coral-shop" run --dir "$dir/shop" --otlp "$endpoint" --rps 20 >"$dir/shop.log" 2>&1 &
 shop_pid=$!
 
 # A condition, not a sleep: the last service of the chain has been seen.

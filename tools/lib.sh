@@ -26,7 +26,7 @@ libname() { if [ "$(os)" = darwin ]; then echo "lib$1.dylib"; else echo "lib$1.s
 step() {
     local name=$1 started=$SECONDS
     shift
-    printf '  %-34s' "$name" >&2
+    printf '  %-40s' "$name" >&2
     local log
     log=$(mktemp)
     if "$@" >"$log" 2>&1; then
