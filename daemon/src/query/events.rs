@@ -79,10 +79,7 @@ pub fn committed(
     upto: Time,
 ) -> Result<Vec<Row>, QueryError> {
     let sql = Sql::new(COLUMNS)
-        .then(" AND t.received_ns > ")
-        .time(after)
-        .then(" AND t.received_ns <= ")
-        .time(upto)
+        .committed(after, upto)
         .then(" AND ")
         .part(LAYOUT.condition(&plan.filter)?)
         .then(" ORDER BY t.received_ns, t.time_ns LIMIT ")

@@ -69,6 +69,12 @@ impl Sql {
         let low = self.then(" AND ").then(column).then(" >= ").time(from);
         low.then(" AND ").then(column).then(" < ").time(to)
     }
+
+    /// Appends that a row was committed in `(after, upto]`: what a tail has not shown yet.
+    #[must_use]
+    pub fn committed(self, after: Time, upto: Time) -> Self {
+        self.then(" AND t.received_ns > ").time(after).then(" AND t.received_ns <= ").time(upto)
+    }
 }
 
 /// Runs a SELECT, handing each batch of its result to `visit`.

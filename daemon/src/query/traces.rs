@@ -132,10 +132,7 @@ pub fn committed(
 ) -> Result<Vec<Row>, QueryError> {
     let sql = Sql::new("SELECT t.trace_hi, t.trace_lo ")
         .then(FROM)
-        .then(" AND t.received_ns > ")
-        .time(after)
-        .then(" AND t.received_ns <= ")
-        .time(upto)
+        .committed(after, upto)
         .then(" AND ")
         .part(LAYOUT.condition(&plan.filter)?)
         .then(" GROUP BY ALL LIMIT ")
