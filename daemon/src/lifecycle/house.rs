@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use coral_model::time::{SECOND, Time};
 use coral_model::view::{EventRow, Row};
 use coral_model::{Question, num};
-use duckdb::{Connection, params};
+use duckdb::params;
 use tokio::sync::watch;
 
 use crate::api::{Backend, Footing, Work};
@@ -13,7 +13,8 @@ use crate::detect::{Detector, Seed, SeenBucket, SeenInstance};
 use crate::doctor::{Facts, blind};
 use crate::query::{self, Answer, Context, QueryError};
 use crate::registry::KnownAgent;
-use crate::store::{Batch, Store, StoreError};
+use crate::store::schema::Signal;
+use crate::store::{Batch, Reading, Store, StoreError};
 use crate::supervise::Watch;
 
 /// Services count as there when they were heard of this recently.
@@ -124,23 +125,27 @@ pub(super) async fn detector(store: &Store, agents: &[KnownAgent]) -> Result<Det
 }
 
 /// Every instance, with its newest data where they are recent, else the moment it was first seen.
-fn instances(conn: &Connection, now: Time) -> Result<Vec<SeenInstance>, duckdb::Error> {
+fn instances(conn: &Reading<'_>, now: Time) -> Result<Vec<SeenInstance>, duckdb::Error> {
+    let lately = now.minus(LATELY);
+    let [red, logs, metrics] =
+        [Signal::Red, Signal::Logs, Signal::Metrics].map(|signal| conn.since(signal, lately));
+    let resources = conn.resources();
     let mut statement = conn.prepare(&format!(
         "WITH heard AS (
-            SELECT resource, max(received_ns) AS at FROM red WHERE received_ns >= $1 GROUP BY 1
+            SELECT resource, max(received_ns) AS at FROM {red} WHERE received_ns >= $1 GROUP BY 1
             UNION ALL
-            SELECT resource, max(received_ns) FROM logs WHERE received_ns >= $1 GROUP BY 1
+            SELECT resource, max(received_ns) FROM {logs} WHERE received_ns >= $1 GROUP BY 1
             UNION ALL
-            SELECT resource, max(received_ns) FROM metrics WHERE received_ns >= $1 GROUP BY 1)
+            SELECT resource, max(received_ns) FROM {metrics} WHERE received_ns >= $1 GROUP BY 1)
          SELECT r.service, r.instance, r.version, r.host,
             any_value(list_extract(map_extract(r.attributes, 'process.pid'), 1)),
             coalesce(max(heard.at), max(r.first_ns)) AS last
-         FROM resources r LEFT JOIN heard ON heard.resource = r.id
+         FROM {resources} r LEFT JOIN heard ON heard.resource = r.id
          GROUP BY r.service, r.instance, r.version, r.host, r.id
          ORDER BY last DESC LIMIT {SEED_INSTANCES}"
     ))?;
     let text = |s: Option<String>| s.map(Arc::from);
-    let rows = statement.query_map(params![now.minus(LATELY).as_i64()], |row| {
+    let rows = statement.query_map(params![lately.as_i64()], |row| {
         let service: Option<String> = row.get(0)?;
         let pid: Option<String> = row.get(4)?;
         let last: Option<i64> = row.get(5)?;
@@ -156,12 +161,14 @@ fn instances(conn: &Connection, now: Time) -> Result<Vec<SeenInstance>, duckdb::
     rows.collect()
 }
 
-fn buckets(conn: &Connection, now: Time) -> Result<Vec<SeenBucket>, duckdb::Error> {
-    let mut statement = conn.prepare(
+fn buckets(conn: &Reading<'_>, now: Time) -> Result<Vec<SeenBucket>, duckdb::Error> {
+    let since = now.minus(SEED_REQUESTS);
+    let mut statement = conn.prepare(&format!(
         "SELECT service, bucket_ns, sum(requests)::UBIGINT, sum(errors)::UBIGINT
-         FROM red WHERE bucket_ns >= ? GROUP BY 1, 2 ORDER BY 2",
-    )?;
-    let rows = statement.query_map(params![now.minus(SEED_REQUESTS).as_i64()], |row| {
+         FROM {} WHERE bucket_ns >= ? GROUP BY 1, 2 ORDER BY 2",
+        conn.relation(Signal::Red, since, Time::MAX)
+    ))?;
+    let rows = statement.query_map(params![since.as_i64()], |row| {
         let service: Option<String> = row.get(0)?;
         Ok(SeenBucket {
             service: Arc::from(service.unwrap_or_default()),

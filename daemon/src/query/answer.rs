@@ -4,7 +4,6 @@ use coral_model::Question;
 use coral_model::question::View;
 use coral_model::time::{BUCKET, SECOND, Time, Window};
 use coral_model::view::{AgentRow, End, Row, State};
-use duckdb::Connection;
 
 use super::cells::Cells;
 use super::edges::Edges;
@@ -14,6 +13,7 @@ use super::{
     QueryError, agents, digest, events, filter, hosts, inflight, logs, metrics, red, services,
     topology, trace, traces,
 };
+use crate::store::Reading;
 
 /// An agent that is further behind than this has not answered up to now.
 const LAG: u64 = 10 * SECOND;
@@ -30,7 +30,7 @@ pub struct Answer {
 /// Everything a question may read, as of one moment.
 pub struct Inputs<'a> {
     /// The store.
-    pub conn: &'a Connection,
+    pub conn: &'a Reading<'a>,
     /// Live memory.
     pub recent: &'a dyn Recent,
     /// Agents known.

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use coral_model::TraceId;
 use coral_model::num::u32_sat;
 use coral_model::time::{BUCKET, Time, Window};
-use duckdb::Connection;
 use hashbrown::HashMap;
 
 use super::QueryError;
 use super::dense::Buckets;
 use super::fetch::{self, Sql};
 use super::symbols::{Symbol, Symbols};
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// A RED delta, borrowed from wherever it lies. Empty texts are "none".
 #[derive(Debug, Clone, Copy)]
@@ -179,7 +180,7 @@ impl Cells {
     /// the only ones of interest.
     pub fn read_store(
         &mut self,
-        conn: &Connection,
+        conn: &Reading<'_>,
         from: Time,
         to: Time,
         services: &[String],
@@ -187,11 +188,12 @@ impl Cells {
         if from >= to {
             return Ok(());
         }
-        let mut sql = Sql::new(
+        let mut sql = Sql::new(format!(
             "SELECT bucket_ns, resource, service, operation, kind, code, requests, errors, \
              no_answer, sum_ns, hist_index, hist_count, slow_hi, slow_lo, slow_ns, error_hi, \
-             error_lo, sampled FROM red WHERE true",
-        )
+             error_lo, sampled FROM {} WHERE true",
+            conn.relation(Signal::Red, from, to)
+        ))
         .within("bucket_ns", from, to);
         if !services.is_empty() {
             sql = sql.then(" AND service IN (");
@@ -237,13 +239,14 @@ impl Cells {
     /// properties of the resources that the table's series name (`attributes` too when asked).
     pub fn read_resources(
         &mut self,
-        conn: &Connection,
+        conn: &Reading<'_>,
         attributes: bool,
     ) -> Result<(), QueryError> {
         let columns = if attributes { "attributes" } else { "map([]::VARCHAR[], []::VARCHAR[])" };
         let sql = Sql::new(format!(
             "SELECT id, service, namespace, instance, version, host, zone, first_ns, \
-             {columns} AS attributes FROM resources"
+             {columns} AS attributes FROM {}",
+            conn.resources()
         ));
         let named: hashbrown::HashSet<u64> = self.series.iter().map(|s| s.resource).collect();
         fetch::run(conn, &sql, |batch| {

@@ -2,11 +2,12 @@
 
 use coral_model::filter::Key;
 use coral_model::num::i64_sat;
-use coral_model::time::SECOND;
+use coral_model::time::{SECOND, Time};
 
 use super::QueryError;
 use super::answer::Inputs;
 use super::fetch::{self, Sql};
+use crate::store::schema::Signal;
 
 /// Values are looked for this far back.
 const BACK: u64 = 3600 * SECOND;
@@ -27,10 +28,11 @@ pub fn complete(
             .map(|(word, _)| word.to_owned())
             .filter(|word| word.starts_with(prefix))
             .collect();
-        let attributes = Sql::new(
+        let spans = inputs.conn.relation(Signal::Spans, since, Time::MAX);
+        let attributes = Sql::new(format!(
             "SELECT DISTINCT unnest(map_keys(attributes)) AS name FROM \
-             (SELECT attributes FROM spans WHERE start_ns >= ",
-        )
+             (SELECT attributes FROM {spans} WHERE start_ns >= "
+        ))
         .time(since)
         .then(" ORDER BY start_ns DESC LIMIT 2000)");
         let sql = Sql::new("SELECT name FROM (")
@@ -43,9 +45,13 @@ pub fn complete(
         names.truncate(limit);
         return Ok(names);
     }
-    let of = |column: &str, table: &str, time: Option<&str>| {
+    let of = |column: &str, signal: Signal, time: Option<&str>| {
+        let relation = match signal {
+            Signal::Resources => inputs.conn.resources(),
+            _ => inputs.conn.relation(signal, since, Time::MAX),
+        };
         let mut sql = Sql::new(format!(
-            "SELECT DISTINCT {column} AS value FROM {table} WHERE {column} IS NOT NULL"
+            "SELECT DISTINCT {column} AS value FROM {relation} WHERE {column} IS NOT NULL"
         ));
         if let Some(time) = time {
             sql = sql.then(&format!(" AND {time} >= ")).time(since);
@@ -56,17 +62,17 @@ pub fn complete(
             .bind(i64_sat(limit))
     };
     let sql = match Key::from_name(key) {
-        Key::Service => of("service", "resources", None),
-        Key::Host => of("host", "resources", None),
-        Key::Instance => of("instance", "resources", None),
-        Key::Version => of("version", "resources", None),
-        Key::Zone => of("zone", "resources", None),
-        Key::Namespace => of("namespace", "resources", None),
-        Key::Operation => of("operation", "red", Some("bucket_ns")),
-        Key::Status => of("code", "red", Some("bucket_ns")),
-        Key::Protocol => of("protocol", "edges", Some("bucket_ns")),
-        Key::Name | Key::Metric => of("metric", "metrics", Some("time_ns")),
-        Key::Route => of("http_route", "spans", Some("start_ns")),
+        Key::Service => of("service", Signal::Resources, None),
+        Key::Host => of("host", Signal::Resources, None),
+        Key::Instance => of("instance", Signal::Resources, None),
+        Key::Version => of("version", Signal::Resources, None),
+        Key::Zone => of("zone", Signal::Resources, None),
+        Key::Namespace => of("namespace", Signal::Resources, None),
+        Key::Operation => of("operation", Signal::Red, Some("bucket_ns")),
+        Key::Status => of("code", Signal::Red, Some("bucket_ns")),
+        Key::Protocol => of("protocol", Signal::Edges, Some("bucket_ns")),
+        Key::Name | Key::Metric => of("metric", Signal::Metrics, Some("time_ns")),
+        Key::Route => of("http_route", Signal::Spans, Some("start_ns")),
         Key::Level => {
             let words = coral_model::filter::Level::ALL.into_iter().map(|l| l.word().to_owned());
             return Ok(words.filter(|w| w.starts_with(prefix)).take(limit).collect());
@@ -85,9 +91,15 @@ pub fn complete(
             "SELECT DISTINCT value FROM (SELECT attributes[",
         )
         .bind(name.clone())
-        .then("] AS value FROM resources UNION ALL SELECT value FROM (SELECT attributes[")
+        .then(&format!(
+            "] AS value FROM {} UNION ALL SELECT value FROM (SELECT attributes[",
+            inputs.conn.resources()
+        ))
         .bind(name)
-        .then("] AS value FROM spans WHERE start_ns >= ")
+        .then(&format!(
+            "] AS value FROM {} WHERE start_ns >= ",
+            inputs.conn.relation(Signal::Spans, since, Time::MAX)
+        ))
         .time(since)
         .then(
             " ORDER BY start_ns DESC LIMIT 20000)) WHERE value IS NOT NULL AND starts_with(value, ",

@@ -7,13 +7,14 @@
 use coral_model::num::u32_sat;
 use coral_model::time::{Time, Window};
 use coral_model::view::{EdgeEnds, NodeKind};
-use duckdb::Connection;
 use hashbrown::HashMap;
 
 use super::QueryError;
 use super::dense::{Buckets, Tally};
 use super::fetch::{self, Sql};
 use super::symbols::{Symbol, Symbols};
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// An edge delta, borrowed from wherever it lies.
 #[derive(Debug, Clone, Copy)]
@@ -201,18 +202,19 @@ impl Edges {
     /// Reads deltas of buckets in `[from, to)` from the store.
     pub fn read_store(
         &mut self,
-        conn: &Connection,
+        conn: &Reading<'_>,
         from: Time,
         to: Time,
     ) -> Result<(), QueryError> {
         if from >= to {
             return Ok(());
         }
-        let sql = Sql::new(
+        let sql = Sql::new(format!(
             "SELECT bucket_ns, from_name, from_kind, to_name, to_kind, protocol, ends, requests, \
              errors, no_answer, sum_ns, hist_index, hist_count, callee_hist_index, \
-             callee_hist_count, sampled FROM edges WHERE true",
-        )
+             callee_hist_count, sampled FROM {} WHERE true",
+            conn.relation(Signal::Edges, from, to)
+        ))
         .within("bucket_ns", from, to);
         let kind =
             |text: Option<&str>| text.and_then(|t| t.parse().ok()).unwrap_or(NodeKind::External);

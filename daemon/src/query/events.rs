@@ -5,13 +5,14 @@ use coral_model::num::i64_sat;
 use coral_model::question::View;
 use coral_model::time::{Time, Window};
 use coral_model::view::{EventKind, EventRow, Row};
-use duckdb::Connection;
 
 use super::QueryError;
 use super::answer::Found;
 use super::fetch::{self, Sql};
 use super::plan::Plan;
 use super::sql::{Field, Layout};
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// How the filter sees events.
 pub const LAYOUT: Layout = Layout {
@@ -35,13 +36,18 @@ fn column(key: &Key) -> Option<Field> {
     })
 }
 
-const COLUMNS: &str = "SELECT t.time_ns, t.kind, t.service, t.host, t.text, t.source, t.attributes \
-     FROM events t WHERE true";
+/// The start of every statement, over the events of a relation.
+fn select(events: &str) -> Sql {
+    Sql::new(format!(
+        "SELECT t.time_ns, t.kind, t.service, t.host, t.text, t.source, t.attributes \
+         FROM {events} t WHERE true"
+    ))
+}
 
 /// Answers the question.
-pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
+pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let limit = plan.limit();
-    let sql = Sql::new(COLUMNS)
+    let sql = select(&conn.relation(Signal::Events, plan.window.from, plan.window.to))
         .within("t.time_ns", plan.window.from, plan.window.to)
         .then(" AND ")
         .part(LAYOUT.condition(&plan.filter)?)
@@ -58,11 +64,11 @@ pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
 
 /// The newest events of a window, oldest of them first.
 pub fn of_window(
-    conn: &Connection,
+    conn: &Reading<'_>,
     window: Window,
     limit: usize,
 ) -> Result<Vec<EventRow>, QueryError> {
-    let sql = Sql::new(COLUMNS)
+    let sql = select(&conn.relation(Signal::Events, window.from, window.to))
         .within("t.time_ns", window.from, window.to)
         .then(" ORDER BY t.time_ns DESC LIMIT ")
         .bind(i64_sat(limit));
@@ -73,12 +79,12 @@ pub fn of_window(
 
 /// Events committed in `(after, upto]`.
 pub fn committed(
-    conn: &Connection,
+    conn: &Reading<'_>,
     plan: &Plan,
     after: Time,
     upto: Time,
 ) -> Result<Vec<Row>, QueryError> {
-    let sql = Sql::new(COLUMNS)
+    let sql = select(&conn.since(Signal::Events, after))
         .committed(after, upto)
         .then(" AND ")
         .part(LAYOUT.condition(&plan.filter)?)
@@ -87,7 +93,7 @@ pub fn committed(
     Ok(fetch_rows(conn, &sql)?.into_iter().map(|row| Row::Event(Box::new(row))).collect())
 }
 
-fn fetch_rows(conn: &Connection, sql: &Sql) -> Result<Vec<EventRow>, QueryError> {
+fn fetch_rows(conn: &Reading<'_>, sql: &Sql) -> Result<Vec<EventRow>, QueryError> {
     let mut rows = Vec::new();
     fetch::run(conn, sql, |batch| {
         let (at, kind) = (batch.i64s(0)?, batch.texts(1)?);

@@ -3,12 +3,13 @@
 use coral_model::filter::{FieldValue, Fields, Key};
 use coral_model::time::{SECOND, Time, Window};
 use coral_model::view::{HostRow, Row, State};
-use duckdb::Connection;
 
 use super::QueryError;
 use super::answer::{Found, Inputs};
 use super::fetch::{self, Sql};
 use super::plan::Plan;
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// Hosts are read every few seconds; a reading older than this is stale.
 const STALE: u64 = 30 * SECOND;
@@ -45,10 +46,12 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
 }
 
 /// The newest reading of every host in the window, by name.
-pub fn newest(conn: &Connection, window: Window, now: Time) -> Result<Vec<HostRow>, QueryError> {
-    let sql = Sql::new("SELECT max(at_ns), arg_max(row, at_ns), host FROM hosts WHERE true")
-        .within("at_ns", window.from, window.to)
-        .then(" GROUP BY host ORDER BY host");
+pub fn newest(conn: &Reading<'_>, window: Window, now: Time) -> Result<Vec<HostRow>, QueryError> {
+    let hosts = conn.relation(Signal::Hosts, window.from, window.to);
+    let sql =
+        Sql::new(format!("SELECT max(at_ns), arg_max(row, at_ns), host FROM {hosts} WHERE true"))
+            .within("at_ns", window.from, window.to)
+            .then(" GROUP BY host ORDER BY host");
     let mut rows = Vec::new();
     fetch::run(conn, &sql, |batch| {
         let (at, json) = (batch.i64s(0)?, batch.texts(1)?);

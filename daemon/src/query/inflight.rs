@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use coral_model::filter::{FieldValue, Fields, Key};
 use coral_model::time::{BUCKET, SECOND, Time, Window};
 use coral_model::view::{InflightRow, Row};
-use duckdb::Connection;
 
 use super::QueryError;
 use super::answer::{Found, Inputs};
 use super::fetch::{self, Sql};
 use super::plan::Plan;
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// Older snapshots say nothing about now: agents send one every few seconds while it matters.
 pub const YOUNG: u64 = 15 * SECOND;
@@ -67,17 +68,20 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
 }
 
 /// The newest snapshot of every series that is young at `at`.
-pub fn newest(conn: &Connection, at: Time) -> Result<Vec<Snapshot>, QueryError> {
-    let sql = Sql::new(
+pub fn newest(conn: &Reading<'_>, at: Time) -> Result<Vec<Snapshot>, QueryError> {
+    let (from, to) = (at.minus(YOUNG), at.plus(1));
+    let sql = Sql::new(format!(
         "SELECT t.service, t.operation, t.count, t.oldest_start_ns, t.oldest_hi, t.oldest_lo, \
          t.exact, t.at_ns, r.host, r.instance, r.version FROM (\
-         SELECT * FROM inflight WHERE true",
-    )
-    .within("at_ns", at.minus(YOUNG), at.plus(1))
-    .then(
+         SELECT * FROM {} WHERE true",
+        conn.relation(Signal::Inflight, from, to)
+    ))
+    .within("at_ns", from, to)
+    .then(&format!(
         " QUALIFY row_number() OVER (PARTITION BY agent, resource, service, operation, exact \
-         ORDER BY at_ns DESC) = 1) t LEFT JOIN resources r ON r.id = t.resource",
-    );
+         ORDER BY at_ns DESC) = 1) t LEFT JOIN {} r ON r.id = t.resource",
+        conn.resources()
+    ));
     let mut rows = Vec::new();
     fetch::run(conn, &sql, |batch| {
         let (service, operation) = (batch.texts(0)?, batch.texts(1)?);
@@ -176,14 +180,15 @@ pub fn by_service(snapshots: &[Snapshot]) -> BTreeMap<String, OfService> {
 /// Requests in flight of every service in every 10 s bucket of a window; a service that a bucket does
 /// not have had none.
 pub fn history(
-    conn: &Connection,
+    conn: &Reading<'_>,
     window: Window,
 ) -> Result<BTreeMap<String, BTreeMap<Time, u64>>, QueryError> {
-    let sql = Sql::new(
+    let sql = Sql::new(format!(
         "SELECT service, bucket_ns, sum(n)::UBIGINT FROM (SELECT service, \
          at_ns // 10000000000 * 10000000000 AS bucket_ns, arg_max(count, at_ns) AS n \
-         FROM inflight WHERE true",
-    )
+         FROM {} WHERE true",
+        conn.relation(Signal::Inflight, window.from, window.to)
+    ))
     .within("at_ns", window.from, window.to)
     .then(" GROUP BY service, agent, resource, operation, exact, bucket_ns) GROUP BY ALL");
     let mut history: BTreeMap<String, BTreeMap<Time, u64>> = BTreeMap::new();

@@ -5,13 +5,14 @@ use coral_model::num::i64_sat;
 use coral_model::question::View;
 use coral_model::time::Time;
 use coral_model::view::{LogRow, Row};
-use duckdb::Connection;
 
 use super::QueryError;
 use super::answer::Found;
 use super::fetch::{self, Sql};
 use super::plan::Plan;
 use super::sql::{Field, Layout};
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// How the filter sees log records.
 pub const LAYOUT: Layout =
@@ -39,14 +40,20 @@ fn column(key: &Key) -> Option<Field> {
     })
 }
 
-const COLUMNS: &str = "SELECT t.time_ns, t.service, r.instance, r.host, t.severity, t.body, \
-     t.trace_hi, t.trace_lo, t.span_id, t.attributes, t.received_ns \
-     FROM logs t LEFT JOIN resources r ON r.id = t.resource WHERE true";
+/// The start of every statement, over the records of a relation.
+fn select(conn: &Reading<'_>, logs: &str) -> Sql {
+    Sql::new(format!(
+        "SELECT t.time_ns, t.service, r.instance, r.host, t.severity, t.body, \
+         t.trace_hi, t.trace_lo, t.span_id, t.attributes, t.received_ns \
+         FROM {logs} t LEFT JOIN {} r ON r.id = t.resource WHERE true",
+        conn.resources()
+    ))
+}
 
 /// Answers the question.
-pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
+pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let limit = plan.limit();
-    let sql = Sql::new(COLUMNS)
+    let sql = select(conn, &conn.relation(Signal::Logs, plan.window.from, plan.window.to))
         .within("t.time_ns", plan.window.from, plan.window.to)
         .then(" AND ")
         .part(LAYOUT.condition(&plan.filter)?)
@@ -63,12 +70,12 @@ pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
 
 /// Records committed in `(after, upto]`.
 pub fn committed(
-    conn: &Connection,
+    conn: &Reading<'_>,
     plan: &Plan,
     after: Time,
     upto: Time,
 ) -> Result<Vec<Row>, QueryError> {
-    let sql = Sql::new(COLUMNS)
+    let sql = select(conn, &conn.since(Signal::Logs, after))
         .committed(after, upto)
         .then(" AND ")
         .part(LAYOUT.condition(&plan.filter)?)
@@ -78,7 +85,7 @@ pub fn committed(
     Ok(rows.into_iter().map(|(_, row)| Row::Log(Box::new(row))).collect())
 }
 
-fn fetch_rows(conn: &Connection, sql: &Sql) -> Result<Vec<(Time, LogRow)>, QueryError> {
+fn fetch_rows(conn: &Reading<'_>, sql: &Sql) -> Result<Vec<(Time, LogRow)>, QueryError> {
     let mut rows = Vec::new();
     fetch::run(conn, sql, |batch| {
         let (at, service) = (batch.i64s(0)?, batch.texts(1)?);

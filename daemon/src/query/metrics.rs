@@ -13,7 +13,6 @@ use coral_model::num::{f64_from, i64_sat};
 use coral_model::question::View;
 use coral_model::time::{SECOND, Time, Window};
 use coral_model::view::{MetricKind, MetricRow, Row};
-use duckdb::Connection;
 
 use super::QueryError;
 use super::answer::Found;
@@ -21,6 +20,8 @@ use super::distribution::{Distribution, Extra, Shape};
 use super::fetch::{self, Batch, Sql};
 use super::plan::Plan;
 use super::sql::{Field, Layout};
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// The point before the window that a cumulative series is compared with is looked for this far
 /// back: longer than any usual export interval.
@@ -51,10 +52,14 @@ fn column(key: &Key) -> Option<Field> {
     })
 }
 
-const FROM: &str = " FROM metrics t LEFT JOIN resources r ON r.id = t.resource WHERE true";
+/// Points of a window with their resources.
+fn from(conn: &Reading<'_>, from: Time, to: Time) -> String {
+    let (metrics, resources) = (conn.relation(Signal::Metrics, from, to), conn.resources());
+    format!(" FROM {metrics} t LEFT JOIN {resources} r ON r.id = t.resource WHERE true")
+}
 
 /// Answers the question.
-pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
+pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let mut rows = match &plan.question.subject {
         None => list(conn, plan)?,
         Some(metric) => points(conn, plan, metric)?,
@@ -70,13 +75,13 @@ fn kind(text: Option<&str>) -> MetricKind {
     text.and_then(|t| t.parse().ok()).unwrap_or(MetricKind::Gauge)
 }
 
-fn list(conn: &Connection, plan: &Plan) -> Result<Vec<MetricRow>, QueryError> {
+fn list(conn: &Reading<'_>, plan: &Plan) -> Result<Vec<MetricRow>, QueryError> {
     let sql = Sql::new(
         "SELECT t.metric, t.kind, any_value(t.unit), any_value(t.description), t.temporality, \
          t.service, count(DISTINCT hash(t.resource, t.attributes))::UBIGINT, max(t.time_ns), \
          arg_max(t.value, t.time_ns)",
     )
-    .then(FROM)
+    .then(&from(conn, plan.window.from, plan.window.to))
     .within("t.time_ns", plan.window.from, plan.window.to)
     .then(" AND ")
     .part(LAYOUT.condition(&plan.filter)?)
@@ -124,13 +129,13 @@ struct Point {
     distribution: Option<Distribution>,
 }
 
-fn points(conn: &Connection, plan: &Plan, metric: &str) -> Result<Vec<MetricRow>, QueryError> {
+fn points(conn: &Reading<'_>, plan: &Plan, metric: &str) -> Result<Vec<MetricRow>, QueryError> {
     let back = if plan.question.step.is_some() { BACK } else { 0 };
     let sql = Sql::new(
         "SELECT t.time_ns, t.start_ns, t.kind, t.unit, t.description, t.temporality, t.service, \
          r.instance, t.resource, t.attributes, t.value, t.count, t.sum, t.bounds, t.counts, t.extra",
     )
-    .then(FROM)
+    .then(&from(conn, plan.window.from.minus(back), plan.window.to))
     .within("t.time_ns", plan.window.from.minus(back), plan.window.to)
     .then(" AND t.metric = ")
     .bind(metric.to_owned())

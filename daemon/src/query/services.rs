@@ -11,7 +11,6 @@ use coral_model::Dimension;
 use coral_model::num::{f64_from, u32_sat};
 use coral_model::time::{BUCKET, SECOND, Time, Window};
 use coral_model::view::{AgentRow, Baseline, Row, ServiceRow, State};
-use duckdb::Connection;
 use hashbrown::HashMap;
 
 use super::answer::{self, Found, Inputs};
@@ -24,6 +23,8 @@ use super::rules::{self, Off, Stretch, Waiting};
 use super::symbols::Symbol;
 use super::timeline::{self, Course};
 use super::{QueryError, filter, place};
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// A service not heard of for this long is no longer listed.
 const LISTED: u64 = 24 * 3600 * SECOND;
@@ -130,17 +131,21 @@ pub fn heard(inputs: &Inputs<'_>, plan: &Plan, cells: &mut Cells) -> Result<Hear
 
 /// When services were last heard of by any signal: lately by logs and metrics, else by requests.
 fn last_heard(
-    conn: &Connection,
+    conn: &Reading<'_>,
     at: Time,
     window: Window,
     last: &mut BTreeMap<String, Time>,
 ) -> Result<(), QueryError> {
-    let sql = Sql::new("SELECT service, max(heard_ns) FROM (SELECT service, max(time_ns) AS heard_ns FROM logs WHERE true")
-        .within("time_ns", at.minus(HEARD), at)
-        .then(" GROUP BY service UNION ALL SELECT service, max(time_ns) FROM metrics WHERE true")
-        .within("time_ns", at.minus(HEARD), at)
-        .then(" GROUP BY service UNION ALL SELECT service, max(bucket_ns) + 10000000000 FROM red WHERE true")
-        .within("bucket_ns", window.from.minus(LISTED), window.from)
+    let (lately, before) = (at.minus(HEARD), window.from.minus(LISTED));
+    let logs = conn.relation(Signal::Logs, lately, at);
+    let metrics = conn.relation(Signal::Metrics, lately, at);
+    let red = conn.relation(Signal::Red, before, window.from);
+    let sql = Sql::new(format!("SELECT service, max(heard_ns) FROM (SELECT service, max(time_ns) AS heard_ns FROM {logs} WHERE true"))
+        .within("time_ns", lately, at)
+        .then(&format!(" GROUP BY service UNION ALL SELECT service, max(time_ns) FROM {metrics} WHERE true"))
+        .within("time_ns", lately, at)
+        .then(&format!(" GROUP BY service UNION ALL SELECT service, max(bucket_ns) + 10000000000 FROM {red} WHERE true"))
+        .within("bucket_ns", before, window.from)
         .then(" GROUP BY service) WHERE service IS NOT NULL GROUP BY service");
     fetch::run(conn, &sql, |batch| {
         let (service, at) = (batch.texts(0)?, batch.i64s(1)?);

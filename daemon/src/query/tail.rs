@@ -5,13 +5,14 @@ use coral_model::num::i64_sat;
 use coral_model::question::View;
 use coral_model::time::Time;
 use coral_model::view::Row;
-use duckdb::Connection;
 
 use super::answer::Inputs;
 use super::fetch::{self, Sql};
 use super::plan::Plan;
 use super::sql::Layout;
 use super::{QueryError, events, logs, traces};
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// Rows committed after `after`, and the stamp to ask from next.
 ///
@@ -25,16 +26,16 @@ pub fn tail(
     let plan = Plan::new(question, inputs.now)?;
     let conn = inputs.conn;
     let (layout, from) = match question.view {
-        View::Logs => (&logs::LAYOUT, "logs t LEFT JOIN resources r ON r.id = t.resource"),
-        View::Traces => (&traces::LAYOUT, "spans t LEFT JOIN resources r ON r.id = t.resource"),
-        View::Events => (&events::LAYOUT, "events t"),
+        View::Logs => (&logs::LAYOUT, described(conn, Signal::Logs, after)),
+        View::Traces => (&traces::LAYOUT, described(conn, Signal::Spans, after)),
+        View::Events => (&events::LAYOUT, format!("{} t", conn.since(Signal::Events, after))),
         other => {
             return Err(QueryError::Question(format!(
                 "`{other}` is answered whole: watch it; logs, traces and events can be followed"
             )));
         }
     };
-    let Some(upto) = stamp(conn, &plan, layout, from, after)? else {
+    let Some(upto) = stamp(conn, &plan, layout, &from, after)? else {
         return Ok((Vec::new(), after));
     };
     let rows = match question.view {
@@ -45,9 +46,14 @@ pub fn tail(
     Ok((rows, upto))
 }
 
+/// Rows committed after a moment, with their resources.
+fn described(conn: &Reading<'_>, signal: Signal, after: Time) -> String {
+    format!("{} t LEFT JOIN {} r ON r.id = t.resource", conn.since(signal, after), conn.resources())
+}
+
 /// Stamp of the commit that holds the last row within the limit.
 fn stamp(
-    conn: &Connection,
+    conn: &Reading<'_>,
     plan: &Plan,
     layout: &Layout,
     from: &str,

@@ -9,7 +9,6 @@ use coral_model::num::{i64_sat, u64_sat};
 use coral_model::time::Time;
 use coral_model::view::{Row, SpanEvent, SpanKind, SpanLink, SpanRow, SpanStatus};
 use coral_model::{SpanId, TraceId};
-use duckdb::Connection;
 use hashbrown::{HashMap, HashSet};
 
 use super::QueryError;
@@ -17,6 +16,7 @@ use super::answer::Found;
 use super::fetch::{self, Sql};
 use super::plan::Plan;
 use super::traces::LAYOUT;
+use crate::store::Reading;
 
 /// Spans of one trace that are looked at.
 const MAX_SPANS: usize = 200_000;
@@ -35,7 +35,7 @@ pub struct Stored {
 }
 
 /// Answers the question.
-pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
+pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let subject = plan.question.subject.as_deref().unwrap_or_default();
     let Some(id) = find(conn, subject)? else { return Ok(Found::default()) };
     let spans = spans_of(conn, id, &plan.filter)?;
@@ -48,7 +48,7 @@ pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
 }
 
 /// The trace whose id is, or begins with, the hex digits of `subject`.
-fn find(conn: &Connection, subject: &str) -> Result<Option<TraceId>, QueryError> {
+fn find(conn: &Reading<'_>, subject: &str) -> Result<Option<TraceId>, QueryError> {
     let digits = subject.trim().to_ascii_lowercase();
     let hex = digits.len() <= 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     if !hex || digits.len() < MIN_DIGITS {
@@ -64,15 +64,17 @@ fn find(conn: &Connection, subject: &str) -> Result<Option<TraceId>, QueryError>
     let ends = |n: u128| (u64_sat(n >> 64), u64_sat(n & u128::from(u64::MAX)));
     let ((hi, lo), (last_hi, last_lo)) = (ends(first), ends(last));
     // When the high half is not given whole, the low half may be anything.
-    let sql = Sql::new("SELECT DISTINCT trace_hi, trace_lo FROM spans WHERE trace_hi >= ")
-        .bind(hi)
-        .then(" AND trace_hi <= ")
-        .bind(last_hi)
-        .then(" AND trace_lo >= ")
-        .bind(lo)
-        .then(" AND trace_lo <= ")
-        .bind(last_lo)
-        .then(" ORDER BY ALL LIMIT 5");
+    let spans = conn.traces(hi, last_hi);
+    let sql =
+        Sql::new(format!("SELECT DISTINCT trace_hi, trace_lo FROM {spans} WHERE trace_hi >= "))
+            .bind(hi)
+            .then(" AND trace_hi <= ")
+            .bind(last_hi)
+            .then(" AND trace_lo >= ")
+            .bind(lo)
+            .then(" AND trace_lo <= ")
+            .bind(last_lo)
+            .then(" ORDER BY ALL LIMIT 5");
     let mut found = Vec::new();
     fetch::run(conn, &sql, |batch| {
         let (high, low) = (batch.u64s(0)?, batch.u64s(1)?);
@@ -89,7 +91,7 @@ fn find(conn: &Connection, subject: &str) -> Result<Option<TraceId>, QueryError>
     Ok(found.pop())
 }
 
-fn spans_of(conn: &Connection, id: TraceId, filter: &Expr) -> Result<Vec<Stored>, QueryError> {
+fn spans_of(conn: &Reading<'_>, id: TraceId, filter: &Expr) -> Result<Vec<Stored>, QueryError> {
     let (hi, lo) = fetch::halves(id);
     let sql = Sql::new(
         "SELECT t.span_id, t.parent_id, t.service, r.instance, coalesce(t.name, t.operation), t.kind, t.start_ns, \
@@ -97,7 +99,11 @@ fn spans_of(conn: &Connection, id: TraceId, filter: &Expr) -> Result<Vec<Stored>
          t.resource, ",
     )
     .part(LAYOUT.condition(filter)?)
-    .then(" FROM spans t LEFT JOIN resources r ON r.id = t.resource WHERE t.trace_hi = ")
+    .then(&format!(
+        " FROM {} t LEFT JOIN {} r ON r.id = t.resource WHERE t.trace_hi = ",
+        conn.traces(hi, hi),
+        conn.resources()
+    ))
     .bind(hi)
     .then(" AND t.trace_lo = ")
     .bind(lo)

@@ -10,13 +10,14 @@ use coral_model::num::{i64_sat, u64_sat};
 use coral_model::question::{TraceOrder, View};
 use coral_model::time::{SECOND, Time};
 use coral_model::view::{Row, TraceRow};
-use duckdb::Connection;
 
 use super::QueryError;
 use super::answer::Found;
 use super::fetch::{self, Sql};
 use super::plan::Plan;
 use super::sql::{Field, Layout};
+use crate::store::Reading;
+use crate::store::schema::Signal;
 
 /// Spans of a trace are looked for this far outside the window.
 const AROUND: u64 = 3600 * SECOND;
@@ -57,16 +58,20 @@ fn column(key: &Key) -> Option<Field> {
     })
 }
 
-const FROM: &str = "FROM spans t LEFT JOIN resources r ON r.id = t.resource WHERE true";
+/// Spans of a relation with their resources.
+fn described(conn: &Reading<'_>, spans: &str) -> String {
+    format!("FROM {spans} t LEFT JOIN {} r ON r.id = t.resource WHERE true", conn.resources())
+}
 
 /// Answers the question.
-pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
+pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let limit = plan.limit();
     let want = limit + 1;
     let condition = LAYOUT.condition(&plan.filter)?;
+    let (from, to) = (plan.window.from, plan.window.to);
     let matching = || {
-        Sql::new(FROM)
-            .within("t.start_ns", plan.window.from, plan.window.to)
+        Sql::new(described(conn, &conn.relation(Signal::Spans, from, to)))
+            .within("t.start_ns", from, to)
             .then(" AND ")
             .part(condition.clone())
     };
@@ -95,15 +100,18 @@ pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
             "WITH m AS MATERIALIZED (SELECT DISTINCT t.trace_hi, t.trace_lo ",
         )
         .part(matching())
-        .then(") SELECT s.trace_hi, s.trace_lo FROM spans s SEMI JOIN m USING (trace_hi, trace_lo) WHERE true")
-        .within("s.start_ns", plan.window.from.minus(AROUND), plan.window.to.plus(AROUND))
+        .then(&format!(
+            ") SELECT s.trace_hi, s.trace_lo FROM {} s SEMI JOIN m USING (trace_hi, trace_lo) WHERE true",
+            conn.relation(Signal::Spans, from.minus(AROUND), to.plus(AROUND))
+        ))
+        .within("s.start_ns", from.minus(AROUND), to.plus(AROUND))
         .then(&format!(" GROUP BY ALL ORDER BY {rank}, s.trace_hi, s.trace_lo LIMIT "))
         .bind(i64_sat(want));
         ids = fetch_ids(conn, &ranked)?;
     }
     let truncated = ids.len() > limit;
     ids.truncate(limit);
-    let mut rows = summaries(conn, &ids, plan.window.from, plan.window.to)?;
+    let mut rows = summaries(conn, &ids, from, to)?;
     let newest = rows.iter().map(|r| r.start.plus(r.duration_ns)).max();
     sort(&mut rows, plan.question.order);
     let rows = rows.into_iter().map(|r| Row::Trace(Box::new(r))).collect();
@@ -125,13 +133,13 @@ fn sort(rows: &mut [TraceRow], order: TraceOrder) {
 
 /// Traces of which a matching span was committed in `(after, upto]`.
 pub fn committed(
-    conn: &Connection,
+    conn: &Reading<'_>,
     plan: &Plan,
     after: Time,
     upto: Time,
 ) -> Result<Vec<Row>, QueryError> {
     let sql = Sql::new("SELECT t.trace_hi, t.trace_lo ")
-        .then(FROM)
+        .then(&described(conn, &conn.since(Signal::Spans, after)))
         .committed(after, upto)
         .then(" AND ")
         .part(LAYOUT.condition(&plan.filter)?)
@@ -143,7 +151,7 @@ pub fn committed(
     Ok(rows.into_iter().map(|r| Row::Trace(Box::new(r))).collect())
 }
 
-fn fetch_ids(conn: &Connection, sql: &Sql) -> Result<Vec<(u64, u64)>, QueryError> {
+fn fetch_ids(conn: &Reading<'_>, sql: &Sql) -> Result<Vec<(u64, u64)>, QueryError> {
     let mut ids = Vec::new();
     fetch::run(conn, sql, |batch| {
         let (high, low) = (batch.u64s(0)?, batch.u64s(1)?);
@@ -155,7 +163,7 @@ fn fetch_ids(conn: &Connection, sql: &Sql) -> Result<Vec<(u64, u64)>, QueryError
 
 /// One row per trace.
 fn summaries(
-    conn: &Connection,
+    conn: &Reading<'_>,
     ids: &[(u64, u64)],
     from: Time,
     to: Time,
@@ -166,6 +174,7 @@ fn summaries(
     // Numbers of our own making may stand in the text; a thousand bound pairs are slower to plan.
     let list: Vec<String> =
         ids.iter().map(|(hi, lo)| format!("({hi}::UBIGINT,{lo}::UBIGINT)")).collect();
+    let (from, to) = (from.minus(AROUND), to.plus(AROUND));
     let sql = Sql::new(format!(
         "SELECT s.trace_hi, s.trace_lo, min(s.start_ns), \
          max(s.start_ns + s.duration_ns) - min(s.start_ns), count(*)::UBIGINT, \
@@ -174,10 +183,11 @@ fn summaries(
          coalesce(arg_min(s.operation, s.start_ns) FILTER (s.parent_id = 0), arg_min(s.operation, s.start_ns)), \
          arg_min(s.code, s.start_ns) FILTER (s.parent_id = 0), \
          list_sort(list(DISTINCT s.service)) \
-         FROM spans s SEMI JOIN (VALUES {}) m(trace_hi, trace_lo) USING (trace_hi, trace_lo) WHERE true",
+         FROM {} s SEMI JOIN (VALUES {}) m(trace_hi, trace_lo) USING (trace_hi, trace_lo) WHERE true",
+        conn.relation(Signal::Spans, from, to),
         list.join(",")
     ))
-    .within("s.start_ns", from.minus(AROUND), to.plus(AROUND))
+    .within("s.start_ns", from, to)
     .then(" GROUP BY s.trace_hi, s.trace_lo");
     let mut rows = Vec::with_capacity(ids.len());
     fetch::run(conn, &sql, |batch| {

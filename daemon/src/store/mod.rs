@@ -16,6 +16,7 @@ mod error;
 mod marks;
 mod options;
 mod readers;
+mod reading;
 mod room;
 mod rows;
 pub mod schema;
@@ -32,12 +33,12 @@ use std::task::{Context, Poll};
 
 use coral_model::id::{AgentId, SegmentId};
 use coral_model::time::Time;
-use duckdb::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use batch::Batch;
 pub use error::StoreError;
 pub use options::{Clock, DiskProbe, DiskRoom, Options};
+pub use reading::Reading;
 pub use rows::{
     EdgeDelta, HalfEdge, HalfSeries, HostReading, InflightReading, Mark, Node, RedDelta, Resource,
 };
@@ -207,7 +208,7 @@ impl Store {
     /// it; so does the time limit ([`StoreError::TimedOut`]). Only read: changes are the writer's.
     pub async fn read<T, E, F>(&self, look: F) -> Result<T, E>
     where
-        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        F: FnOnce(&Reading<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use duckdb::{Connection, InterruptHandle};
 use tokio::sync::Semaphore;
 
-use super::StoreError;
+use super::{Reading, StoreError};
 
 /// Connections to read with.
 pub struct Readers {
@@ -99,7 +99,7 @@ impl Readers {
     /// Runs `look` on a connection of its own.
     pub async fn read<T, E, F>(self: &Arc<Self>, look: F) -> Result<T, E>
     where
-        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        F: FnOnce(&Reading<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
@@ -108,7 +108,7 @@ impl Readers {
         let work = tokio::task::spawn_blocking(move || {
             let _seat = seat;
             match &loan.connection {
-                Some(connection) => look(connection),
+                Some(connection) => look(&Reading::new(connection)),
                 None => Err(StoreError::Closed.into()),
             }
         });

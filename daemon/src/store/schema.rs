@@ -227,14 +227,20 @@ impl Slice {
         Self { part: self.part.saturating_add(1), ..self }
     }
 
+    /// `20261122T13`, `20261122T13p1`.
+    #[must_use]
+    pub fn label(self) -> String {
+        let hour = self.start().format(&jiff::tz::TimeZone::UTC, "%Y%m%dT%H");
+        match self.part {
+            0 => hour,
+            part => format!("{hour}p{part}"),
+        }
+    }
+
     /// Name of a signal's table: `spans_20261122T13`, `spans_20261122T13p1`.
     #[must_use]
     pub fn table(self, signal: Signal) -> String {
-        let hour = self.start().format(&jiff::tz::TimeZone::UTC, "%Y%m%dT%H");
-        match self.part {
-            0 => format!("{}_{hour}", signal.name()),
-            part => format!("{}_{hour}p{part}", signal.name()),
-        }
+        format!("{}_{}", signal.name(), self.label())
     }
 
     /// What a table name says; `None` for tables that are not by hour.

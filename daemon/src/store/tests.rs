@@ -2,6 +2,7 @@ use super::*;
 use crate::counters::Counters;
 use coral_model::id::{ResourceId, SpanId, TraceId};
 use coral_model::view::{EventKind, EventRow, SpanKind, SpanStatus};
+use duckdb::Connection;
 
 pub(crate) fn options() -> Options {
     Options::new(Arc::new(Counters::default()))
