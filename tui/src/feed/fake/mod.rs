@@ -1,0 +1,173 @@
+//! A colony that is not there: the shop in a known state, for pictures, tests and benches.
+//!
+//! Everything follows from the scenario and the window asked for, so the same question always has
+//! the same answer.
+
+mod digest;
+mod logs;
+mod machines;
+mod requests;
+mod shop;
+mod topology;
+
+use coral_model::question::{Mode, Question, View};
+use coral_model::time::{SECOND, Time, Window};
+use coral_model::view::{End, Row, StatusRow};
+use tokio::sync::mpsc;
+
+use super::{Feed, Greeting, Pending, Progress};
+use digest::{digest, events, service_rows};
+pub use logs::log_row;
+use logs::{log_at, logs};
+pub use machines::status;
+use machines::{agent, hosts, inflight};
+use requests::{operations, series, spans, traces};
+use topology::topology;
+
+/// What the shop goes through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    /// Payments' pool is exhausted after a deploy.
+    Incident,
+    /// All is as it was.
+    Calm,
+    /// Nobody has sent anything.
+    Empty,
+    /// Somebody may have, but nothing that could see it is there.
+    Blind,
+    /// Names and bodies made to break a terminal.
+    Hostile,
+    /// Many services, for size.
+    Large,
+}
+
+/// A feed of a scenario.
+pub struct Fake {
+    /// What the shop goes through.
+    pub scenario: Scenario,
+    /// Log records per second of the tail; 0 is a quiet tail.
+    pub logs_per_second: u64,
+}
+
+/// 2026-11-22 14:02:31 UTC: the present of every picture.
+pub const NOW: Time = Time(1_795_356_151 * SECOND);
+
+/// An end record without blemish.
+#[must_use]
+pub fn end() -> End {
+    End {
+        rows: 0,
+        truncated: false,
+        dropped: 0,
+        agents_asked: 1,
+        agents_answered: 1,
+        from: NOW.minus(900 * SECOND),
+        to: NOW,
+        compare: None,
+        resolution_s: Some(10),
+        stored_to: None,
+        newest: Some(NOW),
+        blind: Vec::new(),
+    }
+}
+
+/// The answer of a scenario to a question, its end record last.
+#[must_use]
+pub fn answer(scenario: Scenario, question: &Question) -> Vec<Row> {
+    let window = question.window;
+    let mut rows = match question.view {
+        View::Digest => vec![Row::Digest(Box::new(digest(scenario, window)))],
+        View::Services => {
+            service_rows(scenario, window).into_iter().map(|s| Row::Service(Box::new(s))).collect()
+        }
+        View::Red if question.step.is_some() => series(scenario, question),
+        View::Red => operations(scenario, question),
+        View::Traces => traces(scenario, window),
+        View::Trace => spans(scenario, window),
+        View::Logs => logs(scenario, window),
+        View::Events => {
+            events(scenario, window).into_iter().map(|e| Row::Event(Box::new(e))).collect()
+        }
+        View::Topology => topology(scenario, window),
+        View::Hosts => hosts(scenario, window),
+        View::Inflight => inflight(scenario, window),
+        View::Agents if scenario == Scenario::Blind => Vec::new(),
+        View::Agents => vec![Row::Agent(Box::new(agent(scenario, window.to)))],
+        View::Metrics => Vec::new(),
+    };
+    let blind = if scenario == Scenario::Blind {
+        vec!["no agent is connected: nothing can be seen; `coral up` starts one here".to_owned()]
+    } else {
+        Vec::new()
+    };
+    let end = End {
+        rows: coral_model::num::u64_sat(rows.len()),
+        from: window.from,
+        to: window.to,
+        newest: (!matches!(scenario, Scenario::Empty | Scenario::Blind)).then_some(window.to),
+        blind,
+        ..end()
+    };
+    rows.push(Row::End(Box::new(end)));
+    rows
+}
+
+impl Feed for Fake {
+    fn connect(&self, _progress: Progress) -> Pending<Greeting> {
+        Box::pin(async { Ok(Greeting { colony: "shop-7f3a".into() }) })
+    }
+
+    fn ask(&self, question: Question, rows: mpsc::Sender<Vec<Row>>) -> Pending<()> {
+        let (scenario, per_second) = (self.scenario, self.logs_per_second);
+        Box::pin(async move {
+            let mut n = 0;
+            let length = question.window.length();
+            loop {
+                let now = Time::now();
+                let mut question = question.clone();
+                match question.mode {
+                    Mode::Once => {
+                        let _ = rows.send(answer(scenario, &question)).await;
+                        return Ok(());
+                    }
+                    Mode::Watch => {
+                        question.window = Window::before(now, length);
+                        if rows.send(answer(scenario, &question)).await.is_err() {
+                            return Ok(());
+                        }
+                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    }
+                    Mode::Tail => {
+                        let batch: Vec<Row> = (0..per_second / 50)
+                            .map(|i| Row::Log(Box::new(log_at(n + i, now, scenario))))
+                            .collect();
+                        n += per_second / 50;
+                        if !batch.is_empty() && rows.send(batch).await.is_err() {
+                            return Ok(());
+                        }
+                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    }
+                }
+            }
+        })
+    }
+
+    fn status(&self) -> Pending<StatusRow> {
+        let scenario = self.scenario;
+        Box::pin(async move { Ok(status(scenario, Time::now())) })
+    }
+
+    fn complete(&self, key: String, prefix: String) -> Pending<Vec<String>> {
+        Box::pin(async move {
+            let all: &[&str] = match key.as_str() {
+                "service" => &["payments", "checkout", "gateway", "catalog", "cache", "shipping"],
+                _ => &[],
+            };
+            Ok(all.iter().filter(|v| v.starts_with(&prefix)).map(|v| (*v).to_owned()).collect())
+        })
+    }
+
+    fn note(&self, _text: String, _service: Option<String>, _at: Time) -> Pending<()> {
+        Box::pin(async { Ok(()) })
+    }
+}
