@@ -18,7 +18,7 @@ use tonic::Status;
 use super::backend::Backend;
 use super::failure;
 use super::rows::Packed;
-use crate::query::{Answer, QueryError};
+use crate::query::{Answer, QueryError, slid};
 
 /// Questions worked on at the same time; further ones wait their turn.
 const AT_ONCE: usize = 4;
@@ -185,20 +185,6 @@ async fn news(changed: &mut tokio::sync::watch::Receiver<u64>, patience: Duratio
     _ = tokio::time::timeout(patience, wait).await;
 }
 
-/// The question as of `now`: its window ends there, and a baseline that ended where the window
-/// began still does. Any other baseline was chosen by hand and stays.
-fn slid(question: &Question, now: Time) -> Question {
-    let window = Window::before(now, question.window.length());
-    let compare = question.compare.map(|compare| {
-        if compare.to == question.window.from {
-            Window::before(window.from, compare.length())
-        } else {
-            compare
-        }
-    });
-    Question { window, compare, ..question.clone() }
-}
-
 /// Tells the reader of a tail that rows up to `to` were left out.
 fn gap(question: &Question, to: Time) -> End {
     End {
@@ -214,22 +200,5 @@ fn gap(question: &Question, to: Time) -> End {
         stored_to: None,
         newest: None,
         blind: vec!["rows arrive faster than they are read: some were left out here".into()],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use coral_model::View;
-
-    #[test]
-    fn a_watched_window_slides_and_its_own_baseline_with_it() {
-        let mut question = Question::new(View::Red, Window::new(Time(100), Time(200)));
-        question.compare = Some(Window::new(Time(50), Time(100)));
-        let later = slid(&question, Time(1000));
-        assert_eq!(later.window, Window::new(Time(900), Time(1000)));
-        assert_eq!(later.compare, Some(Window::new(Time(850), Time(900))));
-        question.compare = Some(Window::new(Time(1), Time(2)));
-        assert_eq!(slid(&question, Time(1000)).compare, question.compare);
     }
 }

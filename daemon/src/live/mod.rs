@@ -45,6 +45,7 @@ pub struct Live {
 struct Inner {
     cut: Time,
     stamp: Time,
+    heard: Time,
     red: Buckets<RedDelta>,
     edges: Buckets<EdgeDelta>,
     resources: HashMap<ResourceId, (Arc<Resource>, Time)>,
@@ -68,6 +69,7 @@ impl Live {
             inner: RwLock::new(Inner {
                 cut,
                 stamp: Time(0),
+                heard: now,
                 red: Buckets::default(),
                 edges: Buckets::default(),
                 resources: HashMap::new(),
@@ -83,6 +85,14 @@ impl Live {
     #[must_use]
     pub fn cut(&self) -> Time {
         self.read().cut
+    }
+
+    /// When something was last committed that an answer over requests may say: requests, ends of
+    /// them, requests in flight, events. Readings of hosts come all the time and are no such news.
+    /// The start, before there was any.
+    #[must_use]
+    pub fn heard(&self) -> Time {
+        self.read().heard
     }
 
     /// Looks at everything under one lock. Keep it short: commits wait.
@@ -162,6 +172,12 @@ impl Inner {
     }
 
     fn take(&mut self, batch: &Batch, stamp: Time) {
+        let waiting = batch.inflight.iter().any(|reading| reading.count > 0);
+        let requests =
+            !(batch.red.is_empty() && batch.half_edges.is_empty() && batch.edges.is_empty());
+        if waiting || requests || !batch.events.is_empty() {
+            self.heard = self.heard.max(stamp);
+        }
         for delta in &batch.red {
             if delta.bucket < self.cut {
                 continue;

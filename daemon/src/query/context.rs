@@ -11,7 +11,7 @@ use super::cells::Delta;
 use super::dense::Buckets;
 use super::edges::EdgeDelta;
 use super::source::Recent;
-use super::{QueryError, complete as completing, tail as tailing};
+use super::{QueryError, complete as completing, standing, tail as tailing};
 use crate::counters::Counters;
 use crate::live::Live;
 use crate::registry::Agents;
@@ -90,10 +90,17 @@ impl Recent for Live {
     }
 }
 
-/// Answers a question. Dropping the future interrupts it.
+/// Answers a question; one that stands, as of the newest news (see [`standing`]). Dropping the
+/// future interrupts it.
 pub async fn answer(context: &Context, question: &Question) -> Result<Answer, QueryError> {
-    let question = question.clone();
-    read(context, move |inputs| answer_from(inputs, &question)).await
+    let (mut question, mut now) = (question.clone(), context.now);
+    if standing::creeps(&question) {
+        now = standing::as_of(context.live.heard(), now);
+        if now < question.window.to {
+            question = standing::slid(&question, now);
+        }
+    }
+    read(context, move |inputs| answer_from(&Inputs { now, ..*inputs }, &question)).await
 }
 
 /// Rows of `logs`, `traces` or `events` that were committed after `after`, oldest first, and the
@@ -297,5 +304,48 @@ mod tests {
         }
         assert!(context.live.cut() > first_cut, "the test never moved the cut");
         assert!(context.live.cut() < context.now, "the test never asked live memory");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn while_nothing_is_told_a_standing_answer_stands() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(AtomicU64::new(START.0));
+        let mut options = Options::new(Arc::default());
+        let its = Arc::clone(&clock);
+        options.clock = Arc::new(move || Time(its.load(Ordering::Relaxed)));
+        let store = Store::open(dir.path(), options).unwrap();
+        let services: Vec<_> = (0..2).map(|i| resource("s0", i)).collect();
+        let mut context = Context {
+            live: Arc::clone(store.live()),
+            store,
+            agents: Arc::default(),
+            counters: Arc::default(),
+            now: START,
+        };
+        context.store.commit(batch(0, &services)).await.unwrap();
+        let mut told = Vec::new();
+        for second in 0..16 {
+            context.now = START.plus(second * SECOND);
+            clock.store(context.now.0, Ordering::Relaxed);
+            // The host goes on reporting; that says nothing of requests.
+            context.store.commit(Batch { bytes: 1, ..Batch::default() }).await.unwrap();
+            let mut answers = Vec::new();
+            for view in [View::Red, View::Services, View::Topology, View::Digest] {
+                let mut question = Question::new(view, Window::before(context.now, 900 * SECOND));
+                question.mode = coral_model::Mode::Watch;
+                let given = answer(&context, &question).await.unwrap();
+                answers.push((given.rows, given.end));
+            }
+            told.push(answers);
+        }
+        for (second, answers) in told.iter().enumerate().take(15) {
+            assert_eq!(*answers, told[0], "after {second} s");
+        }
+        assert_ne!(told[15], told[0], "long silence is told");
+        // What is asked once is asked as of now.
+        let once = Question::new(View::Red, Window::before(context.now, 900 * SECOND));
+        assert_eq!(answer(&context, &once).await.unwrap().end.to, context.now.plus(5 * SECOND));
     }
 }

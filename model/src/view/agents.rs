@@ -101,3 +101,47 @@ pub struct StatusRow {
     /// What it cannot see, one sentence each, with the remedy.
     pub blind: Vec<String>,
 }
+
+/// Whether a counter of this name counts what Coral itself lost: dropped, evicted before its time,
+/// damaged. What was refused is not lost, whoever sent it was told; and buckets that leave live
+/// memory are in the store.
+#[must_use]
+pub fn is_loss(counter: &str) -> bool {
+    let lost = |word| matches!(word, "dropped" | "lost" | "evicted" | "damaged" | "untracked");
+    counter.split('_').any(lost) && !counter.starts_with("live_")
+}
+
+/// The counters that count losses and are not 0, by name.
+pub fn losses(counters: &BTreeMap<String, u64>) -> impl Iterator<Item = (&str, u64)> {
+    let some = counters.iter().filter(|(name, n)| **n > 0 && is_loss(name));
+    some.map(|(name, n)| (name.as_str(), *n))
+}
+
+/// The sum of [`losses`].
+#[must_use]
+pub fn lost(counters: &BTreeMap<String, u64>) -> u64 {
+    losses(counters).fold(0, |sum, (_, n)| sum.saturating_add(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_counts_and_what_was_refused_does_not() {
+        let counters: BTreeMap<String, u64> = [
+            ("dropped_observations", 2),
+            ("joiner_evicted", 3),
+            ("events_lost", 0),
+            ("requests_refused_busy", 5),
+            ("live_buckets_evicted", 7),
+            ("spans_received", 11),
+        ]
+        .into_iter()
+        .map(|(name, n)| (name.to_owned(), n))
+        .collect();
+        assert_eq!(lost(&counters), 5);
+        let names: Vec<&str> = losses(&counters).map(|(name, _)| name).collect();
+        assert_eq!(names, ["dropped_observations", "joiner_evicted"]);
+    }
+}

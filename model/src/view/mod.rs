@@ -14,7 +14,7 @@ mod traces;
 
 use serde::{Deserialize, Serialize};
 
-pub use agents::{AgentRow, Sense, SenseState, StatusRow};
+pub use agents::{AgentRow, Sense, SenseState, StatusRow, is_loss, losses, lost};
 pub use digest::{Change, DigestRow, Health, Line, Mover, PathStep};
 pub use hosts::{Cpu, Disk, Filesystem, HostRow, Memory, Network, Pressure, ProcessRow};
 pub use records::{EventKind, EventRow, LogRow, MetricKind, MetricRow};

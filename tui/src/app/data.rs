@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coral_model::time::Time;
 use coral_model::view::{
     AgentRow, DigestRow, EdgeRow, End, EventRow, HostRow, InflightRow, LogRow, NodeRow, RedRow,
-    Row, ServiceRow, SpanRow, StatusRow, TraceRow,
+    Row, ServiceRow, SpanRow, StatusRow, TraceRow, lost,
 };
 
 use crate::feed::{Delivery, Slot, Want};
@@ -246,10 +246,16 @@ impl Data {
         self.append(rows);
     }
 
-    /// Records known to be lost anywhere on the way, over all answers.
+    /// What is known to be lost anywhere on the way: by the answers shown, or by the counters of the
+    /// colony and its agents, whichever says more. Both may count the same loss.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.known.values().map(|k| k.end.dropped).max().unwrap_or(0)
+        let answers = self.known.values().map(|k| k.end.dropped).max().unwrap_or(0);
+        let counted = self.status.as_ref().map_or(0, |status| {
+            let agents = status.agents.iter().map(|agent| lost(&agent.counters));
+            agents.fold(lost(&status.counters), u64::saturating_add)
+        });
+        answers.max(counted)
     }
 
     /// What cannot be seen, one sentence each, without repetition.

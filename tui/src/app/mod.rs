@@ -5,9 +5,11 @@
 //! [`crate::pane`]; threads and bytes are in [`crate::runtime`]. So every session can be replayed
 //! in a test, and is.
 
+mod age;
 mod clock;
 mod copy;
 mod data;
+mod enter;
 mod entry;
 mod here;
 mod perform;
@@ -20,7 +22,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coral_model::time::{SECOND, Time, Window};
+use coral_model::time::{Time, Window};
 use jiff::tz::TimeZone;
 
 pub use crate::runtime::{Farewell, Options, RunError, run};
@@ -211,25 +213,6 @@ impl App {
         self.here.clock.window(self.newest())
     }
 
-    /// Seconds the newest data are behind now, in steps, so that a quiet colony does not redraw
-    /// every second; `None` below 2 s, and where time does not follow now.
-    #[must_use]
-    pub fn lag(&self) -> Option<u64> {
-        const STEPS: [u64; 14] = [2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600];
-        let newest = self.data.newest.filter(|_| self.here.clock.is_live())?;
-        let behind = self.now.since(newest) / SECOND;
-        STEPS.iter().rev().find(|step| behind >= **step).copied()
-    }
-
-    /// When the screen will look different although nothing happened.
-    #[must_use]
-    pub fn next_wake(&self) -> Option<Time> {
-        const STEPS: [u64; 14] = [2, 3, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600];
-        let newest = self.data.newest.filter(|_| self.here.clock.is_live())?;
-        let behind = self.now.since(newest);
-        STEPS.iter().map(|s| s * SECOND).find(|s| *s > behind).map(|s| newest.plus(s))
-    }
-
     /// Where everything is.
     #[must_use]
     pub fn frame(&self) -> Frame {
@@ -258,11 +241,8 @@ impl App {
 
     /// Time passed.
     pub fn tick(&mut self, now: Time) {
-        let before = self.lag();
+        self.dirty |= self.next_wake().is_some_and(|at| at <= now);
         self.now = now;
-        if self.lag() != before {
-            self.dirty = true;
-        }
     }
 
     /// Takes everything that arrived.
@@ -304,10 +284,13 @@ impl App {
             self.dirty = true;
         }
         if let Some(status) = mail.status {
+            let before = (self.lag(), self.data.dropped());
             self.dirty |= self.data.status.as_ref().map(|s| &s.blind) != Some(&status.blind)
-                || self.here.view == ViewId::Agents;
+                || self.colony != status.colony
+                || (self.here.view == ViewId::Agents && self.data.status.as_ref() != Some(&status));
             self.colony.clone_from(&status.colony);
             self.data.status = Some(status);
+            self.dirty |= before != (self.lag(), self.data.dropped());
         }
         if let Some((key, prefix, values)) = mail.completed {
             self.completed(&key, &prefix, values);

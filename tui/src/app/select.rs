@@ -4,13 +4,15 @@
 //! under the cursor, the cursor stays with what it pointed at.
 
 use coral_model::time::{SECOND, Time};
-use coral_model::view::{EventRow, NodeKind};
+use coral_model::view::{EventKind, EventRow, NodeKind};
 
 use super::App;
 use crate::layout::{PaneId, ViewId};
 
 /// What happened this long before an onset belongs to it.
 const BEFORE_ONSET: u64 = 180 * SECOND;
+/// What was met for the first time longer than this before the onset has nothing to do with it.
+const MET: u64 = 30 * SECOND;
 
 impl App {
     /// Rows a pane's list has.
@@ -67,19 +69,30 @@ impl App {
         }
     }
 
-    /// Events the timeline lists: all of them, but on the digest of an incident those since its
-    /// onset, and what changed shortly before.
+    /// Events the timeline lists, newest first: all of them, but on the digest of an incident those
+    /// since its onset and what changed shortly before; there, what somebody did stands first, and
+    /// how a young colony began is left out unless it is the suspect's own beginning and all there is.
     #[must_use]
     pub fn timeline(&self) -> Vec<&EventRow> {
-        let onset = self.data.digest().and_then(|d| d.onset);
-        let from = match onset {
-            Some(onset) if self.here.view == ViewId::Incident && !self.here.zoom => {
-                onset.minus(BEFORE_ONSET)
-            }
-            _ => Time::default(),
-        };
-        let mut events: Vec<&EventRow> = self.data.events().filter(|e| e.time >= from).collect();
+        let digest = self.data.digest();
+        let digested = self.here.view == ViewId::Incident && !self.here.zoom;
+        let mut events: Vec<&EventRow> = self.data.events().collect();
         events.sort_by_key(|e| std::cmp::Reverse(e.time));
+        let Some(onset) = digest.and_then(|d| d.onset).filter(|_| digested) else { return events };
+        events.retain(|e| e.time >= onset.minus(BEFORE_ONSET));
+        let arrival =
+            |e: &EventRow| matches!(e.kind, EventKind::ServiceAppeared | EventKind::AgentConnected);
+        let old = |e: &EventRow| arrival(e) && e.time < onset.minus(MET);
+        let suspect = digest.and_then(|d| d.suspect.as_ref());
+        if events.iter().any(|e| !old(e)) {
+            events.retain(|e| !old(e));
+        } else {
+            events.retain(|e| suspect.is_some() && e.service.as_ref() == suspect);
+        }
+        let done = |e: &EventRow| {
+            matches!(e.kind, EventKind::Deploy | EventKind::Restart | EventKind::Note)
+        };
+        events.sort_by_key(|e| !done(e));
         events
     }
 

@@ -2,6 +2,7 @@
 
 use coral_model::question::{Dimension, Mode, TraceOrder};
 use coral_model::time::SECOND;
+use coral_model::view::{Row, State};
 use proptest::prelude::*;
 
 use super::*;
@@ -110,15 +111,70 @@ fn nothing_new_is_no_draw_and_no_byte() {
 }
 
 #[test]
-fn lag_shows_from_two_seconds_and_wakes_only_when_it_changes() {
+fn lag_is_what_agents_are_behind_and_shows_from_two_seconds() {
     let mut s = incident();
-    let app = &mut s.screen.app;
-    assert_eq!(app.lag(), None);
-    assert_eq!(app.next_wake(), Some(fake::NOW.plus(2 * SECOND)));
-    app.tick(fake::NOW.plus(12 * SECOND));
-    assert_eq!(app.lag(), Some(10));
-    assert_eq!(app.next_wake(), Some(fake::NOW.plus(15 * SECOND)));
+    assert_eq!(s.screen.app.lag(), None);
+    let mut status = fake::status(Scenario::Incident, s.now);
+    status.agents[0].lag_ns = 12 * SECOND;
+    s.mail(Mail { status: Some(Box::new(status)), ..Mail::default() });
+    assert_eq!(s.screen.app.lag(), Some(10 * SECOND));
     assert!(s.text().contains("lag 10s"));
+}
+
+#[test]
+fn nothing_new_for_ten_minutes_draws_nothing() {
+    for size in [(80, 24), (250, 80)] {
+        let mut s = session(Scenario::Calm, size);
+        let _ = s.text();
+        let asked: Vec<(Slot, Arc<Want>)> = s.screen.app.asked.clone().into_iter().collect();
+        let rows = |s: &Rehearsal, slot| {
+            let known = s.screen.app.data.known(slot);
+            known.map(|known| (known.rows.clone(), known.end.clone()))
+        };
+        let draws = s.screen.draws;
+        for second in 1..=600 {
+            s.now = fake::NOW.plus(second * SECOND);
+            if second % 5 == 0 {
+                // The same is said again, as of later.
+                for (slot, want) in &asked {
+                    let Some((rows, mut end)) = rows(&s, *slot) else { continue };
+                    end.to = s.now;
+                    end.stored_to = Some(s.now);
+                    s.answer(*slot, want, rows, Some(end));
+                }
+                let mut status = fake::status(Scenario::Calm, fake::NOW);
+                status.data_bytes += second;
+                s.mail(Mail { status: Some(Box::new(status)), ..Mail::default() });
+            }
+            s.mail(Mail::default());
+            assert_eq!(s.screen.frame(), b"", "{size:?} after {second} s");
+        }
+        assert_eq!(s.screen.draws, draws, "{size:?}");
+        assert_eq!(s.screen.app.next_wake(), None);
+    }
+}
+
+#[test]
+fn an_agent_that_stops_grows_stale_by_itself() {
+    let mut s = session(Scenario::Calm, (120, 36));
+    s.keys("9").unwrap();
+    let _ = s.text();
+    let want = s.screen.app.standing(Slot::Agents).unwrap();
+    let mut rows = s.screen.app.data.rows(Slot::Agents).to_vec();
+    if let Row::Agent(agent) = &mut rows[0] {
+        agent.state = State::Stale;
+        agent.last_seen = fake::NOW;
+    }
+    s.now = fake::NOW.plus(20 * SECOND);
+    s.answer(Slot::Agents, &want, rows, None);
+    assert!(s.text().contains("lost 20s"), "{}", s.text());
+    assert_eq!(s.screen.app.next_wake(), Some(fake::NOW.plus(30 * SECOND)));
+    s.now = fake::NOW.plus(29 * SECOND);
+    s.mail(Mail::default());
+    assert_eq!(s.screen.frame(), b"");
+    s.now = fake::NOW.plus(30 * SECOND);
+    s.mail(Mail::default());
+    assert!(s.text().contains("lost 30s"), "{}", s.text());
 }
 
 #[test]

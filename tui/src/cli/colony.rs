@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coral_model::config::Listen;
 use coral_model::text::{bytes, clean, count, duration};
-use coral_model::view::{End, Row, State, StatusRow};
+use coral_model::view::{End, Row, State, StatusRow, lost as dropped};
 use coral_model::{Time, Window};
 
 use super::Context;
@@ -232,11 +232,6 @@ pub async fn status(context: &Context, flags: args::Status) -> Result<Exit, Fail
         print(context, &status)?;
     }
     Ok(if flags.check && !healthy { Exit::Unhealthy } else { Exit::Done })
-}
-
-/// Records that were turned away, by all counters that say so.
-pub fn dropped(counters: &std::collections::BTreeMap<String, u64>) -> u64 {
-    counters.iter().filter(|(name, _)| name.starts_with("dropped")).map(|(_, n)| n).sum()
 }
 
 fn print(context: &Context, s: &StatusRow) -> Result<(), Failure> {

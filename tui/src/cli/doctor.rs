@@ -7,13 +7,15 @@ use std::path::Path;
 use coral_model::config::Spec;
 use coral_model::paths::{PathsError, check_private_dir};
 use coral_model::text::{bytes, count, duration};
-use coral_model::view::{AgentRow, HostRow, Row, SenseState, State, StatusRow};
+use coral_model::view::{
+    AgentRow, HostRow, Row, SenseState, State, StatusRow, losses, lost as dropped,
+};
 use coral_model::{Question, View, Window};
 use serde::Serialize;
 
 use super::Context;
 use super::agent_lines::Doors;
-use super::colony::{dropped, end_line};
+use super::colony::end_line;
 use super::exit::{Exit, Failure};
 use super::output::{Cell, Look, Reader, table};
 use super::standard;
@@ -233,8 +235,13 @@ async fn colony(context: &Context, client: &Client) -> Result<Vec<Check>, Failur
     }
     all.extend(exporter(&status));
     all.extend(host_clocks(context, client).await);
+    // A sense that is off has its line above; what else is not seen follows.
     for blind in &status.blind {
-        all.push(check("not seen", Health::Note, blind.clone(), None));
+        let listed =
+            |c: &Check| c.state != Health::Ok && !c.why.is_empty() && blind.contains(&c.why);
+        if !all.iter().any(listed) {
+            all.push(check("not seen", Health::Note, blind.clone(), None));
+        }
     }
     Ok(all)
 }
@@ -256,8 +263,7 @@ fn socket_mode(socket: &Path) -> Check {
 }
 
 fn named_drops(counters: &std::collections::BTreeMap<String, u64>) -> String {
-    let drops = counters.iter().filter(|(name, n)| name.starts_with("dropped") && **n > 0);
-    drops.map(|(name, n)| format!("{name} {}", count(*n))).collect::<Vec<_>>().join(", ")
+    losses(counters).map(|(name, n)| format!("{name} {}", count(n))).collect::<Vec<_>>().join(", ")
 }
 
 fn agent_checks(agent: &AgentRow) -> Vec<Check> {

@@ -3,7 +3,7 @@
 use coral_model::num::f64_from;
 use coral_model::text;
 use coral_model::time::SECOND;
-use coral_model::view::{AgentRow, SenseState, State};
+use coral_model::view::{AgentRow, SenseState, State, is_loss, losses, lost};
 use ratatui::layout::Rect;
 
 use crate::app::App;
@@ -20,18 +20,13 @@ pub(super) fn title(app: &App) -> String {
     selected(app).map_or_else(|| "agent".into(), |a| format!("agent on {}", text::fit(&a.host, 40)))
 }
 
-fn lost(row: &AgentRow) -> u64 {
-    row.counters.iter().filter(|(name, _)| name.starts_with("dropped")).map(|(_, n)| *n).sum()
-}
-
 fn cells(app: &App, canvas: &Canvas<'_>, row: &AgentRow) -> Vec<Vec<Piece>> {
     let state = match row.state {
         State::Active => canvas.piece(Role::Good, "connected"),
         State::NoTraffic => canvas.piece(Role::Dim, "quiet"),
         State::NotObserved => canvas.piece(Role::Blind, "?"),
         State::Stale => {
-            let age = app.newest().since(row.last_seen) / SECOND * SECOND;
-            canvas.piece(Role::Failing, format!("lost {}", text::duration(age.max(SECOND))))
+            canvas.piece(Role::Failing, format!("lost {}", text::duration(app.age(row.last_seen))))
         }
     };
     let on = row.senses.iter().filter(|s| s.state == SenseState::On).count();
@@ -57,7 +52,7 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &AgentRow) -> Vec<Vec<Piece>> {
         if row.lag_ns > 5 * SECOND { Role::Moved } else { Role::Dim },
         if row.lag_ns == 0 { "0".into() } else { text::duration(row.lag_ns) },
     );
-    let dropped = match lost(row) {
+    let dropped = match lost(&row.counters) {
         0 => canvas.piece(Role::Dim, "0"),
         n => canvas.piece(Role::Failing, format!("{}!", text::count(n))),
     };
@@ -160,7 +155,7 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         ),
     );
     for (name, n) in &agent.counters {
-        let role = if *n > 0 && (name.starts_with("dropped") || name.contains("refused")) {
+        let role = if *n > 0 && (is_loss(name) || name.contains("refused")) {
             Role::Failing
         } else {
             Role::Text
@@ -169,6 +164,18 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         lines.push(vec![
             (Role::Dim, format!("{:<22} ", text::fit(name, 22))),
             (role, format!("{}{mark}", text::count(*n))),
+        ]);
+    }
+    // What the colony itself lost concerns every agent's data.
+    let colony = app.data.status.iter().flat_map(|status| losses(&status.counters));
+    for (i, (name, n)) in colony.enumerate() {
+        if i == 0 {
+            lines.push(Vec::new());
+            lines.push(vec![(Role::Heading, "LOST IN THE COLONY".to_owned())]);
+        }
+        lines.push(vec![
+            (Role::Dim, format!("{:<22} ", text::fit(name, 22))),
+            (Role::Failing, format!("{} !", text::count(n))),
         ]);
     }
     super::page(app, canvas, PaneId::Agent, area, &lines);

@@ -114,7 +114,7 @@ pub(super) fn header(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
         right.push((Role::Failing, "COLONY LOST".into()));
     }
     if let Some(lag) = app.lag() {
-        right.push((Role::Moved, format!("lag {}", text::duration(lag * SECOND))));
+        right.push((Role::Moved, format!("lag {}", text::duration(lag))));
     }
     let dropped = app.data.dropped();
     if dropped > 0 {

@@ -1,7 +1,6 @@
 //! Pressure on hosts, and the processes of named services on them.
 
 use coral_model::text;
-use coral_model::time::SECOND;
 use coral_model::view::{HostRow, State};
 use ratatui::layout::Rect;
 
@@ -60,10 +59,10 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &HostRow) -> Vec<Vec<Piece>> {
     );
     let name = match row.state {
         State::Stale => {
-            let age = app.newest().since(row.time) / SECOND * SECOND;
+            let age = app.age(row.time);
             vec![
                 canvas.piece(Role::Dim, row.host.clone()),
-                canvas.piece(Role::Blind, format!(" stale {}", text::duration(age.max(SECOND)))),
+                canvas.piece(Role::Blind, format!(" stale {}", text::duration(age))),
             ]
         }
         _ => vec![canvas.piece(Role::Strong, row.host.clone())],

@@ -119,8 +119,8 @@ fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow, room: u16) -> Vec<Vec<P
     };
     let place = match row.state {
         State::Stale => {
-            let age = row.last_seen.map_or(0, |seen| app.newest().since(seen)) / SECOND * SECOND;
-            canvas.piece(Role::Blind, format!("stale {}", text::duration(age.max(SECOND))))
+            let age = row.last_seen.map_or("?".into(), |seen| text::duration(app.age(seen)));
+            canvas.piece(Role::Blind, format!("stale {age}"))
         }
         State::NotObserved => canvas.piece(Role::Blind, "not observed"),
         State::NoTraffic => canvas.piece(Role::Dim, "no traffic"),
