@@ -25,6 +25,8 @@ use super::{QueryError, agents, blame, events, hosts, story, timeline};
 const CHANGES: usize = 50;
 /// Events this long before the onset may have to do with it.
 const LEAD: u64 = 30 * BUCKET;
+/// What was met for the first time longer than this before the onset has nothing to do with it.
+const MET: u64 = 3 * BUCKET;
 /// Movers shown.
 const MOVERS: usize = 20;
 /// Calm services are listed as movers from this ratio on.
@@ -148,12 +150,12 @@ pub fn tell(scene: &Scene<'_>) -> DigestRow {
         onset: scene.onset,
         suspect: blame.suspect.clone(),
         why,
-        path: blame.path,
+        path: blame.path.clone(),
         affected: coral_model::num::u32_sat(affected),
         services_known: coral_model::num::u32_sat(services.len()),
         services,
         movers,
-        changes: scene.changes.to_vec(),
+        changes: worth(scene, &blame).into_iter().cloned().collect(),
         compared_with: scene.before,
     }
 }
@@ -236,6 +238,25 @@ pub fn is_change(event: &EventRow) -> bool {
             | EventKind::ClockJumped
             | EventKind::Note
     )
+}
+
+/// The events to tell. That services and agents were met for the first time well before the onset is
+/// how a young colony begins, and changed nothing; only where nothing else is known, and the suspect
+/// itself is new, is that told.
+pub fn worth<'a>(scene: &Scene<'a>, blame: &blame::Blame) -> Vec<&'a EventRow> {
+    let Some(onset) = scene.onset else { return scene.changes.iter().collect() };
+    let met = |e: &EventRow| {
+        let arrival = matches!(e.kind, EventKind::ServiceAppeared | EventKind::AgentConnected);
+        arrival && e.time < onset.minus(MET)
+    };
+    let told: Vec<&EventRow> = scene.changes.iter().filter(|e| !met(e)).collect();
+    if !told.is_empty() {
+        return told;
+    }
+    let suspects = |e: &&EventRow| {
+        e.kind == EventKind::ServiceAppeared && e.service.is_some() && e.service == blame.suspect
+    };
+    scene.changes.iter().filter(suspects).collect()
 }
 
 /// Whether nobody can say how a service is.

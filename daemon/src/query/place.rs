@@ -17,6 +17,10 @@ const ORDER: [Dimension; 4] =
     [Dimension::Version, Dimension::Host, Dimension::Zone, Dimension::Instance];
 /// Requests a value needs to be called calm or bad.
 const ENOUGH: u64 = rules::P90_REQUESTS;
+/// Everywhere, as the table says it where a version came with the trouble.
+pub const ALL: &str = "all hosts";
+/// How long before the trouble another version counts as the one before.
+const BEFORE: u64 = 15 * 60 * coral_model::time::SECOND;
 /// More bad values than this are not named one by one.
 const NAMED: usize = 2;
 
@@ -59,5 +63,24 @@ pub fn place(
             });
         }
     }
-    judged.then(|| "all".to_owned())
+    judged.then(|| match only_version(cells, &selected, window) {
+        Some(version) => format!("{ALL}, {version}"),
+        None => "all".to_owned(),
+    })
+}
+
+/// The version that runs everywhere in `window` and ran nowhere shortly before.
+fn only_version(cells: &mut Cells, selected: &[bool], window: Window) -> Option<String> {
+    let mut versions = |window: Window| -> Vec<Symbol> {
+        let groups = cells.group(selected, window, &[Dimension::Version], None);
+        let requests = |key| groups.sum(key, window.from).map_or(0, |(sum, _)| sum.requests);
+        let enough = groups.keys.iter().filter(|key| requests(*key) >= ENOUGH);
+        enough.filter_map(|key| key.first().copied()).collect()
+    };
+    let now = versions(window);
+    let before = versions(Window::before(window.from, BEFORE));
+    match now.as_slice() {
+        [only] if !before.is_empty() && !before.contains(only) => cells.symbols.owned(*only),
+        _ => None,
+    }
 }

@@ -2,7 +2,7 @@
 
 use coral_model::question::View;
 use coral_model::time::{BUCKET, MILLI, SECOND, Time};
-use coral_model::view::{Change, DigestRow, EdgeEnds, Health, NodeKind, State};
+use coral_model::view::{Change, DigestRow, EdgeEnds, EventKind, Health, NodeKind, State};
 
 use super::fixture::{EdgeRow, Fixture, RedRow, ago, last, question, rows};
 use crate::store::schema::Signal;
@@ -221,6 +221,49 @@ fn errors_in_one_version_name_it() {
     let text = why(&digest, "WHY");
     assert!(text.contains("errors 1") && text.contains("% (0%)"), "{text}");
     assert!(text.contains("only version v42"), "{text}");
+}
+
+#[test]
+fn a_bad_deploy_everywhere_names_its_version() {
+    let fixture = shop(300, |service, instance, row| {
+        if service == "payments" {
+            row.errors = row.durations.len() as u64 / 3;
+            row.resource = 90 + instance;
+        }
+    });
+    for instance in 1..=2 {
+        let host = format!("web-{instance}");
+        fixture.resource(90 + instance, "payments", ["payments-9", &host, "v42"], ago(300));
+    }
+    let digest = digest(&fixture);
+    let payments = digest.services.iter().find(|s| s.service == "payments").unwrap();
+    assert_eq!(payments.place.as_deref(), Some("all hosts, v42"));
+    assert!(why(&digest, "WHY").contains("all of which run v42"), "{:?}", digest.why);
+}
+
+#[test]
+fn how_a_young_colony_began_is_not_what_changed() {
+    let broken: Fault = |service, _, row| {
+        if service == "payments" {
+            row.errors = row.durations.len() as u64 / 3;
+        }
+    };
+    let fixture = shop(300, broken);
+    event(&fixture, ago(500), "agent_connected", "", "agent on web-1 connected");
+    for service in ["payments", "checkout", "gateway"] {
+        event(&fixture, ago(480), "service_appeared", service, "seen for the first time");
+    }
+    // The suspect's own arrival is all there is.
+    let alone = digest(&fixture);
+    assert_eq!(alone.suspect.as_deref(), Some("payments"));
+    assert_eq!(alone.changes.len(), 1, "{:?}", alone.changes);
+    assert!(why(&alone, "changed").contains("(payments)"), "{:?}", alone.why);
+    event(&fixture, ago(310), "deploy", "payments", "v41 → v42");
+    event(&fixture, ago(200), "service_appeared", "mailer", "seen for the first time");
+    let told = digest(&fixture);
+    let kinds: Vec<_> = told.changes.iter().map(|e| e.kind).collect();
+    assert_eq!(kinds, [EventKind::Deploy, EventKind::ServiceAppeared]);
+    assert!(why(&told, "changed").starts_with("v41 → v42"), "{:?}", told.why);
 }
 
 #[test]

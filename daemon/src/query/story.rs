@@ -5,7 +5,8 @@ use coral_model::time::{Time, Window};
 use coral_model::view::{EdgeEnds, EventKind, EventRow, Health, HostRow, Line, NodeKind};
 
 use super::blame::Blame;
-use super::digest::{Scene, is_change, unseen};
+use super::digest::{Scene, is_change, unseen, worth};
+use super::place::ALL;
 use super::rules::{self, Off, What};
 use super::services::Judged;
 
@@ -15,8 +16,6 @@ const WIDTH: usize = 160;
 const CHANGES: usize = 3;
 /// Sentences about what is not seen.
 const UNSEEN: usize = 3;
-/// A service that appeared longer than this before the onset has nothing to do with it.
-const APPEARED: u64 = 60 * coral_model::time::SECOND;
 /// A host is out of the question below this share of busy CPU …
 const BUSY: f64 = 0.8;
 /// … and below this pressure.
@@ -184,6 +183,10 @@ fn place(judged: &Judged) -> Option<String> {
     Some(match row.place.as_deref()? {
         "all" if row.instances > 1 => format!("{name}: alike on all its instances"),
         "all" => return None,
+        everywhere if everywhere.starts_with(ALL) => {
+            let version = everywhere.trim_start_matches(ALL).trim_start_matches(", ");
+            format!("{name}: alike on all its hosts, all of which run {}", clean(version))
+        }
         other => {
             let what =
                 if row.versions.iter().any(|v| v == other) { "only version " } else { "only " };
@@ -196,17 +199,13 @@ fn changed(scene: &Scene<'_>, blame: &Blame) -> Option<Line> {
     let on_path = |e: &EventRow| {
         e.service.as_ref().is_some_and(|s| blame.path.iter().any(|step| step.name == *s))
     };
-    // A service that had been there for a while when it began is not what changed.
-    let fresh = |e: &EventRow| {
-        let old = scene.onset.is_some_and(|o| e.time < o.minus(APPEARED));
-        e.kind != EventKind::ServiceAppeared || !old
-    };
-    let mut changes: Vec<&EventRow> =
-        scene.changes.iter().filter(|e| is_change(e) && fresh(e)).collect();
-    // On the path first, then what somebody did, then the nearest to the onset.
+    let mut changes = worth(scene, blame);
+    changes.retain(|e| is_change(e));
+    // What somebody did first, then what is on the path, then the nearest to the onset.
     let near = |e: &EventRow| scene.onset.map_or(u64::MAX - e.time.0, |o| o.0.abs_diff(e.time.0));
-    let appeared = |e: &EventRow| e.kind == EventKind::ServiceAppeared;
-    changes.sort_by_key(|e| (!on_path(e), appeared(e), near(e)));
+    let done =
+        |e: &EventRow| matches!(e.kind, EventKind::Deploy | EventKind::Restart | EventKind::Note);
+    changes.sort_by_key(|e| (!done(e), !on_path(e), near(e)));
     let texts: Vec<String> = changes
         .iter()
         .take(CHANGES)
