@@ -21,6 +21,7 @@ fn show(screen: &cli::Screen) -> Result<(), Failure> {
         plain: screen.plain,
         utc: screen.utc,
         no_mouse: screen.no_mouse,
+        window: screen.window,
         start: screen.start.clone(),
         config_dir: Some(screen.target.paths.config_dir.clone()),
     };

@@ -351,6 +351,14 @@ pub fn shape(typed: Vec<String>) -> Result<Vec<String>, Failure> {
     let Some(word) = typed.get(at).cloned() else { return Ok(typed) };
     let is = |c: &clap::Command| c.get_name() == word || c.get_all_aliases().any(|a| a == word);
     if command.get_subcommands().any(is) {
+        let next = typed.iter().skip(at + 1).find(|w| !w.starts_with('-'));
+        if let Some(planned) = next.filter(|w| word == "agents" && ACTS.contains(&w.as_str())) {
+            return Err(Failure::usage(format!(
+                "`coral agents {planned}` is not part of this build yet: the colony starts and \
+                 stops the one agent of this machine itself"
+            ))
+            .next("coral agents list shows who reports; coral down stops colony and agent"));
+        }
         return Ok(typed);
     }
     if word == "help" {
@@ -394,6 +402,9 @@ const PLANNED: &[&str] = &[
     "shell",
     "capture",
 ];
+
+/// What `coral agents` will come to do.
+const ACTS: &[&str] = &["add", "remove", "eyes"];
 
 /// Where the first word that is neither a flag nor a flag's value stands.
 fn first_word(command: &clap::Command, typed: &[String]) -> Option<usize> {

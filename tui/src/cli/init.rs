@@ -46,6 +46,8 @@ pub async fn run(context: &Context, flags: args::Init) -> Result<Exit, Failure> 
         ("otlp.http", "OTLP over HTTP (auto, off, address:port)", listen(context.config.otlp_http)),
     ] {
         let Some(spec) = Spec::find(key) else { continue };
+        // What the file says already is kept, whatever this shell's environment says today.
+        let proposed = written(&text, key).unwrap_or(proposed);
         let value = if asks { ask(question, &proposed, spec)? } else { proposed };
         text = set_in_text(&text, spec, &value);
     }
@@ -57,6 +59,18 @@ pub async fn run(context: &Context, flags: args::Init) -> Result<Exit, Failure> 
     let next = if found.status.is_some() { "coral down && coral up" } else { "coral up" };
     standard::write(format!("wrote {}\nnext: {next}\n", file.display()).as_bytes())?;
     Ok(Exit::Done)
+}
+
+/// A setting's value in the text of a file, where it has one.
+fn written(text: &str, key: &str) -> Option<String> {
+    let table: toml::Table = text.parse().ok()?;
+    let (last, groups) =
+        key.split('.').collect::<Vec<_>>().split_last().map(|(l, g)| (*l, g.to_vec()))?;
+    let mut at = &table;
+    for group in groups {
+        at = at.get(group)?.as_table()?;
+    }
+    at.get(last)?.as_str().map(str::to_owned)
 }
 
 fn listen(listen: coral_model::config::Listen) -> String {

@@ -49,6 +49,8 @@ pub struct Screen {
     pub utc: bool,
     /// Leave the mouse to the terminal.
     pub no_mouse: bool,
+    /// Length of the window that is shown first, in nanoseconds.
+    pub window: u64,
     /// What to open first: a view, trace id, service or place.
     pub start: Option<String>,
 }
@@ -165,6 +167,7 @@ fn open(
         plain: flags.plain,
         utc: config.utc,
         no_mouse: flags.no_mouse || !config.mouse,
+        window: config.window,
         start,
     })?;
     Ok(Exit::Done)

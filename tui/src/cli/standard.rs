@@ -15,7 +15,12 @@ pub fn write(bytes: &[u8]) -> Result<(), Failure> {
 /// `status>=500` without quotes makes a file called `=500`, and a filter that asks for something
 /// else: say so, where it can be seen.
 pub fn warn_of_redirection() {
+    // A terminal is called `/dev/pts/3`: only a regular file can be such a slip.
+    let regular = std::fs::metadata("/proc/self/fd/1").is_ok_and(|meta| meta.is_file());
     let Ok(file) = std::fs::read_link("/proc/self/fd/1") else { return };
+    if !regular {
+        return;
+    }
     let Some(name) = file.file_name().and_then(|n| n.to_str()) else { return };
     if let Some(warning) = redirected(name) {
         // Nothing can be done should standard error be gone too.

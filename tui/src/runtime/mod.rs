@@ -22,7 +22,7 @@ use crate::theme::{Background, Depth, Theme};
 
 pub use bytes::osc52;
 pub use rehearsal::Rehearsal;
-pub use screen::{Pace, Screen};
+pub use screen::{Pace, Screen, guarded};
 
 /// What the command line and the configuration decide.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,8 @@ pub struct Options {
     pub utc: bool,
     /// Leave the mouse to the terminal.
     pub no_mouse: bool,
+    /// Length of the window that is shown first, in nanoseconds; the program's own when 0.
+    pub window: u64,
     /// What to open first: a place, a trace id, a service.
     pub start: Option<String>,
     /// Folder of `keymap.toml` and `themes/`.
@@ -108,6 +110,9 @@ fn app(options: &Options, size: (u16, u16)) -> Result<App, RunError> {
     app.ascii = options.ascii;
     app.utc = options.utc;
     app.mouse = !options.no_mouse;
+    if options.window > 0 {
+        app.here.clock.length = options.window;
+    }
     if let Some(problem) = problems.first() {
         let more = problems.len() - 1;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };

@@ -172,15 +172,24 @@ pub(super) fn run(options: &Options, feed: Arc<dyn Feed>) -> Result<Farewell, Ru
     let size = Session::size()?;
     let app = super::app(options, size)?;
     let inbox = Arc::new(Inbox::default());
+    let options = options.clone();
+    guarded(move || screen(&options, app, feed, &inbox))
+}
+
+/// Runs what takes the terminal on a thread of its own, and gives the terminal back however that
+/// ends; a panic says what it has to say on a terminal that is whole again.
+///
+/// # Errors
+/// Those of `work`; [`RunError::Panicked`] when it panicked.
+pub fn guarded<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RunError> + Send + 'static,
+) -> Result<T, RunError> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         restore();
         hook(info);
     }));
-    let options = options.clone();
-    let thread = std::thread::Builder::new()
-        .name("coral-screen".into())
-        .spawn(move || screen(&options, app, feed, &inbox))?;
+    let thread = std::thread::Builder::new().name("coral-screen".into()).spawn(work)?;
     let outcome = thread.join().map_err(|_| RunError::Panicked);
     restore();
     outcome?
