@@ -37,7 +37,8 @@ shop_pid=$!
 arrived() {
     for _ in $(seq 600); do
         kill -0 "$shop_pid" 2>/dev/null || { cat "$dir/shop.log"; return 1; }
-        "$bin/coral" query services --since 5m --json 2>/dev/null | grep -q '"service":"shipping"' && return
+        "$bin/coral" query services --since 5m --json 2>/dev/null | grep -q '"service":"shipping"' &&
+            "$bin/coral" query topology --since 5m --json 2>/dev/null | grep -q '"coral.topology.edge/1"' && return
         sleep 0.2
     done
     cat "$dir/shop.log"

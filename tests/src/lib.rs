@@ -13,7 +13,7 @@ pub mod shop;
 pub mod terminal;
 pub mod wait;
 
-pub use colony::{Answer, Colony};
+pub use colony::{Answer, Colony, bin_dir};
 pub use shop::Shop;
 pub use terminal::Terminal;
 pub use wait::until;

@@ -82,6 +82,38 @@ impl Terminal {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the terminal is as a shell wants it: first screen, cursor shown, and neither mouse,
+    /// paste, focus nor keyboard reported in a special way.
+    ///
+    /// # Errors
+    /// Names the first mode that is still on.
+    pub fn given_back(&self) -> Result<(), String> {
+        let parser = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        let screen = parser.screen();
+        let modes = [
+            ("the alternate screen", screen.alternate_screen()),
+            ("the hidden cursor", screen.hide_cursor()),
+            ("the mouse", screen.mouse_protocol_mode() != vt100::MouseProtocolMode::None),
+            ("application keys", screen.application_cursor() || screen.application_keypad()),
+        ];
+        if let Some((name, _)) = modes.iter().find(|(_, on)| *on) {
+            return Err(format!("{name} is still on"));
+        }
+        // Modes this terminal does not know. A shell's line editor has pasted text bracketed too,
+        // but it does not ask about focus.
+        let bytes = self.bytes();
+        let last = |needle: &[u8]| bytes.windows(needle.len()).rposition(|w| w == needle);
+        for (name, on, off) in [
+            ("focus", "\x1b[?1004h", "\x1b[?1004l"),
+            ("a synchronized update", "\x1b[?2026h", "\x1b[?2026l"),
+        ] {
+            if last(on.as_bytes()) > last(off.as_bytes()) {
+                return Err(format!("{name} is still on"));
+            }
+        }
+        Ok(())
+    }
+
     /// Types keys.
     ///
     /// # Panics

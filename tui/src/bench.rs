@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use coral_model::time::Time;
+use coral_model::view::{Red, Row};
 
 use crate::app::Input;
 use crate::feed::fake::{self, NOW, Scenario};
@@ -16,31 +17,74 @@ use crate::keymap::{Code, Key};
 use crate::runtime::{Pace, Rehearsal};
 use crate::theme::{Depth, Theme, ThemeError};
 
-/// Time from state to bytes, per frame, of the workstation at `size` in an incident of a large
-/// colony. Every frame something is selected anew and log records have arrived, so that much of
-/// the screen changes.
+/// What one frame took, from state to bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drawn {
+    /// As a clock on the wall says.
+    pub wall: Duration,
+    /// On the processor: what is left when others are on the machine too.
+    pub cpu: Duration,
+}
+
+/// Processor time of this thread.
+fn thread_cpu() -> Duration {
+    let spec = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(spec).unwrap_or_default()
+}
+
+/// What each of `frames` frames takes, of the workstation at `size` in an incident of a large colony.
+/// Before every frame log records arrive, the selection moves, and every answer on the screen is
+/// replaced by one whose numbers are others, so that as much of the screen changes as ever does.
 ///
 /// # Errors
 /// When the built-in theme is missing.
-pub fn draws(size: (u16, u16), frames: usize) -> Result<Vec<Duration>, ThemeError> {
-    let mut stage = Rehearsal::new(Some(Scenario::Incident), size, "dark", Depth::True)?;
+pub fn draws(size: (u16, u16), frames: usize) -> Result<Vec<Drawn>, ThemeError> {
+    let mut stage = Rehearsal::new(Some(Scenario::Large), size, "dark", Depth::True)?;
     let _ = stage.screen.frame();
     let down = Key::plain(Code::Char('j'));
     let up = Key::plain(Code::Char('k'));
     let mut times = Vec::with_capacity(frames);
     for n in 0..frames {
         let tail_want = stage.screen.app.standing(Slot::Tail);
-        let first = coral_model::num::u64_sat(n) * 40;
+        let n = coral_model::num::u64_sat(n);
+        let first = n * 40;
         let tail = (first..first + 40).map(fake::log_row).collect();
-        stage.now = NOW.plus(coral_model::num::u64_sat(n) * 1_000_000);
+        stage.now = NOW.plus(n * 1_000_000);
         stage.mail(Mail { tail, tail_want, ..Mail::default() });
+        for slot in [Slot::Digest, Slot::Services, Slot::Series, Slot::Topology, Slot::Events] {
+            let Some(want) = stage.screen.app.standing(slot) else { continue };
+            let rows = fake::answer(Scenario::Large, &want.question(NOW));
+            let rows = rows.into_iter().map(|row| shaken(row, n)).collect();
+            stage.answer(slot, &want, rows, None);
+        }
         stage.input(Input::Key(if n % 12 < 6 { down } else { up }));
-        let begun = Instant::now();
+        let (begun, cpu) = (Instant::now(), thread_cpu());
         let bytes = stage.screen.frame().len();
-        times.push(begun.elapsed());
+        times.push(Drawn { wall: begun.elapsed(), cpu: thread_cpu().saturating_sub(cpu) });
         debug_assert!(bytes > 0);
     }
     Ok(times)
+}
+
+/// The row with other numbers in every step.
+fn shaken(mut row: Row, step: u64) -> Row {
+    let by = 1.0 + coral_model::num::f64_from(step % 17) / 10.0;
+    let red = |red: &mut Red| {
+        red.rate *= by;
+        let longer = |ns: u64| ns.saturating_add(step % 17 * 7_000_000);
+        red.p50_ns = red.p50_ns.map(longer);
+        red.p99_ns = red.p99_ns.map(longer);
+    };
+    match &mut row {
+        Row::Digest(digest) => {
+            digest.services.iter_mut().filter_map(|s| s.red.as_mut()).for_each(red);
+        }
+        Row::Service(service) => service.red.iter_mut().for_each(red),
+        Row::Red(bucket) => red(&mut bucket.red),
+        Row::Edge(edge) => red(&mut edge.red),
+        _ => {}
+    }
+    row
 }
 
 /// Time from a key in the inbox to its frame's bytes, per key, while `lines_per_second` log records

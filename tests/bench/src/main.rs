@@ -44,6 +44,7 @@ fn main() -> anyhow::Result<()> {
     if wanted("screen") {
         screen::first_frame(&mut report)?;
         screen::idle(&mut report)?;
+        screen::draw(&mut report)?;
         screen::visible(&mut report)?;
         screen::keys(&mut report)?;
     }
