@@ -51,7 +51,7 @@ bench: build
 soak: build
 	@tools/apps.sh
 	@tools/services.sh
-	CORAL_SOAK=1 $(CARGO) test --release --locked -p coral-tests -- --test-threads 1 soak
+	$(CARGO) test --release --locked -p coral-tests -- --test-threads 1 --ignored soak
 
 accept: setup
 	INSTA_UPDATE=always $(CARGO) test --release --locked -p coral-tui

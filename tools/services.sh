@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure that the sample shop finds redis-server and PostgreSQL, and leaves no system service behind:
-# the shop starts private ones of its own. Prints where the programs are. Run again, it only looks.
+# Makes sure that the sample shop finds redis-server and PostgreSQL, and the tests a clock they may set
+# (libfaketime), and leaves no system service behind: the shop starts private ones of its own. Prints where
+# they are. Run again, it only looks.
 #
 # Debian's redis-tools is enough: it holds the server's program under the name redis-check-rdb, and no service
 # unit. Its redis-server package is a symbolic link to that, plus the unit; coral-shop makes the link itself.
@@ -20,6 +21,9 @@ postgres_bin() {
     fi
     has initdb && dirname "$(readlink -f "$(command -v initdb)")"
 }
+
+# What tests preload to move one program's wall clock.
+faketime() { find /usr/lib /usr/local/lib -path '*/faketime/libfaketimeMT.so.1' 2>/dev/null | head -n 1; }
 
 install_missing() {
     local root=() made=()
@@ -48,9 +52,13 @@ missing=()
 redis_server >/dev/null || missing+=(redis-tools)
 postgres_bin >/dev/null || missing+=(postgresql)
 has setpriv || missing+=(util-linux)
+[ -n "$(faketime)" ] || missing+=(libfaketime)
 [ ${#missing[@]} -eq 0 ] || install_missing "${missing[@]}"
 
 redis=$(redis_server) || fail "redis-server is still missing"
 postgres=$(postgres_bin) || fail "PostgreSQL is still missing"
+faketime=$(faketime)
+[ -n "$faketime" ] || fail "libfaketime is still missing"
 say "redis-server $redis"
 say "postgresql   $postgres"
+say "libfaketime  $faketime"

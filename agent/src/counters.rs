@@ -54,10 +54,16 @@ counters! {
     metric_points_received,
     /// Spans in accepted requests that were rejected as invalid (partial success).
     spans_rejected,
+    /// Log records in accepted requests that were rejected as unreadable (partial success).
+    logs_rejected,
+    /// Metric points in accepted requests that were rejected as invalid (partial success).
+    metric_points_rejected,
     /// Requests accepted.
     requests_accepted,
     /// Requests that were not valid OTLP.
     requests_invalid,
+    /// Requests in a media type or compression that is not spoken.
+    requests_unspoken,
     /// Requests larger than the limits.
     requests_too_large,
     /// Requests refused because the in-flight byte budget was spent.
@@ -92,14 +98,20 @@ counters! {
     inflight_abandoned,
     /// Requests in flight not tracked because the table was full.
     inflight_untracked,
+    /// Resources whose silence is not told from death, because too many were heard.
+    inflight_unheard,
     /// Reduced records written.
     reduced_written,
     /// Reduced records that could not be written yet.
     reduced_delayed,
     /// Records appended to the spool.
     spool_records,
+    /// Rounds of `fdatasync` that made records of the spool durable.
+    spool_syncs,
     /// Failed writes or syncs of the spool.
     spool_errors,
+    /// 1 while the disk of the spool is too full to go on, else 0.
+    spool_disk_full,
     /// Bytes found damaged at start and set aside.
     spool_damaged_bytes,
     /// Records replayed into the reducer at start.

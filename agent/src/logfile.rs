@@ -36,16 +36,28 @@ impl LogFile {
     }
 }
 
+impl Inner {
+    fn rotate(&mut self) -> io::Result<()> {
+        fs::rename(&self.path, self.path.with_extension("log.1"))?;
+        self.file = File::options().append(true).create(true).open(&self.path)?;
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
 impl Write for &LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.bytes > 0 && inner.bytes + line.len() as u64 > inner.bound {
-            fs::rename(&inner.path, inner.path.with_extension("log.1"))?;
-            inner.file = File::options().append(true).create(true).open(&inner.path)?;
-            inner.bytes = 0;
+        let length = line.len() as u64;
+        if inner.bytes > 0 && inner.bytes + length > inner.bound {
+            // A log that cannot be rotated (full disk) is better overlong than silent.
+            _ = inner.rotate();
         }
-        inner.file.write_all(line)?;
-        inner.bytes += line.len() as u64;
+        // A full disk must not take the agent down with its log: told of an error, the subscriber
+        // would print it to standard error, and that panics when it lies on the same disk.
+        if inner.file.write_all(line).is_ok() {
+            inner.bytes += length;
+        }
         Ok(line.len())
     }
 
@@ -80,5 +92,13 @@ mod tests {
             .collect();
         assert!(sizes.iter().all(|&n| n <= 100), "{sizes:?}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_full_disk_is_no_error_of_whoever_logs() {
+        let log = LogFile::bounded(Path::new("/dev/full"), 100).unwrap();
+        for _ in 0..10 {
+            (&log).write_all(&[b'x'; 30]).unwrap();
+        }
     }
 }

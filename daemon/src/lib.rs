@@ -14,6 +14,7 @@
 )]
 
 pub mod api;
+mod chance;
 pub mod counters;
 pub mod detect;
 pub mod doctor;

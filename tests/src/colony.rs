@@ -78,6 +78,7 @@ impl Answer {
 #[derive(Debug)]
 pub struct Colony {
     dir: TempDir,
+    more: Vec<(&'static str, String)>,
     /// `host:port` of OTLP over gRPC.
     pub otlp_grpc: String,
     /// `host:port` of OTLP over HTTP.
@@ -92,10 +93,33 @@ impl Colony {
     #[track_caller]
     #[must_use]
     pub fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("coral-test-").tempdir().expect("a folder");
-        let mut colony = Self { dir, otlp_grpc: String::new(), otlp_http: String::new() };
+        let mut colony = Self::prepare();
         colony.up();
         colony
+    }
+
+    /// A colony that is not started yet; [`Colony::up`] does.
+    ///
+    /// # Panics
+    /// When there is no room for it.
+    #[must_use]
+    pub fn prepare() -> Self {
+        let dir = tempfile::Builder::new().prefix("coral-test-").tempdir().expect("a folder");
+        let (otlp_grpc, otlp_http) = (String::new(), String::new());
+        Self { dir, more: Vec::new(), otlp_grpc, otlp_http }
+    }
+
+    /// The same with one more environment variable for every program of it.
+    #[must_use]
+    pub fn with_env(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.more.push((name, value.into()));
+        self
+    }
+
+    /// Where its data are.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data/test")
     }
 
     /// `coral up`, and waits until the agent listens. Also brings a killed colony back.
@@ -140,7 +164,7 @@ impl Colony {
     #[must_use]
     pub fn env(&self) -> Vec<(&'static str, String)> {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
-        vec![
+        let mut env = vec![
             ("CORAL_SOCKET", path("colony.sock")),
             ("CORAL_DATA_DIR", path("data")),
             ("XDG_CONFIG_HOME", path("config")),
@@ -149,7 +173,9 @@ impl Colony {
             ("CORAL_OTLP_GRPC", "127.0.0.1:0".to_owned()),
             ("CORAL_OTLP_HTTP", "127.0.0.1:0".to_owned()),
             ("TZ", "UTC".to_owned()),
-        ]
+        ];
+        env.extend(self.more.iter().cloned());
+        env
     }
 
     /// A `coral` command set up for this colony, not yet run.

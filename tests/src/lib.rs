@@ -8,12 +8,16 @@
 //! its deadline passes. Deadlines are generous; none is an assertion about speed.
 
 pub mod colony;
+pub mod grpc;
+pub mod ledger;
+pub mod namespace;
 pub mod otlp;
 pub mod shop;
 pub mod terminal;
 pub mod wait;
 
 pub use colony::{Answer, Colony, bin_dir};
+pub use ledger::Ledger;
 pub use shop::Shop;
 pub use terminal::Terminal;
 pub use wait::until;

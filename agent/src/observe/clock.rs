@@ -30,7 +30,8 @@ impl Clocks {
     pub fn now() -> Self {
         let pair = || {
             let before = nanos(clock_gettime(STEADY));
-            let wall_ns = nanos(clock_gettime(ClockId::Realtime));
+            // The very clock that telemetry is stamped with.
+            let wall_ns = coral_model::Time::now().0;
             let after = nanos(clock_gettime(STEADY));
             let apart = after.saturating_sub(before);
             (apart, Self { wall_ns, boot_ns: before.saturating_add(apart / 2) })

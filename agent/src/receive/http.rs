@@ -45,9 +45,16 @@ impl Server {
         request: Request<Incoming>,
         peer: Option<Peer>,
     ) -> Response<Reply> {
+        let grpc = is_grpc(request.headers());
         let route = match route(&request) {
             Ok(route) => route,
-            Err(response) => return response,
+            Err(response) => {
+                // The greeting at / is no request for anything.
+                if response.status() != StatusCode::OK || grpc {
+                    self.counters.requests_unspoken.add(1);
+                }
+                return response;
+            }
         };
         let outcome = self.export(route, request, peer).await;
         answer(route.signal, route.form, outcome)
@@ -59,7 +66,8 @@ impl Server {
         request: Request<Incoming>,
         peer: Option<Peer>,
     ) -> Result<Accepted, Refused> {
-        let encoding = encoding(route.form, request.headers())?;
+        let encoding = encoding(route.form, request.headers())
+            .inspect_err(|_| self.counters.requests_unspoken.add(1))?;
         let mut held = self.limits.budget.hold();
         let received = tokio::time::timeout(self.limits.request, self.receive(request, &mut held));
         let body = match received.await {

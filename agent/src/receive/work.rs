@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use coral_model::Time;
+use coral_proto::otlp::prune::{self, Survey};
 use coral_proto::otlp::schema;
-use coral_proto::otlp::wire::{Fields, WireError};
+use coral_proto::otlp::wire::WireError;
 use coral_proto::record::{Kind, Packer};
 use tokio::sync::oneshot;
 
@@ -207,27 +208,38 @@ impl Worker {
                 (self.partial(), ticket)
             }
             Signal::Logs => {
-                let records = count(&schema::LOGS, body, &[1, 2, 2])?;
-                self.pack(Kind::Logs, body, now)?;
-                let done = self.pipeline.other(&mut self.packer, Kind::Logs, now);
-                let ticket = done.map_err(|e| self.full(&e))?;
-                counters.logs_received.add(records);
-                (Accepted::default(), ticket)
+                let taken = self.records(&schema::LOGS, Kind::Logs, body, now)?;
+                counters.logs_received.add(taken.found.kept);
+                counters.logs_rejected.add(taken.found.rejected);
+                (partly(&taken.found, "log records"), taken.ticket)
             }
             Signal::Metrics => {
-                let mut points = 0;
-                // Gauge, sum, histogram, exponential histogram, summary: points are field 1 of each.
-                for data in [5, 7, 9, 10, 11] {
-                    points += count(&schema::METRICS, body, &[1, 2, 2, data, 1])?;
-                }
-                self.pack(Kind::Metrics, body, now)?;
-                let done = self.pipeline.other(&mut self.packer, Kind::Metrics, now);
-                let ticket = done.map_err(|e| self.full(&e))?;
-                counters.metric_points_received.add(points);
-                (Accepted::default(), ticket)
+                let taken = self.records(&schema::METRICS, Kind::Metrics, body, now)?;
+                counters.metric_points_received.add(taken.found.kept);
+                counters.metric_points_rejected.add(taken.found.rejected);
+                (partly(&taken.found, "metric points"), taken.ticket)
             }
         };
         Ok(done)
+    }
+
+    /// Takes the log records or metric points that can be read.
+    fn records(
+        &mut self,
+        schema: &'static schema::Schema,
+        kind: Kind,
+        body: &[u8],
+        now: Time,
+    ) -> Result<Taken, Refused> {
+        let invalid = |error: WireError| Refused::Invalid(DecodeError::Wire(error).to_string());
+        let found = prune::survey(schema, body).map_err(invalid)?;
+        if found.rejected == 0 {
+            self.pack(kind, body, now)?;
+        } else {
+            self.pack(kind, &prune::without_rejected(schema, body).map_err(invalid)?, now)?;
+        }
+        let ticket = self.pipeline.other(&mut self.packer, kind, now);
+        Ok(Taken { found, ticket: ticket.map_err(|e| self.full(&e))? })
     }
 
     fn pack(&mut self, kind: Kind, body: &[u8], now: Time) -> Result<(), Refused> {
@@ -251,25 +263,17 @@ impl Worker {
     }
 }
 
-/// Checks a message in full and counts the messages that a path of field numbers leads to.
-fn count(schema: &schema::Schema, body: &[u8], path: &[u32]) -> Result<u64, Refused> {
-    let invalid = |error: WireError| Refused::Invalid(DecodeError::Wire(error).to_string());
-    // Metrics are counted by five paths: check them once only.
-    if path.get(3).is_none_or(|&data| data == 5) {
-        schema::check(schema, body).map_err(invalid)?;
-    }
-    along(body, path).map_err(invalid)
+/// Log records or metric points that are in the spool.
+struct Taken {
+    found: Survey,
+    ticket: Ticket,
 }
 
-fn along(message: &[u8], path: &[u32]) -> Result<u64, WireError> {
-    let Some((&number, rest)) = path.split_first() else { return Ok(1) };
-    let mut found = 0;
-    for field in Fields::new(message) {
-        if let (n, field) = field?
-            && n == number
-        {
-            found += along(field.bytes(n)?, rest)?;
-        }
-    }
-    Ok(found)
+/// What the sender is told of those that were not taken.
+fn partly(found: &Survey, what: &str) -> Accepted {
+    let Some((place, reason)) = found.first else { return Accepted::default() };
+    let (rejected, all) = (found.rejected, found.kept + found.rejected);
+    let message =
+        format!("{rejected} of {all} {what} are invalid; the first is number {place}: {reason}");
+    Accepted { rejected, message }
 }

@@ -5,10 +5,19 @@
 //! flags say whether its parent is remote, and where they do not, INTERNAL, CLIENT and PRODUCER spans
 //! are taken for children of their own service. Children of one trace in one service count as one
 //! request. A request counts from [`GRACE_NS`] after its first child arrived, because children
-//! and parents that end together may be exported in different batches, and is given up on after
-//! [`ABANDON_NS`], or when its process was replaced: its resource has been silent for [`SILENT_NS`]
-//! while a younger one of the same service on the same host speaks. A process that is merely hung has
-//! no successor, and keeps looking bad.
+//! and parents that end together may be exported in different batches.
+//!
+//! A parent that never arrives is either hung or lost, and a hung request must stay visible while a
+//! lost span must not look like one. So a request ends here
+//!
+//! * when its process was replaced: its resource has been silent for [`SILENT_NS`] while a younger one
+//!   of the same service on the same host speaks. A process that is merely hung has no successor, and
+//!   keeps looking bad;
+//! * when its trace has been quiet in this service for [`QUIET_NS`] and there is reason to believe that
+//!   the span is lost: this agent refused exports since the child arrived (SDKs drop what they cannot
+//!   send), or no local parent of this process ever arrived although [`PROOF`] children waited for one
+//!   (its instrumentation does not export them);
+//! * at last after [`ABANDON_NS`].
 
 use std::sync::Arc;
 
@@ -22,6 +31,10 @@ use crate::counters::Counters;
 const GRACE_NS: u64 = 1_000_000_000;
 const ABANDON_NS: u64 = 900 * 1_000_000_000;
 const SILENT_NS: u64 = 20 * 1_000_000_000;
+/// Longer than any SDK holds spans back (5 s by default, 30 s for a batch that is tried again).
+const QUIET_NS: u64 = 60 * 1_000_000_000;
+/// Children waiting in vain after which a process is taken not to export their parents.
+const PROOF: u64 = 20;
 /// Resources whose voices are remembered; beyond it the longest silent are forgotten.
 const VOICES: usize = 4096;
 const SNAPSHOT_NS: u64 = 1_000_000_000;
@@ -47,6 +60,8 @@ struct Request {
     trace: [u8; 16],
     start_ns: u64,
     since_ns: u64,
+    /// When the newest of its children arrived.
+    last_ns: u64,
     parents: u32,
 }
 
@@ -56,6 +71,9 @@ struct Voice {
     place: u64,
     first_ns: u64,
     last_ns: u64,
+    /// Children that waited for a local parent, and local parents that arrived.
+    waited: u64,
+    arrived: u64,
 }
 
 pub(super) struct Inflight {
@@ -71,6 +89,8 @@ pub(super) struct Inflight {
     /// Resources whose last snapshot was not zero.
     shown: HashMap<u64, Arc<Resource>>,
     last_ns: u64,
+    /// Exports refused so far, and when the last of them was noticed.
+    refused: (u64, u64),
 }
 
 fn slot(key: u64) -> usize {
@@ -87,25 +107,28 @@ impl Inflight {
             requests: HashMap::new(),
             shown: HashMap::new(),
             last_ns: 0,
+            refused: (0, 0),
         }
     }
 
-    /// A resource has sent something.
-    pub(super) fn heard(&mut self, resource: &Resource, now_ns: u64) {
+    /// A resource has sent something. `false`: there is no room to remember when.
+    pub(super) fn heard(&mut self, resource: &Resource, now_ns: u64) -> bool {
         if let Some(voice) = self.voices.get_mut(&resource.id) {
             voice.last_ns = now_ns;
-            return;
+            return true;
         }
         if self.voices.len() >= VOICES {
             self.voices.retain(|_, voice| now_ns.saturating_sub(voice.last_ns) < SILENT_NS);
         }
-        if self.voices.len() < VOICES {
+        let room = self.voices.len() < VOICES;
+        if room {
             let part = |key| resource.get(key).unwrap_or_default();
             let pairs = ["service.namespace", "service.name", "host.name"].map(|k| (k, part(k)));
             let place = coral_model::id::resource_id(pairs).0;
-            let voice = Voice { place, first_ns: now_ns, last_ns: now_ns };
+            let voice = Voice { place, first_ns: now_ns, last_ns: now_ns, waited: 0, arrived: 0 };
             self.voices.insert(resource.id, voice);
         }
+        room
     }
 
     /// Whether the process behind a resource has a successor.
@@ -132,7 +155,17 @@ impl Inflight {
         }
     }
 
+    /// A parent that was waited for has arrived.
     fn settle(&mut self, request: u64) {
+        let resource = self.requests.get(&request).map(|r| r.resource.id);
+        if let Some(voice) = resource.and_then(|id| self.voices.get_mut(&id)) {
+            voice.arrived += 1;
+        }
+        self.end(request);
+    }
+
+    /// One parent less to wait for.
+    fn end(&mut self, request: u64) {
         if let Some(entry) = self.requests.get_mut(&request) {
             entry.parents = entry.parents.saturating_sub(1);
             if entry.parents == 0 {
@@ -143,22 +176,33 @@ impl Inflight {
 
     /// A span whose parent may still run. `false`: there is no room to follow it.
     pub(super) fn child(&mut self, fact: &Fact, resource: u32, names: &Names, now_ns: u64) -> bool {
-        if self.seen.get(slot(fact.parent_key)) == Some(&fact.parent_key)
-            || self.waiting.contains_key(&fact.parent_key)
-        {
+        let Some(resource) = names.resource_at(resource) else { return true };
+        let request = fact.trace_key ^ resource.id.rotate_left(32);
+        if self.seen.get(slot(fact.parent_key)) == Some(&fact.parent_key) {
+            if let Some(voice) = self.voices.get_mut(&resource.id) {
+                voice.arrived += 1;
+            }
+            return true;
+        }
+        if let Some(entry) = self.requests.get_mut(&request) {
+            entry.last_ns = now_ns;
+        }
+        if self.waiting.contains_key(&fact.parent_key) {
             return true;
         }
         if self.waiting.len() >= self.bound {
             return false;
         }
-        let Some(resource) = names.resource_at(resource) else { return true };
-        let request = fact.trace_key ^ resource.id.rotate_left(32);
+        if let Some(voice) = self.voices.get_mut(&resource.id) {
+            voice.waited += 1;
+        }
         self.waiting.insert(fact.parent_key, Waiting { request, since_ns: now_ns });
         let entry = self.requests.entry(request).or_insert_with(|| Request {
             resource: resource.clone(),
             trace: fact.trace,
             start_ns: fact.start_ns,
             since_ns: now_ns,
+            last_ns: now_ns,
             parents: 0,
         });
         entry.parents += 1;
@@ -173,6 +217,10 @@ impl Inflight {
             return Vec::new();
         }
         self.last_ns = now_ns;
+        let refused = counters.requests_refused_spool.get() + counters.requests_refused_busy.get();
+        if refused != self.refused.0 {
+            self.refused = (refused, now_ns);
+        }
         self.abandon(now_ns, counters);
         let mut by_resource: HashMap<u64, Snapshot> = HashMap::new();
         for request in self.requests.values() {
@@ -213,17 +261,24 @@ impl Inflight {
                 dead.insert(id, self.replaced(id, now_ns));
             }
         }
-        let requests = &self.requests;
+        let (requests, voices, refused_ns) = (&self.requests, &self.voices, self.refused.1);
+        let lost = |request: &Request| {
+            let refused = refused_ns >= request.since_ns;
+            let voice = voices.get(&request.resource.id);
+            let unheard = voice.is_some_and(|v| v.arrived == 0 && v.waited >= PROOF);
+            now_ns.saturating_sub(request.last_ns) > QUIET_NS && (refused || unheard)
+        };
         let given_up = |waiting: &Waiting| {
-            let request = requests.get(&waiting.request);
             now_ns.saturating_sub(waiting.since_ns) > ABANDON_NS
-                || request.and_then(|r| dead.get(&r.resource.id)).copied().unwrap_or(false)
+                || requests.get(&waiting.request).is_some_and(|request| {
+                    dead.get(&request.resource.id).copied().unwrap_or(false) || lost(request)
+                })
         };
         let gone: Vec<u64> =
             self.waiting.extract_if(|_, w| given_up(w)).map(|(_, w)| w.request).collect();
         counters.inflight_abandoned.add(u64_sat(gone.len()));
         for request in gone {
-            self.settle(request);
+            self.end(request);
         }
     }
 }

@@ -205,7 +205,8 @@ impl Reducer {
             let (index, tell) = self.names.resource(resource.hash, bytes, now_ns, &self.counters);
             resolved.push(index);
             if let Some(resource) = self.names.resource_at(index.resource) {
-                self.inflight.heard(resource, now_ns);
+                let heard = self.inflight.heard(resource, now_ns);
+                self.counters.inflight_unheard.add(u64::from(!heard));
                 if tell {
                     new.push(resource.clone());
                 }

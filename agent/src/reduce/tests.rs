@@ -265,6 +265,68 @@ fn what_is_never_heard_of_again_is_given_up_and_counted() {
     assert_eq!(counters.inflight_abandoned.get(), 2);
 }
 
+/// A child of a local parent that will not come.
+fn orphan(id: u8, parent: u8) -> Simple {
+    Simple { kind: 1, ..server(id, parent) }
+}
+
+#[test]
+fn a_hung_request_of_a_process_whose_parents_arrive_stays_visible() {
+    let counters = Arc::new(Counters::default());
+    let mut reducer = Reducer::new(Limits::default(), counters.clone());
+    apply(&mut reducer, &[orphan(1, 101), server(101, 0)], 990 * SECOND);
+    apply(&mut reducer, &[orphan(2, 102)], 1_000 * SECOND);
+    for now in (1_002..1_000 + 899).step_by(60) {
+        assert_eq!(inflight(&mut reducer, now), [(1, 1_000)], "at {now}");
+    }
+    assert_eq!(inflight(&mut reducer, 1_902), [(0, 0)], "even that ends");
+    assert_eq!(counters.inflight_abandoned.get(), 1);
+}
+
+#[test]
+fn a_span_lost_while_exports_were_refused_does_not_look_hung() {
+    let counters = Arc::new(Counters::default());
+    let mut reducer = Reducer::new(Limits::default(), counters.clone());
+    apply(&mut reducer, &[orphan(1, 101), server(101, 0)], 990 * SECOND);
+    apply(&mut reducer, &[orphan(2, 102)], 1_000 * SECOND);
+    assert_eq!(inflight(&mut reducer, 1_002), [(1, 1_000)]);
+    counters.requests_refused_spool.add(1);
+    assert_eq!(inflight(&mut reducer, 1_004), [(1, 1_000)], "it may come in a later try");
+    // Another child: the request is alive, whatever was lost.
+    apply(&mut reducer, &[orphan(3, 102)], 1_050 * SECOND);
+    assert_eq!(inflight(&mut reducer, 1_100), [(1, 1_000)]);
+    assert_eq!(inflight(&mut reducer, 1_111), [(0, 0)]);
+    assert_eq!(counters.inflight_abandoned.get(), 1);
+}
+
+#[test]
+fn parents_that_are_never_exported_are_not_requests_in_flight_for_long() {
+    let counters = Arc::new(Counters::default());
+    let mut reducer = Reducer::new(Limits::default(), counters.clone());
+    let children: Vec<_> = (1..=20).map(|n| orphan(n, 100 + n)).collect();
+    apply(&mut reducer, &children[..19], 1_000 * SECOND);
+    assert_eq!(inflight(&mut reducer, 1_070), [(1, 1_000)], "nineteen prove nothing");
+    apply(&mut reducer, &children[19..], 1_071 * SECOND);
+    assert_eq!(inflight(&mut reducer, 1_080), [(1, 1_000)]);
+    assert_eq!(inflight(&mut reducer, 1_132), [(0, 0)]);
+    assert_eq!(counters.inflight_abandoned.get(), 20);
+}
+
+#[test]
+fn resources_beyond_the_bound_are_counted_as_unheard() {
+    let counters = Arc::new(Counters::default());
+    let mut reducer = Reducer::new(Limits::default(), counters.clone());
+    let mut inflight = inflight::Inflight::new(8);
+    for id in 0..5_000 {
+        let resource = Resource { id, attributes: Vec::new() };
+        let heard = inflight.heard(&resource, 1_000 * SECOND);
+        assert_eq!(heard, id < 4_096);
+    }
+    // The reducer counts what it is told.
+    apply(&mut reducer, &[server(1, 0)], 1_000 * SECOND);
+    assert_eq!(counters.inflight_unheard.get(), 0);
+}
+
 #[test]
 fn names_no_longer_used_make_room() {
     let limits = Limits { operations: 2, ..Limits::default() };

@@ -86,8 +86,11 @@ pub enum AppendError {
         capacity: u64,
     },
     /// The file system is nearly full.
-    #[error("the agent's disk is more than 90 % full")]
-    Disk,
+    #[error("the disk of the agent's spool is more than 90 % full: make room in {}", path.display())]
+    Disk {
+        /// The spool's folder.
+        path: PathBuf,
+    },
     /// The system refused the write; nothing of the record remains.
     #[error("the agent cannot write its spool: {0}")]
     Io(#[from] std::io::Error),
@@ -194,12 +197,18 @@ impl Spool {
         spool.check_disk();
         if !recovered.segments.is_empty() {
             // At once, so that the newest segment always tells how far counting has come.
-            let mut state = spool.lock();
-            spool.rotate(&mut state, now_ns).map_err(|source| SpoolError::Io {
-                what: "start a segment in",
-                path: spool.dir.clone(),
-                source,
-            })?;
+            let rotated = spool.rotate(&mut spool.lock(), now_ns);
+            match rotated {
+                Ok(()) => {}
+                // What is there can be shipped, which makes room; the next append tries again.
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                    tracing::warn!(%error, "no room for a new spool segment yet");
+                }
+                Err(source) => {
+                    let (what, path) = ("start a segment in", spool.dir);
+                    return Err(SpoolError::Io { what, path, source });
+                }
+            }
         }
         Ok((spool, recovered))
     }
@@ -254,7 +263,7 @@ impl Spool {
         // Under the same lock as the record that says so: the next segment must repeat it.
         state.covers = state.covers.max(covers);
         state.index.set_covers(covers);
-        let ticket = self.syncer.written(seq, self.durability);
+        let ticket = self.syncer.written(self.durability);
         drop(guard);
         self.changed.notify_one();
         Ok((seq, ticket))
@@ -270,7 +279,7 @@ impl Spool {
             return Err(AppendError::Full { used, capacity });
         }
         if class != Class::Reduced && self.disk_full.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(AppendError::Disk);
+            return Err(AppendError::Disk { path: self.dir.clone() });
         }
         Ok(())
     }
@@ -286,7 +295,7 @@ impl Spool {
         let writer = state.active.as_mut().ok_or_else(|| std::io::Error::other("no segment"))?;
         let len = packer.packed_len() as u64;
         if let Err(error) = writer.append(packer.seal(seq)) {
-            self.counters.spool_errors.add(1);
+            self.failed(&error);
             if !writer.usable() {
                 // Its tail may hold half a record: close it, recovery will cut there.
                 state.index.seal_active();
@@ -304,21 +313,31 @@ impl Spool {
         Ok(seq)
     }
 
-    /// Seals the active segment and opens the next.
+    /// Seals the active segment and opens the next, which exists only once it holds the record that
+    /// tells how far counting has come: on a full disk the segment before stays the newest.
     fn rotate(&self, state: &mut State, now_ns: u64) -> Result<(), std::io::Error> {
         let id = SegmentId(crate::random_bytes());
-        let writer = Writer::create(&self.dir, id)?;
-        self.syncer.opened(writer.file());
-        state.index.opened(id, state.next_seq, now_ns);
-        state.active = Some(writer);
         let first = Reduced { at_ns: now_ns, covers_seq: state.covers, ..Default::default() };
-        let mut packer = std::mem::take(&mut state.packer);
-        packer
+        state
+            .packer
             .pack(Kind::Reduced, now_ns, &first.encode_to_vec())
             .map_err(std::io::Error::other)?;
-        let written = self.write(state, &mut packer, Kind::Reduced, now_ns);
-        state.packer = packer;
-        written.map(|_| ())
+        let (seq, len) = (state.next_seq, state.packer.packed_len() as u64);
+        let begun = Writer::create(&self.dir, id).and_then(|mut writer| {
+            let written = writer.append(state.packer.seal(seq));
+            written.map(|()| writer).inspect_err(|_| {
+                // A file without records is nothing to keep.
+                _ = std::fs::remove_file(segment::path(&self.dir, id));
+            })
+        });
+        let writer = begun.inspect_err(|error| self.failed(error))?;
+        self.syncer.opened(writer.file());
+        state.index.opened(id, seq, now_ns);
+        state.index.appended(Appended { seq, len, time_ns: now_ns, counts: false });
+        state.next_seq += 1;
+        state.active = Some(writer);
+        self.counters.spool_records.add(1);
+        Ok(())
     }
 
     /// Seals an active segment that has grown and is wholly acknowledged, so that an idle agent's
@@ -359,8 +378,21 @@ impl Spool {
 
     /// Looks at the file system; called about twice a second.
     pub fn check_disk(&self) {
-        let full = segment::is_nearly_full(&self.dir).unwrap_or(false);
+        self.disk_is(segment::is_nearly_full(&self.dir).unwrap_or(false));
+    }
+
+    fn disk_is(&self, full: bool) {
         self.disk_full.store(full, std::sync::atomic::Ordering::Relaxed);
+        self.counters.spool_disk_full.set(u64::from(full));
+    }
+
+    /// Takes note of a write that failed. A disk without inodes is full as well, however many bytes
+    /// it has left: until it is looked at again nobody else needs to try.
+    fn failed(&self, error: &std::io::Error) {
+        self.counters.spool_errors.add(1);
+        if error.kind() == std::io::ErrorKind::StorageFull {
+            self.disk_is(true);
+        }
     }
 
     /// Waits until something was appended since the last call returned.

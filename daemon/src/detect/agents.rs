@@ -35,6 +35,8 @@ struct Agent {
     offset: Option<i64>,
     jumps: Fold,
     near: bool,
+    /// When its spool's disk was full last.
+    disk_full: Option<Time>,
     losses: Losses,
 }
 
@@ -128,6 +130,20 @@ impl Agent {
     }
 
     fn spool(&mut self, row: &AgentRow, now: Time, events: &mut Vec<EventRow>) {
+        // The agent cannot write this event itself: it has no room for it.
+        let full = row.counters.get("spool_disk_full").is_some_and(|n| *n > 0);
+        if full {
+            // A disk that is filled and freed by the second is one event.
+            let before = self.disk_full.replace(now);
+            if before.is_none_or(|last| now.since(last) >= FOLD) {
+                let text = format!(
+                    "the disk of the agent's spool on {} is full: OTLP is refused until there is room",
+                    row.host
+                );
+                let draft = event(now, EventKind::NearBound, text).host(Some(&row.host));
+                events.push(draft.with("agent", &row.agent).row);
+            }
+        }
         if row.spool_capacity_bytes == 0 {
             return;
         }

@@ -1,7 +1,9 @@
 //! Error bursts: a service fails far more often than it did just before.
 //!
 //! The last 30 s are compared with the service's own recent past, in counts that could not be
-//! chance. One event per burst; it is over when the share of errors has come down again.
+//! chance ([`crate::chance`]). One event per burst, written the moment it is noticed; its numbers are
+//! those of that moment and say so, the peak is RED's to show. A burst is over when the share of
+//! errors has come down again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use coral_model::view::{EventKind, EventRow};
 use hashbrown::HashMap;
 
 use super::{SeenBucket, event};
+use crate::chance;
 use crate::store::RedDelta;
 
 /// Buckets that are judged: the newest, which may still grow, and two before it.
@@ -26,8 +29,6 @@ const MIN_ERRORS: u64 = 5;
 const MIN_RISE: f64 = 0.02;
 /// How many times the share before.
 const TIMES: f64 = 3.0;
-/// Standard deviations (of counts as rare events) above what was to be expected.
-const SIGMAS: f64 = 4.0;
 /// A burst is over when this many judgements of settled seconds found nothing.
 const OVER: u64 = 30 * SECOND;
 /// Services watched; beyond it the one longest without traffic is forgotten.
@@ -59,6 +60,8 @@ struct Service {
 pub(super) struct Bursts {
     by_name: HashMap<Arc<str>, Service>,
     touched: Vec<Arc<str>>,
+    /// Services forgotten because there were too many.
+    pub(super) forgotten: u64,
 }
 
 impl Bursts {
@@ -80,6 +83,7 @@ impl Bursts {
             let oldest = self.by_name.iter().min_by_key(|(_, s)| last(s));
             if let Some(name) = oldest.map(|(name, _)| Arc::clone(name)) {
                 self.by_name.remove(&name);
+                self.forgotten += 1;
             }
         }
         let service = self.by_name.entry_ref(&delta.service).or_default();
@@ -153,8 +157,8 @@ impl Service {
         }
         let before = ratio(errors_before, requests_before);
         let expected = before * f64_from(requests);
-        let chance = expected + SIGMAS * (expected + 1.0).sqrt();
-        if share < before * TIMES || share - before < MIN_RISE || f64_from(errors) < chance {
+        let high = share >= before * TIMES && share - before >= MIN_RISE;
+        if !high || !chance::beyond(errors, expected) {
             return None;
         }
         self.burst = Some(before);
@@ -163,9 +167,10 @@ impl Service {
         let worst = worst.filter(|b| b.worst.1 > 0).map(|b| Arc::clone(&b.worst.0));
         let on = worst.as_deref().map_or_else(String::new, |op| format!(", most in {op}"));
         let text = format!(
-            "{name}: {errors} of {requests} requests failed in 30 s ({:.1} %, before {:.1} %){on}",
-            share * 100.0,
-            before * 100.0
+            "{name}: errors rose from {:.1} % to {:.1} % and more ({errors} of {requests} requests in the \
+             30 s until this was noticed){on}",
+            before * 100.0,
+            share * 100.0
         );
         let onset = self
             .buckets

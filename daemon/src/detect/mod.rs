@@ -55,6 +55,13 @@ impl Detector {
         self.services.since(time)
     }
 
+    /// Services, instances and versions forgotten because there were too many: what is told of them
+    /// next may have been told before.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.services.forgotten.saturating_add(self.bursts.forgotten)
+    }
+
     /// A batch arrived. Its events belong into the same transaction.
     pub fn observe(&mut self, batch: &Batch, now: Time) -> Vec<EventRow> {
         let mut events = Vec::new();

@@ -88,12 +88,16 @@ struct Service {
     returned: Option<(Arc<str>, Time, Time)>,
     restarts: Fold,
     told_by_agent: Option<Time>,
+    /// Instances and versions forgotten because there were too many, not yet added up.
+    forgotten: u64,
 }
 
 /// Every service known.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     by_name: HashMap<Arc<str>, Service>,
+    /// Services, instances and versions forgotten because there were too many.
+    pub(super) forgotten: u64,
     /// Newest and second-newest service heard of, to know whether others were heard.
     newest: Option<(Arc<str>, Time)>,
     runner_up: Option<(Arc<str>, Time)>,
@@ -167,6 +171,7 @@ impl Services {
         }
         let changed = service.instance(seen, now);
         service.new_version(seen, changed, now);
+        self.forgotten += std::mem::take(&mut service.forgotten);
     }
 
     /// An agent saw a process of that service replaced.
@@ -196,6 +201,7 @@ impl Services {
             let oldest = self.by_name.iter().min_by_key(|(_, s)| s.last_seen);
             if let Some(name) = oldest.map(|(name, _)| Arc::clone(name)) {
                 self.by_name.remove(&name);
+                self.forgotten += 1;
             }
         }
     }
@@ -236,6 +242,7 @@ impl Service {
             let oldest = self.instances.iter().min_by_key(|(_, i)| i.last_seen);
             if let Some(key) = oldest.map(|(key, _)| Arc::clone(key)) {
                 self.instances.remove(&key);
+                self.forgotten += 1;
             }
         }
         let mut new = false;
@@ -277,6 +284,7 @@ impl Service {
             let oldest = self.versions.iter().enumerate().min_by_key(|(_, v)| v.last_seen);
             if let Some(at) = oldest.map(|(at, _)| at) {
                 self.versions.swap_remove(at);
+                self.forgotten += 1;
             }
         }
         let name = Arc::clone(version);

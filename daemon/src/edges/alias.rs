@@ -20,12 +20,13 @@ pub enum Meaning {
 pub struct Aliases {
     by_name: HashMap<(Arc<str>, Arc<str>), Meaning>,
     bound: usize,
+    unlearnt: u64,
 }
 
 impl Aliases {
     /// At most `bound` names.
     pub fn new(bound: usize) -> Self {
-        Self { by_name: HashMap::new(), bound }
+        Self { by_name: HashMap::new(), bound, unlearnt: 0 }
     }
 
     /// What `caller` means by `name`.
@@ -57,6 +58,29 @@ impl Aliases {
     fn learn(&mut self, caller: &Arc<str>, name: &Arc<str>, meaning: Meaning) {
         if self.by_name.len() < self.bound {
             self.by_name.insert((Arc::clone(caller), Arc::clone(name)), meaning);
+        } else {
+            self.unlearnt += 1;
         }
+    }
+
+    /// Times a name could not be learnt for want of room, since the last call.
+    pub fn take_unlearnt(&mut self) -> u64 {
+        std::mem::take(&mut self.unlearnt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_counts_what_it_does_not_learn() {
+        let mut aliases = Aliases::new(2);
+        let [cart, a, b, c] = ["cart", "a", "b", "c"].map(Arc::<str>::from);
+        for name in [&a, &b, &c] {
+            aliases.answered(&cart, name, &a);
+        }
+        assert_eq!(aliases.get(&cart, &c), None);
+        assert_eq!((aliases.take_unlearnt(), aliases.take_unlearnt()), (1, 0));
     }
 }

@@ -222,10 +222,14 @@ impl Joiner {
         self.due.is_empty()
     }
 
-    /// Ends that stopped waiting early because there were too many.
-    #[must_use]
-    pub fn evicted(&self) -> u64 {
-        self.evicted
+    /// Ends that stopped waiting early because there were too many, since the last call.
+    pub fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Names that were not learnt because there were too many, since the last call.
+    pub fn take_unlearnt(&mut self) -> u64 {
+        self.aliases.take_unlearnt()
     }
 
     fn client(&mut self, half: HalfEdge, stamp: Time) {

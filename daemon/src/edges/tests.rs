@@ -158,7 +158,7 @@ fn a_full_memory_stops_waiting_early_and_counts() {
     for key in 1..=25 {
         joiner.offer(client("cart", key, ""), at(0));
     }
-    assert_eq!((joiner.len(), joiner.evicted()), (10, 15));
+    assert_eq!((joiner.len(), joiner.take_evicted()), (10, 15));
     assert_eq!(show(&joiner.take_edges()), ["cart ▸ unknown external one 15/0"]);
 }
 

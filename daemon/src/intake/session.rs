@@ -270,6 +270,10 @@ impl Session {
     }
 
     fn count(&self, decoded: &Decoded) {
+        let now = self.shared.store.now();
+        for damaged in &decoded.damaged {
+            self.shared.agents.unread(damaged.kind, 1, now);
+        }
         let counted = [
             ("records_duplicate", decoded.duplicates),
             ("records_damaged", coral_model::num::u64_sat(decoded.damaged.len())),

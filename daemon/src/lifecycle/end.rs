@@ -104,24 +104,31 @@ mod tests {
         assert!(ending.token().is_cancelled());
     }
 
-    /// Run by the next test in a process of its own: the hook is the whole process's.
-    #[tokio::test]
-    #[ignore = "a part of a_panic_in_any_task_ends_the_process"]
-    async fn child_with_a_task_that_panics() {
-        let ending = std::sync::Arc::new(Ending::default());
-        end_on_panic(std::sync::Arc::downgrade(&ending));
-        let task = tokio::spawn(async { panic!("a task fell over") });
-        ending.token().cancelled().await;
-        _ = task.await;
-        std::process::exit(if ending.why() == Some(Why::Panicked) { 42 } else { 43 });
+    /// Tells the test that it is its own child: the hook is the whole process's.
+    const CHILD: &str = "CORAL_TEST_PANIC_CHILD";
+
+    /// A task panics; the process ends with what the hook made of it.
+    fn child() -> ! {
+        let code = tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let ending = std::sync::Arc::new(Ending::default());
+            end_on_panic(std::sync::Arc::downgrade(&ending));
+            let task = tokio::spawn(async { panic!("a task fell over") });
+            ending.token().cancelled().await;
+            _ = task.await;
+            if ending.why() == Some(Why::Panicked) { 42 } else { 43 }
+        });
+        std::process::exit(code)
     }
 
     #[test]
     fn a_panic_in_any_task_ends_the_process() {
-        let us = std::env::current_exe().unwrap();
-        let child = "lifecycle::end::tests::child_with_a_task_that_panics";
-        let output = std::process::Command::new(us)
-            .args(["--exact", child, "--ignored", "--nocapture"])
+        if std::env::var_os(CHILD).is_some() {
+            child();
+        }
+        let name = "lifecycle::end::tests::a_panic_in_any_task_ends_the_process";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(42), "{output:?}");

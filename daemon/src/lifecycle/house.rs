@@ -78,9 +78,9 @@ impl Backend for House {
             let now = self.now();
             let agents = self.context.agents.rows(now);
             let health = self.context.store.health();
-            let services = {
+            let (services, forgotten) = {
                 let detector = self.detector.lock().unwrap_or_else(PoisonError::into_inner);
-                num::u32_sat(detector.services_since(now.minus(LATELY)))
+                (num::u32_sat(detector.services_since(now.minus(LATELY))), detector.forgotten())
             };
             let local = self.local.state();
             let facts = Facts {
@@ -93,6 +93,8 @@ impl Backend for House {
             let blind = blind(&facts);
             let mut counters = self.context.counters.snapshot();
             counters.insert("store_file_bytes".into(), health.file_bytes);
+            counters.insert("detector_forgotten".into(), forgotten);
+            counters.insert("live_buckets_evicted".into(), self.context.live.evicted());
             counters.insert("store_pending_bytes".into(), num::u64_sat(health.pending_bytes));
             Footing {
                 data_bytes: health.used_bytes,

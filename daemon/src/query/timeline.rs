@@ -3,9 +3,8 @@
 //! Buckets are looked at in order of time. Those that are in line become part of the reference,
 //! those that are not begin or continue a *run*; the reference never learns from a run, so a fault
 //! that lasts does not become the new normal while it is looked at. A bucket is out of line when
-//! more of its requests are slow, failed or unanswered than chance explains: with `λ` expected, more
-//! than `λ + 4√λ + 3` (beyond four standard deviations of a Poisson count, and never on fewer than
-//! three). A bucket with few requests is judged together with the two before it.
+//! more of its requests are slow, failed or unanswered than chance explains
+//! ([`crate::chance::beyond`]). A bucket with few requests is judged together with the two before it.
 
 use coral_model::num::{f64_from, u64_from_f64, u64_sat};
 use coral_model::time::{BUCKET, Time, Window};
@@ -16,6 +15,7 @@ use super::dense::Tally;
 use super::red::GRACE;
 use super::rules::{SLOWER, SLOWER_BY, Stretch};
 use super::symbols::Symbol;
+use crate::chance;
 
 /// Requests the reference needs before anything is out of line with it.
 const REFERENCE: u64 = 50;
@@ -122,8 +122,7 @@ impl Reference {
         let of = |count: u64| f64_from(count) / f64_from(self.requests);
         let beyond = |count: u64, usual: f64, share: f64| {
             let expected = n * usual;
-            let k = f64_from(count);
-            k >= expected + 4.0 * expected.sqrt() + 3.0 && k >= n * share
+            chance::beyond(count, expected) && f64_from(count) >= n * share
         };
         let slow = bucket.tally.count_from(self.slow_ns);
         let worst = [

@@ -60,6 +60,8 @@ struct Loss {
 struct Known {
     agents: BTreeMap<AgentId, Agent>,
     sessions: u64,
+    /// What the colony itself could not read of what agents sent.
+    unread: VecDeque<Loss>,
 }
 
 /// Every known agent. Cheap to ask and to tell; nothing here waits for a disk.
@@ -84,7 +86,8 @@ impl Agents {
             };
             (known.id, agent)
         });
-        Self { inner: Mutex::new(Known { agents: agents.collect(), sessions: 0 }) }
+        let agents = agents.collect();
+        Self { inner: Mutex::new(Known { agents, ..Known::default() }) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -173,6 +176,15 @@ impl Agents {
         });
     }
 
+    /// The colony could not read `count` records of a kind (`spans`, `logs`, `metrics` or another
+    /// word) and set them aside.
+    pub fn unread(&self, kind: &str, count: u64, now: Time) {
+        let counter = format!("{kind}_lost_unread");
+        let old = BTreeMap::from([(counter.clone(), 0)]);
+        let new = BTreeMap::from([(counter, count)]);
+        note_losses(&mut self.lock().unread, &old, &new, now);
+    }
+
     /// The session is over. Does nothing when the agent has opened a newer one meanwhile.
     pub fn lost(&self, session: &Session, now: Time) {
         self.of_session(session, |agent| {
@@ -211,14 +223,15 @@ impl Agents {
         rows
     }
 
-    /// Records of a signal (`spans`, `logs`, `metrics`) that any agent turned away since `from`.
-    /// Refusals that name no signal count for each.
+    /// Records of a signal (`spans`, `logs`, `metrics`) that any agent turned away, or the colony could
+    /// not read, since `from`. Refusals that name no signal count for each.
     #[must_use]
     pub fn dropped_since(&self, from: Time, signal: &str) -> u64 {
         let stem = signal.trim_end_matches('s');
         let named = |counter: &str| ["span", "log", "metric"].iter().any(|s| counter.contains(s));
         let state = self.lock();
-        let losses = state.agents.values().flat_map(|a| &a.losses).filter(|l| l.at >= from);
+        let losses = state.agents.values().flat_map(|a| &a.losses).chain(&state.unread);
+        let losses = losses.filter(|l| l.at >= from);
         losses
             .filter(|l| l.counter.contains(stem) || !named(&l.counter))
             .fold(0, |sum: u64, loss| sum.saturating_add(loss.count))
@@ -431,6 +444,21 @@ mod tests {
         }
         let lock = agents.lock();
         assert!(lock.agents.values().all(|a| a.losses.len() <= MAX_LOSSES));
+    }
+
+    #[test]
+    fn what_the_colony_cannot_read_counts_as_turned_away() {
+        let agents = Agents::default();
+        agents.unread("logs", 3, at(20));
+        agents.unread("logs", 2, at(21));
+        agents.unread("records", 1, at(60));
+        assert_eq!(agents.dropped_since(at(0), "logs"), 6);
+        assert_eq!(agents.dropped_since(at(40), "logs"), 1);
+        assert_eq!(agents.dropped_since(at(0), "spans"), 1);
+        for second in 100..10_000 {
+            agents.unread(&format!("kind{second}"), 1, at(second));
+        }
+        assert!(agents.lock().unread.len() <= MAX_LOSSES);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> {
         Ok(connection) => Ok(Opened { connection, set_aside: None }),
         Err(error @ (StoreError::Newer { .. } | StoreError::Locked { .. })) => Err(error),
         Err(error) if !file.exists() => Err(error),
+        // Nothing is wrong with the file; it opens when there is room.
+        Err(error) if error.is_no_room() => Err(error),
         Err(error) => {
             let why = error.to_string();
             let aside = set_aside(&file, (options.clock)()).map_err(directory)?;

@@ -64,6 +64,23 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether the disk was full: the data are well, and the same will work when there is room.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        // DuckDB passes on what strerror(3) says of ENOSPC and EDQUOT.
+        let said = ["No space left on device", "Disk quota exceeded"];
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Directory { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            other => {
+                let text = other.to_string();
+                said.iter().any(|words| text.contains(words))
+            }
+        }
+    }
+}
+
 impl From<duckdb::Error> for StoreError {
     fn from(error: duckdb::Error) -> Self {
         let text = error.to_string();

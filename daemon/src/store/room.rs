@@ -86,6 +86,11 @@ impl Room {
         Ok(())
     }
 
+    /// Whether nothing new is kept.
+    pub fn is_full(&self) -> bool {
+        self.gauge.full.load(Ordering::Relaxed)
+    }
+
     fn probe(&mut self) {
         if self.probed.is_some_and(|at| at.elapsed() < PROBE) {
             return;

@@ -278,3 +278,47 @@ async fn a_question_that_takes_too_long_is_interrupted() {
     assert_eq!(count(&store, "SELECT 1").await, 1);
     store.close().await;
 }
+
+#[tokio::test]
+async fn one_poisoned_batch_of_a_group_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    // The first batch waits for nothing; the next three are one group.
+    let options = Options { group_wait: hour, group_bytes: 30, ..options() };
+    let counters = Arc::clone(&options.counters);
+    let store = Store::open(dir.path(), options).unwrap();
+    store.commit(telemetry(1, 10)).await.unwrap();
+    // The store has no such rule: it stands for whatever DuckDB refuses in a transaction.
+    let poisoned = store.read(|c| -> Result<(), StoreError> {
+        let sql = "SELECT table_name FROM duckdb_tables() WHERE table_name LIKE 'spans_%'";
+        let table: String = c.query_row(sql, [], |row| row.get(0))?;
+        Ok(c.execute_batch(&format!("CREATE UNIQUE INDEX poison ON {table} (span_id)"))?)
+    });
+    poisoned.await.unwrap();
+    let agent = AgentId([9; 16]);
+    let segment = |n: u8| SegmentId([n; 16]);
+    let batch = |n: u8, span_number: u64| {
+        let mut batch = Batch { bytes: 10, ..Batch::default() };
+        span(&mut batch, span_number);
+        let segment = segment(n);
+        batch.marks.push(Mark { agent, segment, after: None, seq: 7 });
+        batch
+    };
+    let mut pending = Vec::new();
+    // Span 0 is there already.
+    for (n, span_number) in [(1, 1), (2, 0), (3, 2)] {
+        let reserved = store.reserve(10).await.unwrap();
+        pending.push(store.submit(batch(n, span_number), reserved).unwrap());
+    }
+    let mut told = Vec::new();
+    for one in pending {
+        told.push(one.await);
+    }
+    assert!(matches!(told[..], [Ok(_), Err(StoreError::Database(_)), Ok(_)]), "{told:?}");
+    assert_eq!(counters.get("commits_retried"), 1);
+    assert_eq!(counters.get("commits_failed"), 1);
+    let marks = [1, 2, 3].map(|n| store.mark(agent, segment(n)));
+    assert_eq!(marks, [Some(7), None, Some(7)]);
+    assert_eq!(count(&store, "SELECT count(*) FROM spans").await, 3);
+    store.close().await;
+}

@@ -75,8 +75,13 @@ pub struct Writer {
     stamp: Time,
     commits_since_fold: u32,
     last_commit: Option<Instant>,
+    /// Events about the store itself that could not be kept yet.
+    untold: Vec<EventRow>,
     abandoned: Arc<AtomicBool>,
 }
+
+/// Events about the store that wait for room; beyond it the oldest are lost, counted.
+const UNTOLD: usize = 64;
 
 type Reply = oneshot::Sender<Result<Committed, StoreError>>;
 
@@ -105,6 +110,7 @@ impl Writer {
             stamp: Time(0),
             commits_since_fold: 0,
             last_commit: None,
+            untold: Vec::new(),
             abandoned,
         };
         writer.recall()?;
@@ -249,7 +255,11 @@ impl Writer {
     /// One transaction. After an error nothing of it remains, in the database or here.
     fn transact(&mut self, batches: &[Sealed]) -> Result<Committed, StoreError> {
         let result = self.try_transact(batches);
-        if let Err(error) = &result {
+        // Refused before anything was begun.
+        let begun = !matches!(result, Err(StoreError::DiskFull { .. }));
+        if let Err(error) = result.as_ref()
+            && begun
+        {
             tracing::warn!(%error, "rolling back");
             if let Some(connection) = &self.connection {
                 _ = connection.execute_batch("ROLLBACK");
@@ -319,6 +329,8 @@ impl Writer {
             names.iter().zip(sealed.counts).for_each(|(name, n)| counters.add(name, n));
         }
         counters.add("commits", 1);
+        counters.add("edge_waits_cut_short", self.joiner.take_evicted());
+        counters.add("edge_names_unlearnt", self.joiner.take_unlearnt());
         self.room.wrote();
     }
 
@@ -328,16 +340,32 @@ impl Writer {
         let mut events: Vec<_> = self.room.watch_disk(now).into_iter().collect();
         if self.room.checkpoint_due() {
             self.checkpoint();
-            let Ok(connection) = self.connection.as_ref().ok_or(StoreError::Closed) else { return };
+            let Some(connection) = self.connection.as_ref() else {
+                self.untold.extend(events);
+                return;
+            };
             match self.room.make_room(connection, &mut self.tables, self.stamp, now) {
                 Ok(told) => events.extend(told),
                 Err(error) => tracing::error!(%error, "old data could not be dropped"),
             }
         }
-        if !events.is_empty() {
-            let sealed = Sealed::new(Batch::of_events(events)).map_err(sealed::arrow);
-            if let Err(error) = sealed.and_then(|sealed| self.transact(&[sealed])) {
-                tracing::error!(%error, "an event about the store could not be kept");
+        self.tell(events);
+    }
+
+    /// Keeps events about the store, with those that found no room before.
+    fn tell(&mut self, events: Vec<EventRow>) {
+        if events.is_empty() && (self.untold.is_empty() || self.room.is_full()) {
+            return;
+        }
+        self.untold.extend(events);
+        let sealed = Sealed::new(Batch::of_events(self.untold.clone())).map_err(sealed::arrow);
+        match sealed.and_then(|sealed| self.transact(&[sealed])) {
+            Ok(_) => self.untold.clear(),
+            Err(error) => {
+                tracing::error!(%error, "an event about the store waits to be kept");
+                let lost = self.untold.len().saturating_sub(UNTOLD);
+                self.untold.drain(..lost);
+                self.options.counters.add("events_lost", coral_model::num::u64_sat(lost));
             }
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod logs;
 pub mod meaning;
+pub mod prune;
 pub mod schema;
 pub mod trace;
 pub mod value;

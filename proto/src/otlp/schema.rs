@@ -116,7 +116,7 @@ fn check_at(schema: &Schema, message: &[u8], depth: usize) -> Result<(), WireErr
 }
 
 #[inline]
-fn check_field(shape: &Shape, field: Field<'_>, depth: usize) -> Result<(), WireError> {
+pub(super) fn check_field(shape: &Shape, field: Field<'_>, depth: usize) -> Result<(), WireError> {
     let packed = shape.repeated;
     match (shape.ty, field) {
         (Type::Message(schema), Field::Bytes(body)) => check_at(schema, body, depth),

@@ -61,6 +61,8 @@ pub struct Decoded {
 pub struct Damaged {
     /// Its number.
     pub seq: u64,
+    /// What it carries, as [`crate::registry::Agents::unread`] calls it.
+    pub kind: &'static str,
     /// Why.
     pub why: String,
     /// Its bytes.
@@ -116,12 +118,14 @@ impl Decoder {
                                     &mut out,
                                 );
                                 if let Err(why) = read {
-                                    out.damaged.push(Damaged { seq, why, bytes: body });
+                                    let kind = signal(record.kind);
+                                    out.damaged.push(Damaged { seq, kind, why, bytes: body });
                                 }
                             }
                             Err(error) => {
                                 let bytes = before.slice(..before.len() - rest.len());
-                                out.damaged.push(Damaged { seq, why: error.to_string(), bytes });
+                                let (kind, why) = (signal(record.kind), error.to_string());
+                                out.damaged.push(Damaged { seq, kind, why, bytes });
                             }
                         }
                     }
@@ -131,6 +135,7 @@ impl Decoder {
                     let whole = skip(&mut rest, &error);
                     out.damaged.push(Damaged {
                         seq: expected,
+                        kind: "records",
                         why: error.to_string(),
                         bytes: before.slice(..whole.min(before.len())),
                     });
@@ -166,6 +171,15 @@ impl Decoder {
             Kind::Host => own::host(body, origin.agent, &mut out.batch),
             Kind::Event => own::event(body, &mut out.batch),
         }
+    }
+}
+
+fn signal(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Traces => "spans",
+        Kind::Logs => "logs",
+        Kind::Metrics => "metrics",
+        Kind::Reduced | Kind::Host | Kind::Event => "records",
     }
 }
 
