@@ -244,6 +244,7 @@ impl Drop for Colony {
         let down = self.command(&["down"]).output();
         // A colony that was killed leaves its agent behind; its data folder names it.
         let left = Command::new("pkill").args(["-KILL", "-f"]).arg(self.dir.path()).status();
+        crate::namespace::unmount_under(self.dir.path());
         if down.is_err() || left.is_err() {
             _ = writeln!(
                 std::io::stderr(),

@@ -63,6 +63,16 @@ pub fn mount_small_disk(at: &Path, bytes: u64) {
     assert!(status.success(), "no tmpfs on {}: {status}", at.display());
 }
 
+/// Takes away the disks mounted under a folder, so that it can be removed. Nothing is mounted there
+/// outside [`privately`].
+pub(crate) fn unmount_under(folder: &Path) {
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mounts") else { return };
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+    for point in points.filter(|point| point.starts_with(folder)) {
+        _ = Command::new("umount").arg("--lazy").arg(point).status();
+    }
+}
+
 /// Fills the disk under `file` until `spare` bytes are left (0: to the last byte). Removing the file
 /// makes room again.
 ///

@@ -21,6 +21,7 @@ mod sync;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -96,12 +97,15 @@ pub enum AppendError {
     Io(#[from] std::io::Error),
 }
 
+/// A bound nobody asked for is never more than this.
+const MOST_UNASKED: u64 = 1 << 30;
+
 /// How a spool is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Folder of the segments.
     pub dir: PathBuf,
-    /// Most bytes of segments. `None`: the smaller of 1 GiB and 10 % of what is free.
+    /// Most bytes of segments. `None`: the smaller of 1 GiB and 10 % of the most that was free.
     pub capacity: Option<u64>,
     /// When a ticket is ready.
     pub durability: Durability,
@@ -134,11 +138,13 @@ struct State {
 /// The spool. Cheap to share behind an `Arc`.
 pub struct Spool {
     dir: PathBuf,
-    capacity: u64,
+    /// As asked for; else what the disk allows, see [`Spool::check_disk`].
+    asked: Option<u64>,
+    capacity: AtomicU64,
     segment_bytes: u64,
     durability: Durability,
     state: Mutex<State>,
-    disk_full: std::sync::atomic::AtomicBool,
+    disk_full: AtomicBool,
     changed: tokio::sync::Notify,
     syncer: Syncer,
     counters: Arc<Counters>,
@@ -165,10 +171,6 @@ impl Spool {
         now_ns: u64,
     ) -> Result<(Self, recover::Recovered), SpoolError> {
         let recovered = recover::recover(&options.dir)?;
-        let free = segment::free_bytes(&options.dir).unwrap_or(u64::MAX);
-        let have: u64 = recovered.segments.iter().map(|s| s.bytes).sum();
-        let default = (1 << 30).min(free.saturating_add(have) / 10);
-        let capacity = options.capacity.unwrap_or(default);
         let mut index = Index::default();
         for segment in &recovered.segments {
             index.recovered(segment.clone());
@@ -185,11 +187,12 @@ impl Spool {
         counters.spool_damaged_bytes.add(recovered.damaged_bytes());
         let spool = Self {
             dir: options.dir.clone(),
-            capacity,
+            asked: options.capacity,
+            capacity: AtomicU64::new(options.capacity.unwrap_or(0)),
             segment_bytes: options.segment_bytes,
             durability: options.durability,
             state: Mutex::new(state),
-            disk_full: std::sync::atomic::AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
             changed: tokio::sync::Notify::new(),
             syncer: Syncer::start(counters.clone()),
             counters,
@@ -270,15 +273,16 @@ impl Spool {
     }
 
     fn admit(&self, used: u64, len: u64, class: Class) -> Result<(), AppendError> {
-        let reserve = (self.capacity / 16).min(16 << 20);
+        let whole = self.capacity.load(Ordering::Relaxed);
+        let reserve = (whole / 16).min(16 << 20);
         let capacity = match class {
-            Class::Otlp | Class::Own => self.capacity.saturating_sub(reserve),
-            Class::Reduced => self.capacity,
+            Class::Otlp | Class::Own => whole.saturating_sub(reserve),
+            Class::Reduced => whole,
         };
         if used.saturating_add(len) > capacity {
             return Err(AppendError::Full { used, capacity });
         }
-        if class != Class::Reduced && self.disk_full.load(std::sync::atomic::Ordering::Relaxed) {
+        if class != Class::Reduced && self.disk_full.load(Ordering::Relaxed) {
             return Err(AppendError::Disk { path: self.dir.clone() });
         }
         Ok(())
@@ -361,7 +365,7 @@ impl Spool {
     /// Bytes of all segments, and their bound.
     #[must_use]
     pub fn usage(&self) -> (u64, u64) {
-        (self.lock().index.bytes(), self.capacity)
+        (self.lock().index.bytes(), self.capacity.load(Ordering::Relaxed))
     }
 
     /// When the oldest record was appended that the colony has not acknowledged.
@@ -373,16 +377,23 @@ impl Spool {
     /// Whether the file system is too full to go on.
     #[must_use]
     pub fn disk_is_full(&self) -> bool {
-        self.disk_full.load(std::sync::atomic::Ordering::Relaxed)
+        self.disk_full.load(Ordering::Relaxed)
     }
 
-    /// Looks at the file system; called about twice a second.
+    /// Looks at the file system; called about twice a second. A bound nobody asked for grows with
+    /// the room there is, so that an agent begun on a full disk does not stay small for good; it
+    /// does not shrink when others fill the disk.
     pub fn check_disk(&self) {
+        if self.asked.is_none() {
+            let free = segment::free_bytes(&self.dir).unwrap_or(u64::MAX);
+            let room = free.saturating_add(self.lock().index.bytes());
+            self.capacity.fetch_max(MOST_UNASKED.min(room / 10), Ordering::Relaxed);
+        }
         self.disk_is(segment::is_nearly_full(&self.dir).unwrap_or(false));
     }
 
     fn disk_is(&self, full: bool) {
-        self.disk_full.store(full, std::sync::atomic::Ordering::Relaxed);
+        self.disk_full.store(full, Ordering::Relaxed);
         self.counters.spool_disk_full.set(u64::from(full));
     }
 
