@@ -93,7 +93,7 @@ async fn main() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let counters = Arc::new(Counters::default());
     let mut options = Options::new(Arc::clone(&counters));
-    options.capacity_bytes = Some(8 << 30);
+    options.retention.disk_max = Some(8 << 30);
     if let Ok(bytes) = std::env::var("CHECKPOINT_BYTES") {
         options.checkpoint_bytes = bytes.parse()?;
     }

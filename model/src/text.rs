@@ -88,6 +88,27 @@ pub fn bytes(n: u64) -> String {
     if x < 10.0 { format!("{x:.1} {unit}") } else { format!("{x:.0} {unit}") }
 }
 
+/// Bytes as people write them: `500MB`, `4GiB`, `4 GiB`, `1048576`; `None`: it is none.
+#[must_use]
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "t" | "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
 /// A duration in three or four characters: `870ns`, `45µs`, `12ms`, `2.31s`, `4m05s`, `3h20m`.
 #[must_use]
 pub fn duration(ns: u64) -> String {
@@ -109,6 +130,16 @@ pub fn duration(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_read() {
+        assert_eq!(parse_bytes("4GiB"), Some(4 << 30));
+        assert_eq!(parse_bytes(" 500 MB "), Some(500_000_000));
+        assert_eq!(parse_bytes("17"), Some(17));
+        for bad in ["", "GiB", "-1", "1.5GiB", "4 bananas", "99999999999999TiB", "auto"] {
+            assert_eq!(parse_bytes(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn nothing_hostile_survives() {

@@ -36,10 +36,22 @@ fn kill_one(colony: &Colony, dice: &mut Dice) -> Result<(), String> {
     Ok(())
 }
 
+/// Files that hold what was sealed.
+fn sealed_files(dir: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let count = |entry: std::fs::DirEntry| match entry.path() {
+        path if path.is_dir() => sealed_files(&path),
+        path => usize::from(path.extension().is_some_and(|end| end == "parquet")),
+    };
+    entries.map(count).sum()
+}
+
 fn rounds(count: u32, seed: u64) {
     // Shown when the test fails.
     eprintln!("seed {seed}");
-    let mut colony = Colony::start();
+    // Pieces of a second: at almost every moment something is being sealed, merged or recorded.
+    let mut colony = Colony::prepare().with_env("CORAL_SLICE_AGE", "1s");
+    colony.up();
     let ledger = Arc::new(Mutex::new(Ledger::new("ledger", MARK)));
     let address = Arc::new(Mutex::new(colony.otlp_http.clone()));
     let stop = Arc::new(AtomicBool::new(false));
@@ -76,6 +88,7 @@ fn rounds(count: u32, seed: u64) {
     stop.store(true, Ordering::Relaxed);
     sender.join().unwrap();
 
+    assert!(sealed_files(colony.dir()) > 0, "nothing was sealed");
     ledger.lock().unwrap().verify(&colony, &["--since", "1h"]);
 }
 

@@ -30,7 +30,7 @@ pub(super) fn colony(dir: &Path) -> Colony {
     let counters = Arc::new(Counters::default());
     let mut options = Options::new(Arc::clone(&counters));
     options.group_wait = std::time::Duration::ZERO;
-    options.capacity_bytes = Some(1 << 30);
+    options.retention.disk_max = Some(1 << 30);
     let store = Store::open(dir, options).unwrap();
     let uplink = Uplink::new(
         Arc::clone(&store),

@@ -39,6 +39,9 @@ pub struct Args {
     /// Keep the terminal, and log to it as well.
     #[arg(long)]
     pub foreground: bool,
+    /// Seal what was received every so often instead of every hour. For tests.
+    #[arg(long, env = "CORAL_SLICE_AGE", value_name = "TIME", hide = true, value_parser = duration)]
+    pub slice_age: Option<Duration>,
     /// A colony of the machine rather than of one user: group members may use its socket.
     #[arg(long)]
     pub system: bool,

@@ -12,6 +12,7 @@ mod lock;
 mod log;
 mod pulse;
 mod serve;
+mod settings;
 mod socket;
 
 pub use args::Args;

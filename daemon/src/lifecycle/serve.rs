@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::end::end_on_panic;
 use super::house::{self, House};
 use super::pulse::Pulse;
+use super::settings::Settings;
 use super::{ALREADY_RUNNING, Activity, Args, Beacon, Ending, Incoming, Lock, LockError, Why, log};
 use crate::api::{self, About, Backend, Colony, permit::Policy};
 use crate::counters::Counters;
@@ -125,7 +126,7 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
     let agents = Arc::new(Agents::known(known.iter().cloned()));
     let stays = args.stay || registry.setting(Colony::STAY)?.is_some();
     let activity = Activity::new(Instant::now(), stays);
-    let store = open_store(place, &counters).await?;
+    let store = open_store(args, place, &counters).await?;
     let detector = house::detector(&store, &known).await.context("the store cannot be read")?;
     let detector = Arc::new(Mutex::new(detector));
 
@@ -187,6 +188,8 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
         }
         .run(),
     );
+    let settings = Settings::new(place.paths.clone(), place.colony.clone());
+    let settings = tokio::spawn(settings.follow(Arc::clone(&store), stop_serving.clone()));
     announce(args, place)?;
 
     tokio::select! {
@@ -207,12 +210,27 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
         server.abort();
     }
     _ = pulse.await;
+    _ = settings.await;
     store.close().await;
     Ok(())
 }
 
-async fn open_store(place: &Place, counters: &Arc<Counters>) -> anyhow::Result<Arc<Store>> {
-    let (dir, options) = (place.paths.store_dir(&place.colony), Options::new(Arc::clone(counters)));
+async fn open_store(
+    args: &Args,
+    place: &Place,
+    counters: &Arc<Counters>,
+) -> anyhow::Result<Arc<Store>> {
+    let (dir, mut options) =
+        (place.paths.store_dir(&place.colony), Options::new(Arc::clone(counters)));
+    match Settings::new(place.paths.clone(), place.colony.clone()).look() {
+        Some(Ok(retention)) => options.retention = retention,
+        Some(Err(error)) => tracing::warn!("things are kept as long as by default: {error}"),
+        None => {}
+    }
+    if let Some(age) = args.slice_age {
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        (options.part_age, options.seal_grace) = (Some(age), 0);
+    }
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir, options)).await?;
     Ok(opened?)
 }

@@ -2,7 +2,7 @@
 
 use coral_model::Question;
 use coral_model::question::View;
-use coral_model::time::{BUCKET, SECOND, Time, Window};
+use coral_model::time::{SECOND, Time, Window};
 use coral_model::view::{AgentRow, End, Row, State};
 
 use super::cells::Cells;
@@ -58,7 +58,7 @@ pub struct Found {
 
 /// Answers a question.
 pub fn answer(inputs: &Inputs<'_>, question: &Question) -> Result<Answer, QueryError> {
-    let plan = Plan::new(question, inputs.now)?;
+    let plan = Plan::new(question, inputs.now)?.settled(inputs.conn);
     let found = match question.view {
         View::Red => answer_red(inputs, &plan)?,
         View::Services => services::answer(inputs, &plan)?,
@@ -131,11 +131,18 @@ fn read(
             }
         },
     );
+    // A coarse bucket that the cut goes through comes from the store, whole.
+    let cut = match cut.align(plan.resolution) {
+        aligned if aligned == cut || cut == Time::MAX => cut,
+        aligned => aligned.plus(plan.resolution),
+    };
+    cells.forget_before(cut);
+    edges.forget_before(cut);
     for window in windows {
         let stored = window.to.min(cut);
-        cells.read_store(inputs.conn, window.from, stored, &services)?;
+        cells.read_store(inputs.conn, window.from, stored, plan.resolution, &services)?;
         if with_edges {
-            edges.read_store(inputs.conn, window.from, stored)?;
+            edges.read_store(inputs.conn, window.from, stored, plan.resolution)?;
         }
     }
     cells.read_resources(inputs.conn, filter::needs_attributes(&plan.filter))?;
@@ -160,7 +167,8 @@ fn signal(view: View) -> Option<&'static str> {
 
 fn end(inputs: &Inputs<'_>, plan: &Plan, found: &Found) -> End {
     let behind = |a: &&AgentRow| a.state == State::Active && a.lag_ns <= LAG;
-    let resolution = plan.bucketed().then(|| plan.question.step.unwrap_or(BUCKET) / SECOND);
+    let resolution =
+        plan.bucketed().then(|| plan.question.step.unwrap_or(plan.resolution) / SECOND);
     End {
         rows: coral_model::num::u64_sat(found.rows.len()),
         truncated: found.truncated,

@@ -176,13 +176,20 @@ impl Cells {
         Buckets::Pairs(self.buckets.get(start..end).unwrap_or_default())
     }
 
-    /// Reads deltas of buckets in `[from, to)` from the store; `services`, when not empty, names
+    /// Forgets deltas of buckets before a moment.
+    pub fn forget_before(&mut self, at: Time) {
+        self.cells.retain(|cell| cell.bucket >= at);
+    }
+
+    /// Reads deltas of buckets in `[from, to)` from the store, as coarse as `resolution` ns where
+    /// there are such; `services`, when not empty, names
     /// the only ones of interest.
     pub fn read_store(
         &mut self,
         conn: &Reading<'_>,
         from: Time,
         to: Time,
+        resolution: u64,
         services: &[String],
     ) -> Result<(), QueryError> {
         if from >= to {
@@ -192,7 +199,7 @@ impl Cells {
             "SELECT bucket_ns, resource, service, operation, kind, code, requests, errors, \
              no_answer, sum_ns, hist_index, hist_count, slow_hi, slow_lo, slow_ns, error_hi, \
              error_lo, sampled FROM {} WHERE true",
-            conn.relation(Signal::Red, from, to)
+            conn.buckets(Signal::Red, from, to, resolution)
         ))
         .within("bucket_ns", from, to);
         if !services.is_empty() {

@@ -17,6 +17,9 @@ use crate::live::Live;
 use crate::registry::Agents;
 use crate::store::{Store, StoreError};
 
+/// Damaged files one question sets aside at most.
+const DAMAGED: usize = 8;
+
 /// Everything a question is answered from. `now` is the moment it is asked; set it per question.
 #[derive(Clone)]
 pub struct Context {
@@ -125,7 +128,21 @@ pub async fn complete(
     read(context, move |inputs| completing::complete(inputs, &key, &prefix, limit)).await
 }
 
+/// Reads, and once more for every damaged file that had to be set aside for it.
 async fn read<T: Send + 'static>(
+    context: &Context,
+    look: impl Fn(&Inputs<'_>) -> Result<T, QueryError> + Clone + Send + 'static,
+) -> Result<T, QueryError> {
+    for _ in 0..DAMAGED {
+        match read_once(context, look.clone()).await {
+            Err(error) if error.is_damage() && context.store.examine(&error.to_string()).await => {}
+            answer => return answer,
+        }
+    }
+    read_once(context, look).await
+}
+
+async fn read_once<T: Send + 'static>(
     context: &Context,
     look: impl FnOnce(&Inputs<'_>) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, QueryError> {

@@ -199,12 +199,19 @@ impl Edges {
         self.cells.iter().map(|c| c.bucket).max()
     }
 
-    /// Reads deltas of buckets in `[from, to)` from the store.
+    /// Forgets deltas of buckets before a moment.
+    pub fn forget_before(&mut self, at: Time) {
+        self.cells.retain(|cell| cell.bucket >= at);
+    }
+
+    /// Reads deltas of buckets in `[from, to)` from the store, as coarse as `resolution` ns where
+    /// there are such.
     pub fn read_store(
         &mut self,
         conn: &Reading<'_>,
         from: Time,
         to: Time,
+        resolution: u64,
     ) -> Result<(), QueryError> {
         if from >= to {
             return Ok(());
@@ -213,7 +220,7 @@ impl Edges {
             "SELECT bucket_ns, from_name, from_kind, to_name, to_kind, protocol, ends, requests, \
              errors, no_answer, sum_ns, hist_index, hist_count, callee_hist_index, \
              callee_hist_count, sampled FROM {} WHERE true",
-            conn.relation(Signal::Edges, from, to)
+            conn.buckets(Signal::Edges, from, to, resolution)
         ))
         .within("bucket_ns", from, to);
         let kind =

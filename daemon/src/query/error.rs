@@ -56,6 +56,24 @@ impl QueryError {
         Self::Database { error: error.to_string(), sql: sql.to_owned() }
     }
 
+    /// A file of the store may be damaged. What DuckDB says of one depends on where it stumbled, and
+    /// seldom names the file; so this is every error that does not blame the statement or a bound.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        const BLAMES_OTHERS: [&str; 8] = [
+            "Binder Error",
+            "Parser Error",
+            "Catalog Error",
+            "Conversion Error",
+            "Permission Error",
+            "Out of Memory",
+            "INTERRUPT",
+            "the store is closing",
+        ];
+        let (Self::Database { error, .. } | Self::Store(error)) = self else { return false };
+        !BLAMES_OTHERS.iter().any(|sign| error.contains(sign))
+    }
+
     /// The person who asked can mend it by asking otherwise.
     #[must_use]
     pub fn is_usage(&self) -> bool {

@@ -211,7 +211,8 @@ impl Default for Fixture {
         let slice = Slice::of(NOW);
         for signal in Signal::ALL {
             conn.execute_batch(&create_table(signal, slice)).unwrap();
-            conn.execute_batch(&create_view(signal, &[slice])).unwrap();
+            let all = format!("SELECT * FROM {}", slice.table(signal));
+            conn.execute_batch(&create_view(signal, &all)).unwrap();
         }
         Self { conn, agents: Vec::new(), now: NOW }
     }
@@ -373,7 +374,7 @@ impl Fixture {
     pub fn inputs<'a>(&'a self, recent: &'a dyn Recent) -> Inputs<'a> {
         Inputs {
             // Tests end before a few bytes matter.
-            conn: Box::leak(Box::new(Reading::new(&self.conn))),
+            conn: Box::leak(Box::new(Reading::of_views(&self.conn))),
             recent,
             agents: &self.agents,
             dropped: &|_, signal| if signal == "logs" { 7 } else { 0 },

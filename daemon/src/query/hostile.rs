@@ -200,7 +200,7 @@ proptest! {
             plan.filter = filter.clone();
             let mut want: Vec<Time> = logs.iter().filter(|l| filter.matches(&Pencil(l))).map(|l| l.at).collect();
             want.sort_unstable();
-            let found = logs::answer(&Reading::new(&fixture.conn), &plan).unwrap();
+            let found = logs::answer(&Reading::of_views(&fixture.conn), &plan).unwrap();
             let got: Vec<Time> = rows!(found, Log).iter().map(|l: &LogRow| l.time).collect();
             prop_assert_eq!(got, want, "{:?}", filter);
         }

@@ -42,6 +42,8 @@ mod trace;
 mod traces;
 
 #[cfg(test)]
+mod aligned;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod hostile;

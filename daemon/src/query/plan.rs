@@ -4,9 +4,10 @@ use coral_model::Question;
 use coral_model::filter::Expr;
 use coral_model::num::usize_sat;
 use coral_model::question::View;
-use coral_model::time::{BUCKET, Time, Window};
+use coral_model::time::{BUCKET, SECOND, Time, Window};
 
 use super::{QueryError, filter, red};
+use crate::store::Reading;
 
 /// Rows an answer may have whatever was asked for.
 pub const MAX_ROWS: usize = 100_000;
@@ -14,6 +15,13 @@ pub const MAX_ROWS: usize = 100_000;
 pub const MAX_STEPS: u64 = 10_000;
 /// Longest filter, in bytes.
 pub const MAX_FILTER: usize = 16 << 10;
+
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 3600 * SECOND;
+/// Windows longer than this are answered from buckets of a minute …
+const LONG_HOURS: u64 = 6 * HOUR;
+/// … and longer than this from buckets of an hour.
+const LONG_DAYS: u64 = 72 * HOUR;
 
 /// A question ready to be answered.
 #[derive(Debug, Clone)]
@@ -26,6 +34,8 @@ pub struct Plan {
     pub window: Window,
     /// The window compared with, widened likewise.
     pub compare: Option<Window>,
+    /// Buckets it is answered from, ns: its windows and its step are whole ones.
+    pub resolution: u64,
     /// The moment it is asked.
     pub now: Time,
 }
@@ -45,6 +55,7 @@ impl Plan {
             window: question.window,
             compare: question.compare,
             question: question.clone(),
+            resolution: BUCKET,
             now,
         };
         if plan.window.length() == 0 {
@@ -70,6 +81,38 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Chooses the buckets it is answered from: over long windows coarse ones, unless the step asks
+    /// for finer, and never finer than what is kept of its time. Windows and step widen to whole
+    /// buckets.
+    #[must_use]
+    pub fn settled(mut self, conn: &Reading<'_>) -> Self {
+        if !self.bucketed() {
+            return self;
+        }
+        let whole =
+            |resolution: &u64| self.question.step.is_none_or(|s| s.is_multiple_of(*resolution));
+        let length = self.window.length();
+        let coarse = [(LONG_DAYS, HOUR), (LONG_HOURS, MINUTE)].into_iter();
+        let fitting = coarse.filter(|(long, _)| length > *long).map(|(_, resolution)| resolution);
+        let wanted = fitting.into_iter().find(whole).unwrap_or(BUCKET);
+        // All but `red` compare with the time before where the question names none.
+        let before = match (self.compare, self.question.view) {
+            (Some(compare), _) => compare,
+            (None, View::Red) => self.window,
+            (None, _) => self.window.previous(),
+        };
+        let (from, to) = (self.window.from.min(before.from), self.window.to.max(before.to));
+        self.resolution = conn.resolution(from, to, wanted);
+        if self.resolution > BUCKET {
+            let step = self.question.step.map(|s| s.next_multiple_of(self.resolution));
+            self.question.step = step;
+            let width = step.unwrap_or(self.resolution);
+            self.window = self.window.align(width);
+            self.compare = self.compare.map(|w| w.align(width));
+        }
+        self
     }
 
     /// Answered from 10 s buckets.

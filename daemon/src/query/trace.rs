@@ -64,7 +64,7 @@ fn find(conn: &Reading<'_>, subject: &str) -> Result<Option<TraceId>, QueryError
     let ends = |n: u128| (u64_sat(n >> 64), u64_sat(n & u128::from(u64::MAX)));
     let ((hi, lo), (last_hi, last_lo)) = (ends(first), ends(last));
     // When the high half is not given whole, the low half may be anything.
-    let spans = conn.traces(hi, last_hi);
+    let spans = conn.traces((hi, lo), (last_hi, last_lo))?;
     let sql =
         Sql::new(format!("SELECT DISTINCT trace_hi, trace_lo FROM {spans} WHERE trace_hi >= "))
             .bind(hi)
@@ -101,7 +101,7 @@ fn spans_of(conn: &Reading<'_>, id: TraceId, filter: &Expr) -> Result<Vec<Stored
     .part(LAYOUT.condition(filter)?)
     .then(&format!(
         " FROM {} t LEFT JOIN {} r ON r.id = t.resource WHERE t.trace_hi = ",
-        conn.traces(hi, hi),
+        conn.traces((hi, lo), (hi, lo))?,
         conn.resources()
     ))
     .bind(hi)

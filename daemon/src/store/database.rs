@@ -8,6 +8,9 @@ use duckdb::{Config, Connection};
 use super::StoreError;
 use super::options::Options;
 use super::schema::{self, FIXED};
+use super::segment;
+use super::sweep::{Damaged, sweep};
+use super::tables::text;
 
 /// Name of the store's file in the data directory.
 pub const FILE: &str = "telemetry.duckdb";
@@ -22,6 +25,8 @@ pub struct Opened {
     pub connection: Connection,
     /// Where a damaged file was moved, and what was wrong with it.
     pub set_aside: Option<(PathBuf, String)>,
+    /// Segments that were set aside.
+    pub damaged: Vec<Damaged>,
 }
 
 /// Opens the store in `dir`, making it if need be.
@@ -30,10 +35,16 @@ pub struct Opened {
 /// must still show today. A file of a newer build or one in use is an error.
 pub fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> {
     let directory = |source| StoreError::Directory { path: dir.to_owned(), source };
-    std::fs::create_dir_all(dir.join("tmp")).map_err(directory)?;
+    let dir = &std::path::absolute(dir).map_err(directory)?;
+    for below in ["tmp", segment::DIR] {
+        std::fs::create_dir_all(dir.join(below)).map_err(directory)?;
+    }
     let file = dir.join(FILE);
     match attempt(&file, dir, options) {
-        Ok(connection) => Ok(Opened { connection, set_aside: None }),
+        Ok(connection) => {
+            let damaged = sweep(&connection, dir, false)?;
+            Ok(Opened { connection, set_aside: None, damaged })
+        }
         Err(error @ (StoreError::Newer { .. } | StoreError::Locked { .. })) => Err(error),
         Err(error) if !file.exists() => Err(error),
         // Nothing is wrong with the file; it opens when there is room.
@@ -42,7 +53,8 @@ pub fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> {
             let why = error.to_string();
             let aside = set_aside(&file, (options.clock)()).map_err(directory)?;
             let connection = attempt(&file, dir, options)?;
-            Ok(Opened { connection, set_aside: Some((aside, why)) })
+            let damaged = sweep(&connection, dir, true)?;
+            Ok(Opened { connection, set_aside: Some((aside, why)), damaged })
         }
     }
 }
@@ -62,8 +74,12 @@ fn attempt(file: &Path, dir: &Path, options: &Options) -> Result<Connection, Sto
         .with("allow_community_extensions", "false")?;
     let connection = Connection::open_with_flags(file, config).map_err(|e| opening(file, e))?;
     prepare(&connection, file)?;
-    connection
-        .execute_batch("SET enable_external_access = false; SET lock_configuration = true;")?;
+    let open_to = [segment::DIR, "tmp"].map(|below| text(&path_text(dir.join(below))));
+    connection.execute_batch(&format!(
+        "SET allowed_directories = [{}]; SET enable_external_access = false; \
+         SET lock_configuration = true;",
+        open_to.join(", ")
+    ))?;
     Ok(connection)
 }
 
@@ -76,7 +92,7 @@ fn opening(file: &Path, error: duckdb::Error) -> StoreError {
     error.into()
 }
 
-/// Checks the version and that every table can be read; makes what is missing.
+/// Checks the version, brings an older store to this one's, makes what is missing.
 fn prepare(connection: &Connection, file: &Path) -> Result<(), StoreError> {
     connection.execute_batch(FIXED)?;
     let version: Option<String> =
@@ -84,6 +100,7 @@ fn prepare(connection: &Connection, file: &Path) -> Result<(), StoreError> {
             .query_row("SELECT max(value) FROM meta WHERE key = 'version'", [], |row| row.get(0))?;
     match version.map(|v| v.parse::<i64>()) {
         None => {
+            connection.execute_batch(&schema::UPGRADES.concat())?;
             let sql = format!("INSERT INTO meta VALUES ('version', '{}')", schema::VERSION);
             connection.execute_batch(&sql)?;
         }
@@ -91,7 +108,16 @@ fn prepare(connection: &Connection, file: &Path) -> Result<(), StoreError> {
             let (path, ours) = (file.to_owned(), schema::VERSION);
             return Err(StoreError::Newer { path, found, ours });
         }
-        Some(_) => {}
+        Some(found) => {
+            let found = usize::try_from(found.unwrap_or(1).max(1)).unwrap_or(1);
+            for (step, sql) in (1..).zip(schema::UPGRADES).skip(found - 1) {
+                connection.execute_batch(&format!(
+                    "BEGIN; {sql} UPDATE meta SET value = '{}' WHERE key = 'version'; COMMIT;",
+                    step + 1
+                ))?;
+                tracing::info!("the store was brought from version {step} to {}", step + 1);
+            }
+        }
     }
     Ok(())
 }

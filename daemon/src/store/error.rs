@@ -34,6 +34,20 @@ pub enum StoreError {
         /// What DuckDB says, which names the process.
         detail: String,
     },
+    /// A segment cannot be written.
+    #[error("{path}: {source}; its hour stays in the database and is tried again")]
+    Segment {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Segments that were to become one have not all the rows they should have.
+    #[error("segments that should have {wanted} rows have not: they stay as they are")]
+    Incomplete {
+        /// Rows the manifest names.
+        wanted: u64,
+    },
     /// The disk has no room for more.
     #[error(
         "the disk holding {path} is {percent} % full; the colony keeps nothing new until there is room"
@@ -72,7 +86,9 @@ impl StoreError {
         let said = ["No space left on device", "Disk quota exceeded"];
         match self {
             Self::DiskFull { .. } => true,
-            Self::Directory { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Directory { source, .. } | Self::Segment { source, .. } => {
+                source.kind() == std::io::ErrorKind::StorageFull
+            }
             other => {
                 let text = other.to_string();
                 said.iter().any(|words| text.contains(words))
@@ -84,7 +100,10 @@ impl StoreError {
 impl From<duckdb::Error> for StoreError {
     fn from(error: duckdb::Error) -> Self {
         let text = error.to_string();
-        if text.contains("Out of Memory") || text.contains("could not allocate block") {
+        if ["Out of Memory", "could not allocate block", "failed to pin block"]
+            .iter()
+            .any(|sign| text.contains(sign))
+        {
             Self::Memory(error)
         } else {
             Self::Database(error)

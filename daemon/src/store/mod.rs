@@ -9,7 +9,9 @@
 //! `docs/store.md` has the tables, the settings, and the measurements behind both.
 
 pub(crate) mod additive;
+mod archive;
 mod batch;
+mod board;
 pub mod columns;
 mod database;
 mod error;
@@ -17,10 +19,15 @@ mod marks;
 mod options;
 mod readers;
 mod reading;
+mod retention;
+mod rollup;
 mod room;
 mod rows;
 pub mod schema;
+mod seal;
 mod sealed;
+pub mod segment;
+mod sweep;
 mod tables;
 mod writer;
 
@@ -31,19 +38,22 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
+use coral_model::config::Retention;
 use coral_model::id::{AgentId, SegmentId};
-use coral_model::time::Time;
+use coral_model::time::{BUCKET, Time};
+use duckdb::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use batch::Batch;
 pub use error::StoreError;
-pub use options::{Clock, DiskProbe, DiskRoom, Options};
+pub use options::{Clock, DiskProbe, DiskRoom, Fault, Options, Point};
 pub use reading::Reading;
 pub use rows::{
     EdgeDelta, HalfEdge, HalfSeries, HostReading, InflightReading, Mark, Node, RedDelta, Resource,
 };
 
 use crate::live::Live;
+use board::Board;
 use marks::Marks;
 use readers::Readers;
 use room::{Gauge, Room};
@@ -62,12 +72,19 @@ pub struct Committed {
 /// The store about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Bytes of data in the file, as of the last checkpoint; free blocks are not counted.
+    /// Bytes of data: in the file, as of the last checkpoint and without its free blocks, and in
+    /// sealed files.
     pub used_bytes: u64,
     /// Bytes they may take.
     pub capacity_bytes: u64,
     /// Size of the file and its log on disk.
     pub file_bytes: u64,
+    /// Sealed files.
+    pub segments: usize,
+    /// Their size.
+    pub segment_bytes: u64,
+    /// Tables that have ended and are not sealed yet.
+    pub unsealed: usize,
     /// The disk is too full: nothing new is kept.
     pub disk_full: bool,
     /// Segments whose marks are kept.
@@ -85,6 +102,7 @@ pub struct Store {
     budget: Arc<Semaphore>,
     budget_permits: usize,
     readers: Arc<Readers>,
+    board: Arc<Board>,
     live: Arc<Live>,
     marks: Arc<RwLock<Marks>>,
     gauge: Arc<Gauge>,
@@ -118,9 +136,11 @@ impl Store {
     /// Opens the store in `dir`, making both if need be, and starts its writer. Blocks.
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
         let opened = database::open(dir, &options)?;
-        let readers =
-            Readers::new(opened.connection.try_clone()?, options.readers, options.read_timeout);
-        let live = Arc::new(Live::new((options.clock)(), options.live));
+        let board = Arc::new(Board::default());
+        let root = opened.connection.try_clone()?;
+        let readers = Readers::new(root, Arc::clone(&board), options.readers, options.read_timeout);
+        let live =
+            Arc::new(Live::new(begin_of_live(&opened.connection, dir, &options)?, options.live));
         let marks = Arc::new(RwLock::new(Marks::default()));
         let gauge = Arc::new(Gauge::default());
         let used = room::used_bytes(&opened.connection)?;
@@ -134,6 +154,7 @@ impl Store {
             room,
             Shared {
                 readers: Arc::clone(&readers),
+                board: Arc::clone(&board),
                 live: Arc::clone(&live),
                 marks: Arc::clone(&marks),
                 abandoned: Arc::clone(&abandoned),
@@ -142,6 +163,7 @@ impl Store {
         if let Some((path, why)) = opened.set_aside {
             writer.tell_damage(&path.to_string_lossy(), &why);
         }
+        opened.damaged.iter().for_each(|(segment, why)| writer.tell_segment(segment, why));
         std::thread::Builder::new()
             .name("coral-store".into())
             .spawn(move || writer.run(&queue))
@@ -153,6 +175,7 @@ impl Store {
             budget: Arc::new(Semaphore::new(budget_permits)),
             budget_permits,
             readers,
+            board,
             live,
             marks,
             gauge,
@@ -234,15 +257,53 @@ impl Store {
         let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
         let log = size(&self.dir.join(database::LOG));
         let idle = self.budget.available_permits();
+        let tables = self.board.now();
         Health {
-            used_bytes: self.gauge.used.load(Ordering::Relaxed),
+            used_bytes: self.gauge.used.load(Ordering::Relaxed) + tables.sealed_bytes(),
             capacity_bytes: self.gauge.capacity.load(Ordering::Relaxed),
             file_bytes: size(&path) + log,
+            segments: tables.segments().len(),
+            segment_bytes: tables.sealed_bytes(),
+            unsealed: tables.ended().filter(|(s, _)| *s != schema::Signal::HalfEdges).count(),
             disk_full: self.gauge.full.load(Ordering::Relaxed),
             marks: self.marks.read().unwrap_or_else(PoisonError::into_inner).len(),
             pending_bytes: self.budget_permits.saturating_sub(idle) * PERMIT,
             path,
         }
+    }
+
+    /// Keeps things this long from now on.
+    pub fn retain(&self, retention: Retention) {
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        _ = orders.as_ref().map(|orders| orders.send(Order::Retain(retention)));
+    }
+
+    /// Looks at sealed files because a question failed with `error`, and sets aside those that are
+    /// damaged. True: there were such, and the question may be asked again.
+    pub async fn examine(&self, error: &str) -> bool {
+        let tables = self.board.now();
+        // DuckDB names the file where it can; what it could not decompress it does not.
+        let named: Vec<_> =
+            tables.segments().iter().filter(|s| error.contains(&s.file())).cloned().collect();
+        let suspects = if named.is_empty() { tables.segments().to_vec() } else { named };
+        let dir = self.dir.join(segment::DIR);
+        let look = move || {
+            let bad = |s: &segment::Segment| sweep::examine(&dir.join(s.file()), s).is_err();
+            suspects.into_iter().filter(bad).collect::<Vec<_>>()
+        };
+        let Ok(suspects) = tokio::task::spawn_blocking(look).await else { return false };
+        if suspects.is_empty() {
+            return false;
+        }
+        let (reply, told) = oneshot::channel();
+        {
+            let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            let sent = orders.as_ref().map(|o| o.send(Order::Examine(suspects, reply)));
+            if !matches!(sent, Some(Ok(()))) {
+                return false;
+            }
+        }
+        told.await.is_ok_and(|bad| bad > 0)
     }
 
     /// Commits what is queued, checkpoints, and lets go of the file. Later calls find it closed.
@@ -257,6 +318,31 @@ impl Store {
     }
 }
 
+/// Live memory begins empty, so no bucket that it speaks for may have rows in the store: not the one
+/// the last daemon ended in, nor those of hosts whose clocks are ahead. A clock that is further ahead
+/// than an hour is wrong and does not count.
+fn begin_of_live(
+    connection: &Connection,
+    dir: &Path,
+    options: &Options,
+) -> Result<Time, StoreError> {
+    let now = (options.clock)();
+    let tables = tables::Tables::load(connection, dir)?;
+    let mut begin = now;
+    for signal in [schema::Signal::Red, schema::Signal::Edges] {
+        let (from, to) = (now.align(BUCKET), now.plus(schema::HOUR));
+        let sql = format!(
+            "SELECT max(bucket_ns) FROM {} WHERE bucket_ns >= {} AND bucket_ns < {}",
+            tables.relation(signal, from, to, BUCKET),
+            from.as_i64(),
+            to.as_i64()
+        );
+        let newest: Option<i64> = connection.query_row(&sql, [], |row| row.get(0))?;
+        begin = begin.max(newest.map_or(now, |ns| Time::from_i64(ns).plus(BUCKET)));
+    }
+    Ok(begin)
+}
+
 /// A store that is dropped without [`Store::close`] ends as after a crash: what is queued is not
 /// committed, the log stays as it is.
 impl Drop for Store {
@@ -265,5 +351,9 @@ impl Drop for Store {
     }
 }
 
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod proof;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coral_model::time::Time;
+use coral_model::config::Retention;
+use coral_model::time::{SECOND, Time};
 
 use crate::counters::Counters;
 use crate::{edges, live};
@@ -13,6 +14,30 @@ use crate::{edges, live};
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 /// Asks how much room the disk under a directory has.
 pub type DiskProbe = Arc<dyn Fn(&Path) -> Option<DiskRoom> + Send + Sync>;
+
+/// Fails where a test wants the disk to; see [`Point`].
+pub type Fault = Arc<dyn Fn(Point) -> std::io::Result<()> + Send + Sync>;
+
+/// Moments at which the disk may fail, or the process end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// A segment was copied under its unfinished name.
+    Copied,
+    /// It is about to be renamed.
+    Renaming,
+    /// It has its name; the manifest does not know.
+    Renamed,
+    /// The manifest is about to be told.
+    Recording,
+    /// The manifest knows; what it replaces is still on disk.
+    Recorded,
+    /// A group of batches is about to be committed.
+    Committing,
+    /// A checkpoint is about to be made.
+    Checkpointing,
+    /// A file is about to be removed.
+    Unlinking,
+}
 
 /// Room on the disk that holds the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +69,20 @@ impl DiskRoom {
 /// How the store is opened. [`Options::new`] has the defaults a colony runs with.
 #[derive(Clone)]
 pub struct Options {
-    /// Bytes of data on disk; `None`: the smaller of 2 GiB and 10 % of what is free.
-    pub capacity_bytes: Option<u64>,
+    /// How long what is kept, and the disk's share.
+    pub retention: Retention,
+    /// A large signal's slice is ended when it has this many rows: sorting them fits into memory.
+    pub part_rows: u64,
+    /// Slices are ended when they are this old, in ns, whatever the hour; for tests.
+    pub part_age: Option<u64>,
+    /// A slice is sealed this long after it ended, ns.
+    pub seal_grace: u64,
+    /// What could not be sealed is tried again after this.
+    pub retry_after: Duration,
+    /// Rows of a segment that is made of several.
+    pub merged_rows: u64,
+    /// Where tests make the disk fail.
+    pub fault: Fault,
     /// Nothing new is kept while the disk is at least this full, in per cent.
     pub stop_percent: u8,
     /// DuckDB's memory limit.
@@ -68,8 +105,6 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// … or when this long has passed since the last and anything was written.
     pub checkpoint_every: Duration,
-    /// Hours kept, whatever the room.
-    pub keep_hours: u64,
     /// Live memory.
     pub live: live::Limits,
     /// Edge join.
@@ -87,7 +122,13 @@ impl Options {
     #[must_use]
     pub fn new(counters: Arc<Counters>) -> Self {
         Self {
-            capacity_bytes: None,
+            retention: Retention::default(),
+            part_rows: 1_000_000,
+            part_age: None,
+            seal_grace: 60 * SECOND,
+            retry_after: Duration::from_secs(60),
+            merged_rows: 1_000_000,
+            fault: Arc::new(|_| Ok(())),
             stop_percent: 90,
             memory_bytes: 512 << 20,
             temp_bytes: 512 << 20,
@@ -99,7 +140,6 @@ impl Options {
             group_wait: Duration::from_millis(100),
             checkpoint_bytes: 64 << 20,
             checkpoint_every: Duration::from_secs(60),
-            keep_hours: 7 * 24,
             live: live::Limits::default(),
             edges: edges::Limits::default(),
             counters,
@@ -112,7 +152,7 @@ impl Options {
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
-            .field("capacity_bytes", &self.capacity_bytes)
+            .field("retention", &self.retention)
             .field("memory_bytes", &self.memory_bytes)
             .finish_non_exhaustive()
     }

@@ -9,10 +9,12 @@ use std::time::Duration;
 use duckdb::{Connection, InterruptHandle};
 use tokio::sync::Semaphore;
 
+use super::board::Board;
 use super::{Reading, StoreError};
 
 /// Connections to read with.
 pub struct Readers {
+    board: Arc<Board>,
     seats: Arc<Semaphore>,
     timeout: Duration,
     idle: Mutex<Idle>,
@@ -48,6 +50,8 @@ struct Loan {
     readers: Arc<Readers>,
     number: u64,
     connection: Option<Connection>,
+    /// It is inside a transaction.
+    begun: bool,
     done: Arc<Mutex<bool>>,
 }
 
@@ -56,7 +60,9 @@ impl Drop for Loan {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = true;
         let mut idle = self.readers.lock();
         idle.running.retain(|(number, _)| *number != self.number);
-        let connection = self.connection.take();
+        // A transaction that cannot be ended goes with its connection.
+        let ended = |c: &Connection| c.execute_batch("ROLLBACK").is_ok();
+        let connection = self.connection.take().filter(|c| !self.begun || ended(c));
         if idle.root.is_some() && !std::thread::panicking() {
             idle.free.extend(connection);
         }
@@ -67,9 +73,10 @@ impl Drop for Loan {
 
 impl Readers {
     /// `seats` questions at once, each at most `timeout` long.
-    pub fn new(root: Connection, seats: usize, timeout: Duration) -> Arc<Self> {
+    pub fn new(root: Connection, board: Arc<Board>, seats: usize, timeout: Duration) -> Arc<Self> {
         let idle = Idle { root: Some(root), free: Vec::new(), running: Vec::new(), next: 0 };
         Arc::new(Self {
+            board,
             seats: Arc::new(Semaphore::new(seats.max(1))),
             timeout,
             idle: Mutex::new(idle),
@@ -93,7 +100,9 @@ impl Readers {
         idle.next += 1;
         idle.running.push((number, Arc::clone(&handle)));
         let watch = Watch { handle, done: Arc::clone(&done) };
-        Ok((Loan { readers: Arc::clone(self), number, connection: Some(connection), done }, watch))
+        let readers = Arc::clone(self);
+        let loan = Loan { readers, number, connection: Some(connection), begun: false, done };
+        Ok((loan, watch))
     }
 
     /// Runs `look` on a connection of its own.
@@ -107,10 +116,11 @@ impl Readers {
         let (loan, watch) = self.lend()?;
         let work = tokio::task::spawn_blocking(move || {
             let _seat = seat;
-            match &loan.connection {
-                Some(connection) => look(&Reading::new(connection)),
-                None => Err(StoreError::Closed.into()),
-            }
+            let mut loan = loan;
+            let Some(connection) = &loan.connection else { return Err(StoreError::Closed.into()) };
+            let tables = loan.readers.board.begin(connection)?;
+            loan.begun = true;
+            look(&Reading::new(connection, tables))
         });
         let answer = tokio::time::timeout(self.timeout, work).await;
         drop(watch);
@@ -119,6 +129,21 @@ impl Readers {
             Ok(Err(_)) => Err(StoreError::Closed.into()),
             Err(_) => Err(StoreError::TimedOut(self.timeout.as_secs()).into()),
         }
+    }
+
+    /// The number the next reader gets: all that have it or a higher one begin from now on.
+    pub fn next(&self) -> u64 {
+        self.lock().next
+    }
+
+    /// Whether every reader with a number below `number` is done.
+    pub fn done_before(&self, number: u64) -> bool {
+        self.lock().running.iter().all(|(running, _)| *running >= number)
+    }
+
+    /// Interrupts every question that runs.
+    pub fn interrupt(&self) {
+        self.lock().running.iter().for_each(|(_, handle)| handle.interrupt());
     }
 
     /// Takes every connection back, interrupting what runs; nothing can be read until

@@ -1,13 +1,16 @@
 //! What one question sees: a connection, and what a signal's rows lie in.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
-use coral_model::time::Time;
+use coral_model::time::{BUCKET, Time};
 use duckdb::Connection;
 
+use super::StoreError;
 use super::schema::Signal;
+use super::tables::{Tables, text};
 
-/// A connection on loan to one question.
+/// A connection on loan to one question, inside a read-only transaction.
 ///
 /// A statement reads a signal `FROM {relation}`, asked for with all the question knows of its
 /// window: what lies outside is then not even opened. A relation holds every row of its window and
@@ -16,6 +19,7 @@ use super::schema::Signal;
 #[derive(Debug)]
 pub struct Reading<'a> {
     connection: &'a Connection,
+    tables: Option<Arc<Tables>>,
 }
 
 impl Deref for Reading<'_> {
@@ -27,34 +31,89 @@ impl Deref for Reading<'_> {
 }
 
 impl<'a> Reading<'a> {
-    /// Of a connection that has the views.
+    /// Of a connection in a transaction that sees these tables.
     #[must_use]
-    pub fn new(connection: &'a Connection) -> Self {
-        Self { connection }
+    pub fn new(connection: &'a Connection, tables: Arc<Tables>) -> Self {
+        Self { connection, tables: Some(tables) }
     }
 
-    /// Rows of a signal that tell of moments in `[from, to)`, to be put after `FROM`.
+    /// Of a connection that has the views and nothing else.
+    #[cfg(test)]
     #[must_use]
-    pub fn relation(&self, signal: Signal, _from: Time, _to: Time) -> String {
-        signal.name().to_owned()
+    pub fn of_views(connection: &'a Connection) -> Self {
+        Self { connection, tables: None }
+    }
+
+    /// Rows of a signal that tell of moments in `[from, to)`, to be put after `FROM`; of requests
+    /// and edges the finest buckets that are kept.
+    #[must_use]
+    pub fn relation(&self, signal: Signal, from: Time, to: Time) -> String {
+        self.buckets(signal, from, to, BUCKET)
+    }
+
+    /// As [`Reading::relation`], with buckets as coarse as `resolution` ns where there are such.
+    #[must_use]
+    pub fn buckets(&self, signal: Signal, from: Time, to: Time, resolution: u64) -> String {
+        match &self.tables {
+            Some(tables) => tables.relation(signal, from, to, resolution),
+            None => signal.name().to_owned(),
+        }
+    }
+
+    /// The coarsest of `wanted` and what is kept of requests and edges in a window, ns.
+    #[must_use]
+    pub fn resolution(&self, from: Time, to: Time, wanted: u64) -> u64 {
+        self.tables.as_ref().map_or(wanted, |tables| tables.resolution(from, to, wanted))
     }
 
     /// Rows of a signal that were committed after a moment.
     #[must_use]
-    pub fn since(&self, signal: Signal, _after: Time) -> String {
-        signal.name().to_owned()
+    pub fn since(&self, signal: Signal, after: Time) -> String {
+        match &self.tables {
+            Some(tables) => tables.since(signal, after),
+            None => signal.name().to_owned(),
+        }
     }
 
     /// Every resource, each once.
     #[must_use]
     pub fn resources(&self) -> String {
-        Signal::Resources.name().to_owned()
+        match &self.tables {
+            Some(tables) => tables.resources(),
+            None => Signal::Resources.name().to_owned(),
+        }
     }
 
-    /// Spans among which are all of the traces whose id begins with these bits: the high half's
-    /// lowest and highest value.
-    #[must_use]
-    pub fn traces(&self, _low: u64, _high: u64) -> String {
-        Signal::Spans.name().to_owned()
+    /// Spans among which are all of the traces whose ids lie between these two, as halves.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn traces(&self, low: (u64, u64), high: (u64, u64)) -> Result<String, StoreError> {
+        let Some(tables) = &self.tables else { return Ok(Signal::Spans.name().to_owned()) };
+        let everything = || tables.relation(Signal::Spans, Time(0), Time::MAX, BUCKET);
+        let (files, whole) = tables.trace_index();
+        // The index goes by the first 32 bits, of ids of 64 bits by those of the lower half.
+        let ends = match (low, high) {
+            ((0, low), (0, high)) => Some((low >> 32, high >> 32)),
+            ((low, _), (high, _)) if low > 0 => Some((low >> 32, high >> 32)),
+            _ => None,
+        };
+        let (Some((first, last)), true) = (ends, whole) else { return Ok(everything()) };
+        if files.is_empty() {
+            return Ok(everything());
+        }
+        let files: Vec<String> = files.iter().map(|file| text(file)).collect();
+        let sql = format!(
+            "SELECT min(first_ns), max(last_ns) FROM read_parquet([{}]) \
+             WHERE key >= {first} AND key <= {last}",
+            files.join(", ")
+        );
+        let window: (Option<i64>, Option<i64>) =
+            self.connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (from, to) = match window {
+            (Some(from), Some(to)) => (Time::from_i64(from), Time::from_i64(to).plus(1)),
+            _ => (Time(0), Time(0)),
+        };
+        Ok(tables.spans_within(from, to))
     }
 }

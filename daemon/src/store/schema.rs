@@ -11,7 +11,7 @@ use coral_model::time::{SECOND, Time};
 pub const HOUR: u64 = 3600 * SECOND;
 
 /// Raised when an older build could no longer read or write the tables.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// A kind of row with a table per hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,6 +149,16 @@ impl Signal {
         }
     }
 
+    /// Names of the columns.
+    #[must_use]
+    pub fn column_names(self) -> Vec<&'static str> {
+        definitions(self)
+            .into_iter()
+            .filter_map(|c| c.trim().split_once(' '))
+            .map(|c| c.0)
+            .collect()
+    }
+
     /// Where `received_ns` stands among the columns.
     #[must_use]
     pub const fn stamp_column(self) -> Option<usize> {
@@ -156,20 +166,6 @@ impl Signal {
             Self::Resources => None,
             Self::Spans | Self::Metrics => Some(2),
             _ => Some(1),
-        }
-    }
-
-    /// What stands around the union of slices in the view.
-    const fn view_around(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Resources => (
-                "SELECT id, any_value(service) AS service, any_value(namespace) AS namespace, \
-                 any_value(instance) AS instance, any_value(version) AS version, \
-                 any_value(host) AS host, any_value(zone) AS zone, \
-                 any_value(attributes) AS attributes, min(first_ns) AS first_ns FROM (",
-                ") GROUP BY id",
-            ),
-            _ => ("", ""),
         }
     }
 
@@ -192,6 +188,12 @@ pub const FIXED: &str = "\
     CREATE TABLE IF NOT EXISTS commits(received_ns BIGINT, half_next UBIGINT, edges_to UBIGINT);\
     CREATE TABLE IF NOT EXISTS marks(agent_hi UBIGINT, agent_lo UBIGINT, segment_hi UBIGINT, \
     segment_lo UBIGINT, seq UBIGINT, gone BOOLEAN);";
+
+/// What takes a store of version `n + 1` to the next, by `n`.
+pub const UPGRADES: [&str; 1] = [
+    // 2: slices that have ended become Parquet files, named in a manifest.
+    super::segment::MANIFEST,
+];
 
 /// Which of a signal's tables: the hour of *receipt*, and a part where one hour is too large a piece
 /// of the disk budget to be dropped at once.
@@ -262,47 +264,53 @@ pub fn create_table(signal: Signal, slice: Slice) -> String {
     format!("CREATE TABLE IF NOT EXISTS {}({})", slice.table(signal), signal.columns())
 }
 
-/// `CREATE OR REPLACE VIEW` of a signal over the slices it has. Without any, the view is empty but
-/// has its columns, so that questions never fail for want of data.
+/// What stands around all slices of a signal in its view.
 #[must_use]
-pub fn create_view(signal: Signal, slices: &[Slice]) -> String {
-    let (head, tail) = signal.view_around();
-    let mut union = slices
-        .iter()
-        .map(|slice| format!("SELECT * FROM {}", slice.table(signal)))
-        .collect::<Vec<_>>()
-        .join(" UNION ALL ");
-    if union.is_empty() {
-        union = empty(signal);
+pub const fn around(signal: Signal) -> (&'static str, &'static str) {
+    match signal {
+        Signal::Resources => (
+            "SELECT id, any_value(service) AS service, any_value(namespace) AS namespace, \
+             any_value(instance) AS instance, any_value(version) AS version, \
+             any_value(host) AS host, any_value(zone) AS zone, \
+             any_value(attributes) AS attributes, min(first_ns) AS first_ns FROM (",
+            ") GROUP BY id",
+        ),
+        _ => ("", ""),
     }
-    format!("CREATE OR REPLACE VIEW {} AS {head}{union}{tail}", signal.name())
 }
 
-/// A SELECT without rows that has the signal's columns.
-fn empty(signal: Signal) -> String {
-    // Types such as MAP(VARCHAR, VARCHAR) contain commas; split only outside parentheses.
-    let mut depth = 0usize;
-    let mut columns = vec![String::new()];
-    for c in signal.columns().chars() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                columns.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        if let Some(last) = columns.last_mut() {
-            last.push(c);
-        }
-    }
-    let list: Vec<_> = columns
-        .iter()
+/// `CREATE OR REPLACE VIEW` of a signal over a SELECT of everything it has.
+#[must_use]
+pub fn create_view(signal: Signal, body: &str) -> String {
+    let (head, tail) = around(signal);
+    format!("CREATE OR REPLACE VIEW {} AS {head}{body}{tail}", signal.name())
+}
+
+/// A SELECT without rows that has the signal's columns, so that questions never fail for want of
+/// data.
+#[must_use]
+pub fn empty(signal: Signal) -> String {
+    let list: Vec<_> = definitions(signal)
+        .into_iter()
         .filter_map(|column| column.trim().split_once(' '))
         .map(|(name, kind)| format!("CAST(NULL AS {kind}) AS {name}"))
         .collect();
     format!("SELECT {} WHERE false", list.join(", "))
+}
+
+/// Each column's name and type. Types such as MAP(VARCHAR, VARCHAR) contain commas; split only
+/// outside parentheses.
+fn definitions(signal: Signal) -> Vec<&'static str> {
+    let mut depth = 0usize;
+    let outside = |c: char| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    };
+    signal.columns().split(outside).collect()
 }
 
 #[cfg(test)]

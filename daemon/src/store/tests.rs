@@ -38,7 +38,7 @@ fn span(batch: &mut Batch, n: u64) {
         .unwrap();
 }
 
-fn event(text: &str) -> EventRow {
+pub(crate) fn event(text: &str) -> EventRow {
     EventRow {
         time: Time(5),
         kind: EventKind::Note,
@@ -50,7 +50,7 @@ fn event(text: &str) -> EventRow {
     }
 }
 
-async fn count(store: &Store, sql: &'static str) -> u64 {
+pub(crate) async fn count(store: &Store, sql: &'static str) -> u64 {
     store
         .read(move |c| -> Result<u64, StoreError> { Ok(c.query_row(sql, [], |r| r.get(0))?) })
         .await
@@ -103,11 +103,7 @@ fn hand_clock(start: Time) -> (Arc<std::sync::atomic::AtomicU64>, Clock) {
 const HOUR: u64 = schema::HOUR;
 const BEGAN: u64 = 500_000 * HOUR;
 
-async fn tables(store: &Store) -> u64 {
-    count(store, "SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'spans_%'").await
-}
-
-fn telemetry(n: u64, bytes: usize) -> Batch {
+pub(crate) fn telemetry(n: u64, bytes: usize) -> Batch {
     let mut batch = Batch::default();
     for i in 0..n {
         span(&mut batch, i);
@@ -117,23 +113,23 @@ fn telemetry(n: u64, bytes: usize) -> Batch {
 }
 
 #[tokio::test]
-async fn every_hour_of_receipt_has_its_tables_and_the_oldest_go_first() {
+async fn every_hour_of_receipt_is_a_piece_and_the_oldest_go_first() {
     let dir = tempfile::tempdir().unwrap();
     let (now, clock) = hand_clock(Time(BEGAN));
-    let options = Options { clock, keep_hours: 3, ..options() };
+    let mut options = Options { clock, ..options() };
+    options.retention.spans = 3 * HOUR;
     let counters = Arc::clone(&options.counters);
     let store = Store::open(dir.path(), options).unwrap();
     for hour in 0..6 {
         now.store(BEGAN + hour * HOUR, Ordering::SeqCst);
         store.commit(telemetry(10, 10)).await.unwrap();
     }
-    // The drop follows the commit that began the hour, on the writer's thread.
-    while tables(&store).await > 5 {
+    // The drop follows the sealing, on the writer's thread.
+    while count(&store, "SELECT count(*) FROM spans").await > 40 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(count(&store, "SELECT count(*) FROM spans").await, 50);
     let hours = "SELECT count(DISTINCT received_ns // 3600000000000) FROM spans";
-    assert_eq!(count(&store, hours).await, 5);
+    assert_eq!(count(&store, hours).await, 4);
     assert!(counters.get("checkpoints") > 0);
     // A clock that jumps back goes on with the newest tables, and stamps still rise.
     now.store(BEGAN, Ordering::SeqCst);
@@ -165,7 +161,7 @@ fn noise(seed: u64) -> Batch {
 async fn the_disk_budget_holds_and_says_what_went() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options();
-    options.capacity_bytes = Some(24 << 20);
+    options.retention.disk_max = Some(24 << 20);
     options.checkpoint_bytes = 1;
     options.group_wait = std::time::Duration::ZERO;
     let store = Store::open(dir.path(), options).unwrap();
@@ -274,8 +270,12 @@ async fn a_question_that_takes_too_long_is_interrupted() {
     let run = store
         .read(move |c| -> Result<u64, StoreError> { Ok(c.query_row(endless, [], |r| r.get(0))?) });
     assert!(matches!(run.await, Err(StoreError::TimedOut(_))));
-    // The only connection comes back.
-    assert_eq!(count(&store, "SELECT 1").await, 1);
+    // The only connection comes back; on a busy machine not every answer takes less than the limit.
+    let one = || {
+        store
+            .read(|c| -> Result<u64, StoreError> { Ok(c.query_row("SELECT 1", [], |r| r.get(0))?) })
+    };
+    while !matches!(one().await, Ok(1)) {}
     store.close().await;
 }
 
@@ -292,7 +292,9 @@ async fn one_poisoned_batch_of_a_group_fails_alone() {
     let poisoned = store.read(|c| -> Result<(), StoreError> {
         let sql = "SELECT table_name FROM duckdb_tables() WHERE table_name LIKE 'spans_%'";
         let table: String = c.query_row(sql, [], |row| row.get(0))?;
-        Ok(c.execute_batch(&format!("CREATE UNIQUE INDEX poison ON {table} (span_id)"))?)
+        // Readers may only read: out of their transaction first.
+        let index = format!("COMMIT; CREATE UNIQUE INDEX poison ON {table} (span_id)");
+        Ok(c.execute_batch(&index)?)
     });
     poisoned.await.unwrap();
     let agent = AgentId([9; 16]);

@@ -12,18 +12,24 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use coral_model::config::Retention;
 use coral_model::time::Time;
 use coral_model::view::{EventKind, EventRow, NodeKind, SpanKind};
 use duckdb::{Connection, params};
 use hashbrown::HashSet;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::archive::Archive;
+use super::board::Board;
 use super::database;
 use super::marks::{self, Marks};
-use super::options::Options;
+use super::options::{Options, Point};
 use super::readers::Readers;
 use super::room::Room;
+use super::schema::Signal;
 use super::sealed::{self, Extra, Sealed};
+use super::segment::{self, Segment};
+use super::sweep;
 use super::tables::Tables;
 use super::{Batch, Committed, HalfEdge, HalfSeries, StoreError};
 use crate::edges::{Fate, Joiner, Kept};
@@ -33,6 +39,11 @@ use crate::live::Live;
 pub enum Order {
     /// Commit a batch.
     Commit(Box<Waiting>),
+    /// Keep things this long from now on.
+    Retain(Retention),
+    /// Look at these segments, because a question could not be answered with them; says how many
+    /// were set aside.
+    Examine(Vec<Segment>, oneshot::Sender<usize>),
     /// Commit what was queued before, checkpoint, and end.
     Close(oneshot::Sender<()>),
 }
@@ -51,6 +62,8 @@ pub struct Waiting {
 pub struct Shared {
     /// To close and open again with the database.
     pub readers: Arc<Readers>,
+    /// What readers see.
+    pub board: Arc<Board>,
     /// Told of every commit.
     pub live: Arc<Live>,
     /// Follows the commits.
@@ -67,12 +80,17 @@ pub struct Writer {
     readers: Arc<Readers>,
     live: Arc<Live>,
     marks: Arc<RwLock<Marks>>,
-    tables: Tables,
+    board: Arc<Board>,
+    archive: Archive,
     joiner: Joiner,
     room: Room,
     /// Resources the current slice explains.
     explained: HashSet<u64>,
     stamp: Time,
+    /// Rows in the current slices of spans, logs and metric points.
+    slice_rows: [u64; 3],
+    /// When the current slices began.
+    slices_began: Time,
     commits_since_fold: u32,
     last_commit: Option<Instant>,
     /// Events about the store itself that could not be kept yet.
@@ -82,6 +100,14 @@ pub struct Writer {
 
 /// Events about the store that wait for room; beyond it the oldest are lost, counted.
 const UNTOLD: usize = 64;
+
+/// Signals whose rows are counted, in the order of [`Sealed::counts`].
+const COUNTED: [Signal; 3] = [Signal::Spans, Signal::Logs, Signal::Metrics];
+
+/// How often a commit waits for memory …
+const MEMORY_TRIES: u32 = 8;
+/// … and how long each time.
+const MEMORY_WAIT: Duration = Duration::from_millis(50);
 
 type Reply = oneshot::Sender<Result<Committed, StoreError>>;
 
@@ -94,20 +120,23 @@ impl Writer {
         room: Room,
         shared: Shared,
     ) -> Result<Self, StoreError> {
-        let Shared { readers, live, marks, abandoned } = shared;
+        let Shared { readers, board, live, marks, abandoned } = shared;
         let joiner = Joiner::new(options.edges, 1);
         let mut writer = Self {
+            archive: Archive::new(&dir, &options),
             dir,
             options,
             connection: Some(connection),
             readers,
             live,
             marks,
-            tables: Tables::default(),
+            board,
             joiner,
             room,
             explained: HashSet::new(),
             stamp: Time(0),
+            slice_rows: [0; 3],
+            slices_began: Time(0),
             commits_since_fold: 0,
             last_commit: None,
             untold: Vec::new(),
@@ -124,7 +153,17 @@ impl Writer {
     /// Rebuilds everything that mirrors the database.
     fn recall(&mut self) -> Result<(), StoreError> {
         let connection = self.connection.as_ref().ok_or(StoreError::Closed)?;
-        self.tables = Tables::load(connection)?;
+        let tables = Tables::load(connection, &self.dir)?;
+        for (rows, signal) in self.slice_rows.iter_mut().zip(COUNTED) {
+            *rows = match tables.current(signal) {
+                Some(slice) => {
+                    let sql = format!("SELECT count(*) FROM {}", slice.table(signal));
+                    connection.query_row(&sql, [], |row| row.get(0))?
+                }
+                None => 0,
+            };
+        }
+        self.board.make(connection, tables.viewed())?;
         let (stamp, next, floor): (Option<i64>, Option<u64>, Option<u64>) = connection.query_row(
             "SELECT max(received_ns), max(half_next), max(edges_to) FROM commits",
             [],
@@ -150,7 +189,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let (group, close) = self.gather(first, orders);
+            let (group, close, others) = self.gather(first, orders);
             if close.is_none() && self.abandoned.load(Ordering::Relaxed) {
                 break;
             }
@@ -160,6 +199,7 @@ impl Writer {
                 self.last_commit = Some(Instant::now());
                 self.commit_group(group);
             }
+            others.into_iter().for_each(|order| self.obey(order));
             self.tend();
         }
         if closing.is_some() {
@@ -167,6 +207,7 @@ impl Writer {
         } else if let Some(connection) = &self.connection {
             _ = connection.execute_batch("PRAGMA disable_checkpoint_on_shutdown");
         }
+        self.archive.stop();
         self.readers.close();
         self.connection = None;
         if let Some(closed) = closing {
@@ -178,7 +219,8 @@ impl Writer {
     fn nap(&self) -> Duration {
         let now = (self.options.clock)();
         let expiry = self.joiner.next_expiry().map(|at| Duration::from_nanos(at.since(now)));
-        expiry.unwrap_or(Duration::MAX).clamp(Duration::from_millis(20), Duration::from_secs(1))
+        let expiry = expiry.unwrap_or(Duration::MAX).max(Duration::from_millis(20));
+        expiry.min(self.archive.nap())
     }
 
     /// Collects a group: what is queued, and what comes until the next commit may begin.
@@ -186,22 +228,23 @@ impl Writer {
         &self,
         first: Option<Order>,
         orders: &Receiver<Order>,
-    ) -> (Vec<Waiting>, Option<oneshot::Sender<()>>) {
-        let mut group = Vec::new();
+    ) -> (Vec<Waiting>, Option<oneshot::Sender<()>>, Vec<Order>) {
+        let (mut group, mut others) = (Vec::new(), Vec::new());
         let mut bytes = 0usize;
         let due = self.last_commit.map(|at| at + self.options.group_wait);
         let mut next = first;
         loop {
             match next.take() {
-                Some(Order::Close(closed)) => return (group, Some(closed)),
+                Some(Order::Close(closed)) => return (group, Some(closed), others),
                 Some(Order::Commit(waiting)) => {
                     bytes = bytes.saturating_add(waiting.batch.bytes);
                     group.push(*waiting);
                 }
-                None => return (group, None),
+                Some(other) => others.push(other),
+                None => return (group, None, others),
             }
             if bytes >= self.options.group_bytes {
-                return (group, None);
+                return (group, None, others);
             }
             let patience =
                 due.map_or(Duration::ZERO, |d| d.saturating_duration_since(Instant::now()));
@@ -252,8 +295,25 @@ impl Writer {
         }
     }
 
-    /// One transaction. After an error nothing of it remains, in the database or here.
+    /// One transaction. Where a question has taken the memory it needs, the question goes: first by
+    /// itself, then by being interrupted.
     fn transact(&mut self, batches: &[Sealed]) -> Result<Committed, StoreError> {
+        for attempt in 0..MEMORY_TRIES {
+            match self.transact_once(batches) {
+                Err(StoreError::Memory(_)) => {}
+                result => return result,
+            }
+            self.options.counters.add("commits_waited_for_memory", 1);
+            if attempt > 1 {
+                self.readers.interrupt();
+            }
+            std::thread::sleep(MEMORY_WAIT);
+        }
+        self.transact_once(batches)
+    }
+
+    /// After an error nothing of the transaction remains, in the database or here.
+    fn transact_once(&mut self, batches: &[Sealed]) -> Result<Committed, StoreError> {
         let result = self.try_transact(batches);
         // Refused before anything was begun.
         let begun = !matches!(result, Err(StoreError::DiskFull { .. }));
@@ -280,11 +340,9 @@ impl Writer {
             self.room.admit()?;
         }
         let stamp = (self.options.clock)().max(self.stamp.plus(1));
+        self.turn(stamp)?;
         let connection = self.connection.as_ref().ok_or(StoreError::Closed)?;
-        if self.tables.advance(connection, stamp)? {
-            self.explained.clear();
-            self.room.checkpoint_soon();
-        }
+        let tables = self.board.now();
         self.joiner.expire(stamp);
         for half in batches.iter().flat_map(|b| &b.batch.half_edges) {
             self.joiner.offer(half.clone(), stamp);
@@ -296,8 +354,8 @@ impl Writer {
             kept: self.joiner.take_kept(),
         };
         connection.execute_batch("BEGIN")?;
-        sealed::append(connection, &self.tables, batches, &extra, stamp)?;
-        sealed::append(connection, &self.tables, &joined, &Extra::default(), stamp)?;
+        sealed::append(connection, &tables, batches, &extra, stamp)?;
+        sealed::append(connection, &tables, &joined, &Extra::default(), stamp)?;
         let marked = batches.iter().flat_map(|b| &b.batch.marks);
         let gone = batches.iter().flat_map(|b| &b.batch.forget);
         let marked = marked.map(|m| (m.agent, m.segment, m.seq, false));
@@ -306,6 +364,7 @@ impl Writer {
         commits.append_row(params![stamp.as_i64(), self.joiner.next(), self.joiner.floor()])?;
         commits.flush()?;
         drop(commits);
+        (self.options.fault)(Point::Committing).map_err(|e| self.failed(e))?;
         connection.execute_batch("COMMIT")?;
         self.committed(batches, &joined, &extra, stamp);
         Ok(Committed { stamp })
@@ -327,6 +386,7 @@ impl Writer {
         let names = ["spans_committed", "logs_committed", "metric_points_committed"];
         for sealed in batches {
             names.iter().zip(sealed.counts).for_each(|(name, n)| counters.add(name, n));
+            self.slice_rows.iter_mut().zip(sealed.counts).for_each(|(rows, n)| *rows += n);
         }
         counters.add("commits", 1);
         counters.add("edge_waits_cut_short", self.joiner.take_evicted());
@@ -344,9 +404,27 @@ impl Writer {
                 self.untold.extend(events);
                 return;
             };
-            match self.room.make_room(connection, &mut self.tables, self.stamp, now) {
-                Ok(told) => events.extend(told),
+            let keep = &self.options.retention;
+            match self.room.make_room(connection, &self.board, keep, self.stamp, now) {
+                Ok(made) => {
+                    self.archive.remove_later(&made.gone, &self.readers);
+                    events.extend(made.event);
+                }
                 Err(error) => tracing::error!(%error, "old data could not be dropped"),
+            }
+        }
+        if let Some(connection) = &self.connection {
+            let full = self.room.is_full();
+            let done = self.archive.tend(connection, &self.board, &self.readers, self.stamp, full);
+            match done {
+                Ok(true) => self.room.checkpoint_soon(),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(%error, "sealing failed; it is tried again");
+                    if is_fatal(&error) {
+                        self.reopen();
+                    }
+                }
             }
         }
         self.tell(events);
@@ -374,9 +452,11 @@ impl Writer {
         let Ok(connection) = self.connection() else { return };
         let folded = if self.commits_since_fold >= 500 { self.fold(connection) } else { Ok(false) };
         let done = folded.and_then(|folded| {
+            (self.options.fault)(Point::Checkpointing).map_err(|e| self.failed(e))?;
             connection.execute_batch("CHECKPOINT")?;
             Ok(folded)
         });
+        self.room.checkpointed();
         match done {
             Ok(folded) => {
                 if folded {
@@ -386,13 +466,99 @@ impl Writer {
             }
             Err(error) => {
                 self.options.counters.add("checkpoints_failed", 1);
+                self.room.put_off();
                 tracing::warn!(%error, "checkpoint put off");
                 if is_fatal(&error) {
                     self.reopen();
                 }
             }
         }
-        self.room.checkpointed();
+    }
+
+    /// Ends slices that the hour, their size or their age has ended, and begins the next.
+    fn turn(&mut self, stamp: Time) -> Result<(), StoreError> {
+        let connection = self.connection.as_ref().ok_or(StoreError::Closed)?;
+        let before = self.board.now();
+        let large = self.slice_rows.iter().any(|rows| *rows >= self.options.part_rows);
+        let age = stamp.since(self.slices_began);
+        let change = if let Some(change) = before.advanced(stamp) {
+            Some(change)
+        } else if self.options.part_age.is_some_and(|limit| age >= limit) {
+            Some(before.parted(|_| true))
+        } else {
+            large.then(|| before.parted(Signal::bulky))
+        };
+        let Some(change) = change else { return Ok(()) };
+        let resources = change.tables.current(Signal::Resources);
+        self.board.make(connection, change)?;
+        self.archive.turned(&before, stamp);
+        self.slice_rows = [0; 3];
+        self.slices_began = stamp;
+        if resources != before.current(Signal::Resources) {
+            self.explained.clear();
+        }
+        self.room.checkpoint_soon();
+        Ok(())
+    }
+
+    fn failed(&self, source: std::io::Error) -> StoreError {
+        StoreError::Directory { path: self.dir.clone(), source }
+    }
+
+    /// Does what is not a commit.
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Retain(retention) => {
+                self.room.resize(retention.disk_max);
+                self.options.retention = retention;
+                self.archive.retain(retention);
+                self.room.checkpoint_soon();
+            }
+            Order::Examine(segments, reply) => {
+                let bad = self.examine(segments);
+                _ = reply.send(bad);
+            }
+            Order::Commit(_) | Order::Close(_) => {}
+        }
+    }
+
+    /// Sets aside those of some segments that are not what was written.
+    fn examine(&mut self, segments: Vec<Segment>) -> usize {
+        let dir = self.dir.join(segment::DIR);
+        let now = self.board.now();
+        let mut bad: Vec<(Segment, String)> = Vec::new();
+        for segment in segments.into_iter().filter(|s| now.segments().contains(s)) {
+            if let Err(why) = sweep::examine(&dir.join(segment.file()), &segment) {
+                bad.push((segment, why));
+            }
+        }
+        let gone: Vec<Segment> = bad.iter().map(|(segment, _)| segment.clone()).collect();
+        if gone.is_empty() {
+            return 0;
+        }
+        let made = self.connection().and_then(|c| self.board.make(c, now.replaced(&gone, &[])));
+        if let Err(error) = made {
+            tracing::error!(%error, "a damaged segment could not be set aside");
+            return 0;
+        }
+        for (segment, why) in &bad {
+            sweep::put_aside(&dir, segment);
+            self.tell_segment(segment, why);
+        }
+        bad.len()
+    }
+
+    /// Says, in the log and as an event, that a damaged segment was set aside.
+    pub fn tell_segment(&mut self, segment: &Segment, why: &str) {
+        let file = format!("{}.damaged", segment.file());
+        let text = format!(
+            "a file of the store was damaged and set aside as {file}: {} {} received from {} to {} are not shown",
+            segment.rows,
+            segment.signal.name(),
+            segment.received.0,
+            segment.received.1,
+        );
+        self.tell_loss(&text, &file, why);
     }
 
     /// Rewrites the tables that only grow.
@@ -417,35 +583,45 @@ impl Writer {
     fn reopen(&mut self) {
         tracing::error!("the database failed; opening it again");
         self.options.counters.add("store_reopened", 1);
+        self.archive.stop();
         self.readers.close();
         self.connection = None;
         let opened = database::open(&self.dir, &self.options).and_then(|opened| {
             self.readers.reopen(opened.connection.try_clone()?);
             self.connection = Some(opened.connection);
             self.recall()?;
-            Ok(opened.set_aside)
+            Ok((opened.set_aside, opened.damaged))
         });
         match opened {
-            Ok(None) => {}
-            Ok(Some((path, why))) => self.tell_damage(&path.to_string_lossy(), &why),
+            Ok((aside, damaged)) => {
+                if let Some((path, why)) = aside {
+                    self.tell_damage(&path.to_string_lossy(), &why);
+                }
+                damaged.iter().for_each(|(segment, why)| self.tell_segment(segment, why));
+            }
             Err(error) => tracing::error!(%error, "the database cannot be opened again"),
         }
     }
 
     /// Says, in the log and as an event, that a damaged file was moved away.
     pub fn tell_damage(&mut self, path: &str, why: &str) {
-        tracing::error!(path, why, "the store was damaged: set aside, beginning an empty one");
+        let text = format!(
+            "the store was damaged and set aside as {path}; what was not yet sealed of earlier data is not shown"
+        );
+        self.tell_loss(&text, path, why);
+    }
+
+    fn tell_loss(&mut self, text: &str, file: &str, why: &str) {
+        tracing::error!(why, "{text}");
         self.options.counters.add("store_damaged", 1);
         let event = EventRow {
             time: (self.options.clock)(),
             kind: EventKind::StoreDamaged,
             service: None,
             host: None,
-            text: format!(
-                "the store was damaged and set aside as {path}; earlier data are not shown"
-            ),
+            text: text.to_owned(),
             source: "colony".into(),
-            attributes: [("file".into(), path.into()), ("error".into(), why.into())].into(),
+            attributes: [("file".into(), file.into()), ("error".into(), why.into())].into(),
         };
         let sealed = Sealed::new(Batch::of_events(vec![event])).map_err(sealed::arrow);
         if let Err(error) = sealed.and_then(|sealed| self.try_transact(&[sealed])) {

@@ -6,6 +6,7 @@
 //! overridden is kept, so that [`Config::explain`] can say who won over whom.
 
 mod edit;
+mod retention;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use edit::set_in_text;
+pub use retention::Retention;
 pub use spec::{Listen, Setting, Spec};
 
 use crate::paths::{ColonyName, Paths};
@@ -144,6 +146,8 @@ pub struct Config {
     pub otlp_http: Listen,
     /// How long an unused colony stays, in nanoseconds.
     pub leave_after: u64,
+    /// How long the colony keeps what.
+    pub retention: Retention,
     /// The window that is shown when none is named, in nanoseconds.
     pub window: u64,
     /// Clocks show UTC.
@@ -197,6 +201,7 @@ impl Config {
             otlp_grpc: Listen::of(text_of(&found, "otlp.grpc")),
             otlp_http: Listen::of(text_of(&found, "otlp.http")),
             leave_after: duration_of(&found, "leave_after"),
+            retention: Retention::of(&found),
             window: duration_of(&found, "window"),
             utc: text_of(&found, "utc") == "true",
             theme: text_of(&found, "ui.theme").to_owned(),

@@ -2,9 +2,14 @@
 
 use std::net::SocketAddr;
 
+use super::retention::kept;
 use crate::filter::nearest as nearest_word;
 use crate::paths::ColonyName;
+use crate::text::parse_bytes;
 use crate::when::{parse_duration, print_duration};
+
+/// Nanoseconds in a day.
+const DAY: u64 = 86_400_000_000_000;
 
 /// The form of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +20,10 @@ pub enum Setting {
     Listen,
     /// A duration.
     Duration,
+    /// A duration, told in days where it is whole ones.
+    Age,
+    /// `auto`, or a number of bytes.
+    Bytes,
     /// `true` or `false`.
     Switch,
     /// Any text.
@@ -61,6 +70,21 @@ pub const ALL: &[Spec] = &[
         form: Setting::Duration,
         default: "10m",
         help: "a colony that nobody told to stay leaves this long after its last viewer and record",
+    },
+    kept("retention.spans", "7d", "the colony keeps spans this long"),
+    kept("retention.logs", "7d", "the colony keeps log records this long"),
+    kept("retention.metrics", "7d", "the colony keeps metric points this long"),
+    kept("retention.red_10s", "2d", "the colony keeps requests and edges by 10 s this long"),
+    kept("retention.red_1m", "14d", "the colony keeps requests and edges by the minute this long"),
+    kept("retention.red_1h", "400d", "the colony keeps requests and edges by the hour this long"),
+    kept("retention.events", "400d", "the colony keeps events this long"),
+    kept("retention.inflight", "2d", "the colony keeps requests in flight this long"),
+    kept("retention.hosts", "7d", "the colony keeps readings of hosts this long"),
+    Spec {
+        key: "disk.max",
+        form: Setting::Bytes,
+        default: "auto",
+        help: "what the colony may take of the disk: auto (2 GiB, or 10 % of what is free), or like 20GiB",
     },
     Spec {
         key: "window",
@@ -132,6 +156,16 @@ impl Spec {
             Setting::Duration => {
                 parse_duration(value).map(print_duration).map_err(|e| e.to_string())
             }
+            Setting::Age => match parse_duration(value) {
+                Ok(ns) if ns > 0 && ns % DAY == 0 => Ok(format!("{}d", ns / DAY)),
+                Ok(ns) => Ok(print_duration(ns)),
+                Err(error) => Err(error.to_string()),
+            },
+            Setting::Bytes => match (value, parse_bytes(value)) {
+                ("auto", _) => Ok(value.to_owned()),
+                (_, Some(n)) if n >= 64 << 20 => Ok(value.to_owned()),
+                _ => Err("auto, or at least 64MiB, like 20GiB".to_owned()),
+            },
             Setting::Switch => match value {
                 "true" | "1" | "yes" | "on" => Ok("true".to_owned()),
                 "false" | "0" | "no" | "off" => Ok("false".to_owned()),
