@@ -240,3 +240,31 @@ impl PartialEq for Pattern {
         self.source() == other.source()
     }
 }
+
+impl Expr {
+    /// All of `all`; nested conjunctions are flattened.
+    #[must_use]
+    pub fn and(all: Vec<Self>) -> Self {
+        let mut flat = Vec::with_capacity(all.len());
+        for e in all {
+            match e {
+                Self::And(inner) => flat.extend(inner),
+                e => flat.push(e),
+            }
+        }
+        if flat.len() == 1 { flat.pop().unwrap_or_default() } else { Self::And(flat) }
+    }
+
+    /// Any of `any`; nested disjunctions are flattened.
+    #[must_use]
+    pub fn or(any: Vec<Self>) -> Self {
+        let mut flat = Vec::with_capacity(any.len());
+        for e in any {
+            match e {
+                Self::Or(inner) => flat.extend(inner),
+                e => flat.push(e),
+            }
+        }
+        if flat.len() == 1 { flat.pop().unwrap_or_default() } else { Self::Or(flat) }
+    }
+}

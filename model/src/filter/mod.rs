@@ -18,6 +18,7 @@ mod ast;
 pub mod complete;
 mod error;
 mod eval;
+mod fits;
 mod key;
 mod parse;
 mod print;
