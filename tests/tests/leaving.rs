@@ -62,6 +62,27 @@ fn by_signals() {
 }
 
 #[test]
+fn by_ctrl_z_and_back_by_fg() {
+    let colony = Colony::start();
+    let mut terminal = shell(&colony);
+    open(&mut terminal);
+    for turn in 0..2 {
+        terminal.keys("\x1a");
+        _ = terminal.wait_for("Stopped");
+        as_before(&mut terminal);
+        // What was waited for must not still stand there the next time.
+        terminal.keys(&format!("clear; fg; echo do''ne {turn}\r"));
+        // Everything is drawn anew.
+        taken(&terminal);
+        _ = terminal.wait_for("services");
+    }
+    terminal.keys("q");
+    _ = terminal.wait_for("done 1");
+    terminal.keys("clear\r");
+    as_before(&mut terminal);
+}
+
+#[test]
 fn init_asks_writes_and_keeps_what_was_answered() {
     let colony = Colony::start();
     let mut terminal = Terminal::coral(&colony, &["init"], 100, 40);

@@ -12,7 +12,7 @@ use super::{Farewell, Options, RunError, bytes};
 use crate::app::{App, Effect, Input};
 use crate::feed::{Desk, Engine, Feed, Inbox};
 use crate::keymap::Key;
-use crate::terminal::{Painter, Session, restore};
+use crate::terminal::{Painter, Session, Stops, restore};
 
 /// Between two frames that only data asked for.
 const FRAME: Duration = Duration::from_millis(33);
@@ -173,7 +173,8 @@ pub(super) fn run(options: &Options, feed: Arc<dyn Feed>) -> Result<Farewell, Ru
     let app = super::app(options, size)?;
     let inbox = Arc::new(Inbox::default());
     let options = options.clone();
-    guarded(move || screen(&options, app, feed, &inbox))
+    let stops = Stops::held()?;
+    guarded(move || screen(&options, app, feed, &inbox, &stops))
 }
 
 /// Runs what takes the terminal on a thread of its own, and gives the terminal back however that
@@ -200,6 +201,7 @@ fn screen(
     app: App,
     feed: Arc<dyn Feed>,
     inbox: &Arc<Inbox>,
+    stops: &Stops,
 ) -> Result<Farewell, RunError> {
     let mut session = Session::enter(app.mouse)?;
     let mut screen = Screen::new(app);
@@ -210,6 +212,7 @@ fn screen(
     let reader = Arc::clone(inbox);
     // Blocked in a read until the process ends; it owns nothing.
     std::thread::Builder::new().name("coral-input".into()).spawn(move || read_terminal(&reader))?;
+    stops.take()?;
 
     let mut pace = Pace::default();
     let mut effects = screen.app.receive(crate::feed::Mail::default(), Time::now());

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
+use nix::sys::signal::{SigSet, Signal};
 
 /// Alternate screen; bracketed paste; focus reports; no cursor.
 /// <https://invisible-island.net/xterm/ctlseqs/ctlseqs.html>
@@ -93,7 +94,9 @@ impl Session {
         crossterm::terminal::size()
     }
 
-    /// Stops the process group as Ctrl-Z would, the terminal given back; returns when it goes on.
+    /// Stops the process group as Ctrl-Z would, the terminal given back; returns when it goes on,
+    /// or at once where the kernel refuses to stop a group that no shell could bring back. Only
+    /// the thread that [`Stops::held`] left to take stops may call this.
     ///
     /// # Errors
     /// When the terminal cannot be taken again.
@@ -102,6 +105,33 @@ impl Session {
         // The whole group, so that a script we run in stops with us, as the terminal's driver does.
         let _ = rustix::process::kill_current_process_group(rustix::process::Signal::TSTP);
         self.resume()
+    }
+}
+
+/// Who is stopped by Ctrl-Z's signal. The kernel hands a signal of the process to any thread that
+/// does not hold it back, and the others run on for a moment: long enough for the drawing thread
+/// to take the terminal again before the process stands still. With every other thread holding it
+/// back, `kill` does not return to the drawing thread until the process goes on (POSIX, `kill()`:
+/// the signal is delivered to the sending thread before the call returns).
+pub struct Stops;
+
+impl Stops {
+    /// Holds the signal back from this thread and all it starts from now on. Programs started are
+    /// not concerned: `std::process` starts them with nothing held back.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn held() -> io::Result<Self> {
+        SigSet::from(Signal::SIGTSTP).thread_block()?;
+        Ok(Self)
+    }
+
+    /// Lets this thread be stopped; threads it starts later would be too.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn take(&self) -> io::Result<()> {
+        Ok(SigSet::from(Signal::SIGTSTP).thread_unblock()?)
     }
 }
 
