@@ -7,13 +7,17 @@
 //! ```text
 //! coral:1/local/traces/2026-11-22T14:02:31Z..2026-11-22T14:17:31Z/service=checkout/filter=error%3Dtrue
 //!       │   │     │    └ window                                   └ selection, filter, comparison
-//!       │   │     └ view
+//!       │   │     └ view                                          and how it was shown (split, order, rows)
 //!       │   └ colony, `-` for whichever is at hand
 //!       └ version of this form
 //! ```
 
+mod look;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use look::{Look, Sort};
 
 use crate::filter;
 use crate::paths::ColonyName;
@@ -25,8 +29,9 @@ use crate::when::print_duration;
 pub const SCHEME: &str = "coral:";
 /// The only version of the form so far.
 const VERSION: &str = "1";
-/// A place longer than this was not made by Coral.
-const MAX_BYTES: usize = 8 * 1024;
+/// A place longer than this was not made by Coral: a filter of the greatest length, each byte
+/// written as three, and as much again.
+const MAX_BYTES: usize = 96 * 1024;
 
 /// Why a text is no place.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -72,6 +77,8 @@ pub struct Place {
     pub selection: Selection,
     /// The window compared with.
     pub compare: Option<Window>,
+    /// How it was shown.
+    pub look: Look,
 }
 
 /// What is selected. All panes follow it.
@@ -123,6 +130,7 @@ impl Place {
             filter: String::new(),
             selection: Selection::default(),
             compare: None,
+            look: Look::default(),
         }
     }
 
@@ -148,6 +156,7 @@ impl fmt::Display for Place {
         if let Some(compare) = &self.compare {
             write!(f, "/compare={}", window(compare))?;
         }
+        self.look.write(f)?;
         if !self.filter.is_empty() {
             write!(f, "/filter={}", encode(&self.filter))?;
         }
@@ -177,7 +186,7 @@ impl FromStr for Place {
             name => Some(name.parse().map_err(|e| part("colony", name, e))?),
         };
         let view = next("view")?;
-        if view.len() > 24 || !view.chars().all(|c| c.is_ascii_lowercase() || c == '-') {
+        if !look::is_word(view) {
             return Err(part("view", view, "a view is one lower-case word"));
         }
         let mut place = Self::new(view, parse_window("window", next("window")?)?);
@@ -216,7 +225,7 @@ impl Place {
                 self.filter = filter;
             }
             // A newer Coral may say more; the rest still opens.
-            _ => {}
+            _ => self.look.set(name, value)?,
         }
         Ok(())
     }
@@ -392,10 +401,10 @@ mod tests {
             (&format!("coral:1/-/x/{w}/trace=xyz"), "32 hex digits"),
             (&format!("coral:1/-/x/{w}/filter=duration%3Dfast"), "duration"),
             (&format!("coral:1/-/x/{w}/rubbish"), "name=value"),
-            (&format!("coral:1/-/x/{w}/service={}", "a".repeat(9000)), "damaged"),
+            (&format!("coral:1/-/x/{w}/service={}", "a".repeat(100_000)), "damaged"),
         ] {
             let error = text.parse::<Place>().unwrap_err().to_string();
-            assert!(error.contains(reason), "{text}: {error}");
+            assert!(error.contains(reason), "{reason}: {error}");
             assert!(!error.chars().any(crate::text::is_hostile));
         }
         // Parts of a later version are passed over.

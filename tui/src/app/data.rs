@@ -46,8 +46,9 @@ pub struct Data {
     /// Log records, oldest first.
     pub logs: VecDeque<Numbered>,
     next_log: u64,
-    /// Newest record of the history: the tail may repeat what is not newer.
-    history_to: Time,
+    /// Oldest and newest record of the history: the tail may repeat what is not newer, and what is
+    /// older stood too far back to be asked for.
+    history: (Time, Time),
     /// Tail records nobody had time to look at.
     pub skipped: u64,
     /// The tail that `logs` came from.
@@ -142,7 +143,7 @@ impl Data {
     pub fn forget_logs(&mut self) {
         self.logs.clear();
         self.skipped = 0;
-        self.history_to = Time::default();
+        self.history = (Time::default(), Time::default());
         self.tail_want = None;
     }
 
@@ -204,7 +205,8 @@ impl Data {
             })
             .collect();
         history.sort_by_key(|row| row.time);
-        self.history_to = history.last().map(|row| row.time).unwrap_or_default();
+        let time = |row: Option<&&LogRow>| row.map(|row| row.time).unwrap_or_default();
+        self.history = (time(history.first()), time(history.last()));
         for row in history {
             self.push(row.clone());
         }
@@ -214,7 +216,10 @@ impl Data {
     /// Appends to the log pane, leaving out what the history already had.
     fn append(&mut self, rows: Vec<LogRow>) {
         for row in rows {
-            let known = row.time <= self.history_to
+            if row.time < self.history.0 {
+                continue;
+            }
+            let known = row.time <= self.history.1
                 && self.logs.iter().rev().take(512).any(|n| n.row == row);
             if known {
                 continue;

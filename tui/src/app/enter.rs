@@ -55,7 +55,7 @@ impl App {
             PaneId::Charts => self.go(|here| {
                 here.view = ViewId::Traces;
                 here.focus = PaneId::Traces;
-                here.order = TraceOrder::Slow;
+                here.sort(PaneId::Traces, TraceOrder::Slow.word(), false);
                 here.zoom = false;
             }),
             PaneId::Topology => {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use coral_model::id::TraceId;
-use coral_model::question::{Dimension, TraceOrder};
+use coral_model::question::Dimension;
 
 use super::clock::Clock;
+use super::order::Order;
 use crate::layout::{PaneId, ViewId};
 
 /// A place in the program.
@@ -29,8 +30,8 @@ pub struct Here {
     pub filter: String,
     /// What the selected service is split by.
     pub split: Option<Dimension>,
-    /// Rank of traces.
-    pub order: TraceOrder,
+    /// What tables are sorted by, where it is not their own order.
+    pub orders: BTreeMap<PaneId, Order>,
     /// The selected row of each pane, by the row's own key.
     pub cursors: BTreeMap<PaneId, String>,
 }
@@ -47,7 +48,7 @@ impl Default for Here {
             trace: None,
             filter: String::new(),
             split: None,
-            order: TraceOrder::Recent,
+            orders: BTreeMap::new(),
             cursors: BTreeMap::new(),
         }
     }

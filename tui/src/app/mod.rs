@@ -12,7 +12,9 @@ mod data;
 mod enter;
 mod entry;
 mod here;
+mod order;
 mod perform;
+mod places;
 mod select;
 mod wants;
 
@@ -30,6 +32,7 @@ pub use clock::{Clock, ClockMode};
 pub use data::{Data, Known, Numbered, TAIL_KEPT};
 pub use entry::{Entry, Overlay, Purpose, argument, matches};
 pub use here::{Here, term};
+pub use order::{Order, OrderSpec, orders};
 
 use crate::command::CommandId;
 use crate::feed::{Mail, Slot, Want};

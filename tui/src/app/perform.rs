@@ -2,7 +2,7 @@
 
 use coral_model::filter;
 use coral_model::num::f64_from;
-use coral_model::question::{Dimension, TraceOrder};
+use coral_model::question::Dimension;
 use coral_model::time::Window;
 use coral_model::when;
 use ratatui::layout::Rect;
@@ -80,13 +80,8 @@ impl App {
                 }
                 self.set_filter(arg);
             }
-            CommandId::Order => {
-                self.here.order = match self.here.order {
-                    TraceOrder::Recent => TraceOrder::Slow,
-                    TraceOrder::Slow => TraceOrder::Error,
-                    TraceOrder::Error => TraceOrder::Recent,
-                };
-            }
+            CommandId::Order => self.next_order(arg),
+            CommandId::Reverse => self.reverse_order(),
             CommandId::Clear => {
                 self.go(|here| {
                     here.service = None;

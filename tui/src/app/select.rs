@@ -44,7 +44,7 @@ impl App {
     #[must_use]
     pub fn row_key(&self, pane: PaneId, i: usize) -> Option<String> {
         match pane {
-            PaneId::Services => self.data.services().get(i).map(|s| s.service.clone()),
+            PaneId::Services => self.services().get(i).map(|s| s.service.clone()),
             PaneId::Operations => self.data.operations().nth(i).map(|row| {
                 row.by
                     .values()
@@ -56,10 +56,10 @@ impl App {
             PaneId::Topology => self.node_order().get(i).cloned(),
             PaneId::Logs => self.data.logs.get(i).map(|log| log.n.to_string()),
             PaneId::Timeline => self.timeline().get(i).map(|e| format!("{} {}", e.time.0, e.text)),
-            PaneId::Traces => self.data.traces().nth(i).map(|t| t.trace_id.to_string()),
+            PaneId::Traces => self.traces().get(i).map(|t| t.trace_id.to_string()),
             PaneId::Waterfall => self.data.spans().nth(i).map(|s| s.span_id.to_string()),
-            PaneId::Hosts => self.data.hosts().nth(i).map(|h| h.host.clone()),
-            PaneId::Agents => self.data.agents().nth(i).map(|a| a.agent.clone()),
+            PaneId::Hosts => self.hosts().get(i).map(|h| h.host.clone()),
+            PaneId::Agents => self.agents().get(i).map(|a| a.agent.clone()),
             PaneId::Inflight => {
                 self.data.inflight().nth(i).map(|r| {
                     format!("{} {}", r.service, r.operation.as_deref().unwrap_or_default())
@@ -119,13 +119,16 @@ impl App {
     pub fn cursor(&self, pane: PaneId) -> Option<usize> {
         let key = self.selected_key(pane)?;
         if pane == PaneId::Logs {
+            if let Some(mark) = key.strip_prefix('@') {
+                return self.data.logs.iter().position(|log| mark == super::places::mark(&log.row));
+            }
             let n: u64 = key.parse().ok()?;
             let first = self.data.logs.front()?.n;
             let i = usize::try_from(n.checked_sub(first)?).ok()?;
             return (i < self.data.logs.len()).then_some(i);
         }
         match pane {
-            PaneId::Services => self.data.services().iter().position(|s| s.service == key),
+            PaneId::Services => self.services().iter().position(|s| s.service == key),
             PaneId::Topology => self.node_order().iter().position(|n| n == key),
             PaneId::Timeline => {
                 let (time, text) = key.split_once(' ')?;
@@ -134,8 +137,10 @@ impl App {
             }
             PaneId::Traces => {
                 let id = key.parse().ok()?;
-                self.data.traces().position(|t| t.trace_id == id)
+                self.traces().iter().position(|t| t.trace_id == id)
             }
+            PaneId::Hosts => self.hosts().iter().position(|h| h.host == key),
+            PaneId::Agents => self.agents().iter().position(|a| a.agent == key),
             PaneId::Waterfall => {
                 let id = key.parse().ok()?;
                 self.data.spans().position(|s| s.span_id == id)

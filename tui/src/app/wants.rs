@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use coral_model::question::{Dimension, Mode, View};
+use coral_model::time::SECOND;
 
 use super::App;
 use crate::feed::{Slot, Span, Want};
@@ -15,6 +16,10 @@ use crate::layout::{PaneId, ViewId};
 pub(super) const BUCKETS: u64 = 90;
 /// With more services than this, charts are asked for the selected one only.
 const CHART_SERVICES: usize = 40;
+
+/// How far back a tail begins: as long as records are on their way at worst, so that none falls
+/// between it and the history.
+const TAIL_BACK: u64 = 30 * SECOND;
 
 /// Everything the visible panes need.
 #[must_use]
@@ -64,6 +69,8 @@ pub fn wanted(app: &App) -> BTreeMap<Slot, Want> {
                 if let Span::Live(_) = span {
                     let mut tail = history.clone();
                     tail.mode = Mode::Tail;
+                    // A tail begins at its window's start; what is older, the history has.
+                    tail.span = Span::Live(TAIL_BACK.min(app.here.clock.length));
                     tail.limit = 10_000;
                     wants.insert(Slot::Tail, tail);
                 }
@@ -78,7 +85,7 @@ pub fn wanted(app: &App) -> BTreeMap<Slot, Want> {
             PaneId::Traces => {
                 let mut want = Want::new(View::Traces, span);
                 want.limit = 200;
-                want.order = app.here.order;
+                want.order = app.here.trace_order();
                 want.filter = app.here.narrowed(true);
                 wants.insert(Slot::Traces, want);
             }

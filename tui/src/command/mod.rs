@@ -116,7 +116,8 @@ commands! {
     Split "split" ["s"] Look "split" "dimension": "split by instance, host, version, zone, operation";
     Diff "diff" ["d"] Look "": "what slow or failed requests have in common (not in this build)";
     Filter "filter" ["/"] Look "filter" "filter": "show only what matches: service=cart status=500.. level=warn..";
-    Order "order" ["O"] Look "": "rank traces by newest, slowest, failed";
+    Order "order" ["O"] Look "sort" "order": "sort this table by its next column; traces by newest, slowest, failed";
+    Reverse "reverse" ["R"] Look "": "turn this table's order around";
     Ask "ask" ["a"] Look "": "ask about this in words (not in this build)";
     Clear "clear" ["x"] Look "": "drop selection, filter and split";
 

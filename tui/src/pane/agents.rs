@@ -6,6 +6,7 @@ use coral_model::time::SECOND;
 use coral_model::view::{AgentRow, SenseState, State, is_loss, losses, lost};
 use ratatui::layout::Rect;
 
+use super::sorted;
 use crate::app::App;
 use crate::layout::PaneId;
 use crate::theme::Role;
@@ -13,7 +14,7 @@ use crate::widget::{Canvas, Column, Piece, Table, signed};
 
 fn selected(app: &App) -> Option<&AgentRow> {
     let i = app.cursor(PaneId::Agents).unwrap_or(0);
-    app.data.agents().nth(i)
+    app.agents().get(i).copied()
 }
 
 pub(super) fn title(app: &App) -> String {
@@ -74,7 +75,7 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &AgentRow) -> Vec<Vec<Piece>> {
 }
 
 pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool) {
-    let rows: Vec<&AgentRow> = app.data.agents().collect();
+    let rows = app.agents();
     let columns = [
         Column::left("HOST", 12, 0).grow(1),
         Column::left("scope", 6, 6),
@@ -93,6 +94,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             columns: &columns,
             len: rows.len(),
             selected: app.cursor(PaneId::Agents),
+            sorted: sorted(app, PaneId::Agents),
             focused,
             scroll,
         }
@@ -100,6 +102,11 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             rows.get(i).map(|r| cells(app, canvas, r)).unwrap_or_default()
         });
     });
+}
+
+/// A counter in its unit, which its name ends with.
+fn amount(name: &str, n: u64) -> String {
+    if name.ends_with("_bytes") { text::bytes(n) } else { text::count(n) }
 }
 
 /// One agent in full: its senses first.
@@ -163,7 +170,7 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         let mark = if role == Role::Failing { " !" } else { "" };
         lines.push(vec![
             (Role::Dim, format!("{:<22} ", text::fit(name, 22))),
-            (role, format!("{}{mark}", text::count(*n))),
+            (role, format!("{}{mark}", amount(name, *n))),
         ]);
     }
     // What the colony itself lost concerns every agent's data.
@@ -175,7 +182,7 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         }
         lines.push(vec![
             (Role::Dim, format!("{:<22} ", text::fit(name, 22))),
-            (Role::Failing, format!("{} !", text::count(n))),
+            (Role::Failing, format!("{} !", amount(name, n))),
         ]);
     }
     super::page(app, canvas, PaneId::Agent, area, &lines);

@@ -21,7 +21,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
             "Not in this build: the assistant will answer with the same queries you can run, and show each one."
                 .to_owned(),
         ),
-        (Role::Dim, "Until then: w why · d diff · : every command".to_owned()),
+        (Role::Dim, "Until then: w why · s split · : every command".to_owned()),
     ] {
         let left = Rect { y, height: inner.bottom().saturating_sub(y), ..inner };
         y += canvas.wrap(left, &text, role);

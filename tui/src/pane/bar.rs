@@ -17,6 +17,7 @@ fn useful(app: &App, id: CommandId) -> bool {
             app.here.focus,
             PaneId::Services | PaneId::Operations | PaneId::Topology | PaneId::Charts
         ),
+        CommandId::Order => !crate::app::orders(app.here.focus).is_empty(),
         CommandId::Why => app.here.view == ViewId::Incident,
         CommandId::Zoom => app.frame().panes.len() > 1 || app.here.zoom,
         _ => true,
@@ -42,6 +43,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
         CommandId::Palette => 1,
         CommandId::CopyPlace => 2,
         CommandId::Zoom => 3,
+        CommandId::Order => 4,
         _ => 0,
     });
     let width = |spec: &CommandSpec| {

@@ -25,7 +25,11 @@ fn health(app: &App) -> Item {
     };
     let since = digest.onset.map(|onset| {
         let age = app.newest().since(onset) / SECOND * SECOND;
-        (app.clock(onset).get(..5).unwrap_or_default().to_owned(), text::duration(age.max(SECOND)))
+        let age = match age / SECOND {
+            n @ 0..60 => format!("{}s", n.max(1)),
+            _ => text::duration(age),
+        };
+        (app.clock(onset).get(..5).unwrap_or_default().to_owned(), age)
     });
     let words = match (digest.health, since) {
         (Health::NoData, _) => vec![(Role::Blind, "NO DATA YET".to_owned())],
@@ -203,7 +207,19 @@ fn no_data(app: &App) -> Vec<Vec<(Role, String)>> {
 
 fn found(app: &App, digest: &DigestRow) -> Vec<Vec<(Role, String)>> {
     let mut lines: Vec<Vec<(Role, String)>> = Vec::new();
-    for (i, line) in digest.why.iter().take(4).enumerate() {
+    let calm = digest.health == Health::Calm;
+    let compared = digest.services.iter().filter_map(|s| s.baseline.as_ref()?.red.as_ref()).count();
+    let new = calm && compared == 0 && !digest.services.is_empty();
+    if new {
+        // Calm beside nothing is no comparison, and must not sound like one.
+        let clock = |t| app.clock(t).get(..5).unwrap_or_default().to_owned();
+        let (from, to) = (clock(digest.compared_with.from), clock(digest.compared_with.to));
+        lines.push(vec![
+            (Role::Title, "WHY  ".to_owned()),
+            (Role::Text, format!("nothing to compare with yet: no traffic {from}–{to}")),
+        ]);
+    }
+    for (i, line) in digest.why.iter().take(4).enumerate().skip(usize::from(new)) {
         let label = text::clean(&line.label);
         let strong = i == 0 && digest.health != Health::Calm;
         let lead = if i == 0 { "WHY  " } else { "     " };

@@ -5,6 +5,7 @@ use coral_model::view::{HostRow, State};
 use ratatui::layout::Rect;
 
 use super::folded;
+use super::sorted;
 use crate::app::App;
 use crate::layout::PaneId;
 use crate::theme::Role;
@@ -16,7 +17,7 @@ pub(super) fn title(app: &App) -> String {
 
 fn selected(app: &App) -> Option<&HostRow> {
     let i = app.cursor(PaneId::Hosts).unwrap_or(0);
-    app.data.hosts().nth(i)
+    app.hosts().get(i).copied()
 }
 
 /// A share with the word that goes with its colour: `!` from `warn`, `!!` from `bad` up.
@@ -39,19 +40,26 @@ fn part(used: u64, of: u64) -> Option<f64> {
     (of > 0).then(|| coral_model::num::f64_from(used) / coral_model::num::f64_from(of))
 }
 
+/// Share of the memory that is used.
+pub fn memory_used(row: &HostRow) -> Option<f64> {
+    let memory = row.memory?;
+    part(memory.total_bytes.saturating_sub(memory.available_bytes), memory.total_bytes)
+}
+
+/// Share that is used of the file system that is fullest.
+pub fn disk_used(row: &HostRow) -> Option<f64> {
+    let used = row
+        .filesystems
+        .iter()
+        .filter_map(|f| part(f.total_bytes.saturating_sub(f.available_bytes), f.total_bytes));
+    used.reduce(f64::max)
+}
+
 fn rate(bytes: f64) -> String {
     format!("{}/s", text::bytes(coral_model::num::u64_from_f64(bytes)))
 }
 
 fn cells(app: &App, canvas: &Canvas<'_>, row: &HostRow) -> Vec<Vec<Piece>> {
-    let memory = row
-        .memory
-        .and_then(|m| part(m.total_bytes.saturating_sub(m.available_bytes), m.total_bytes));
-    let disk = row
-        .filesystems
-        .iter()
-        .filter_map(|f| part(f.total_bytes.saturating_sub(f.available_bytes), f.total_bytes))
-        .reduce(f64::max);
     let pressure = |name: &str| row.pressure.get(name).map(|p| p.some);
     let network = row.network.map_or_else(
         || canvas.piece(Role::Blind, "?"),
@@ -81,8 +89,8 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &HostRow) -> Vec<Vec<Piece>> {
                 )
             },
         )],
-        vec![share(canvas, memory, 0.85, 0.95)],
-        vec![share(canvas, disk, 0.85, 0.95)],
+        vec![share(canvas, memory_used(row), 0.85, 0.95)],
+        vec![share(canvas, disk_used(row), 0.85, 0.95)],
         vec![share(canvas, pressure("cpu"), 0.10, 0.40)],
         vec![share(canvas, pressure("memory"), 0.05, 0.20)],
         vec![share(canvas, pressure("io"), 0.10, 0.40)],
@@ -91,7 +99,7 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &HostRow) -> Vec<Vec<Piece>> {
 }
 
 pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool) {
-    let rows: Vec<&HostRow> = app.data.hosts().collect();
+    let rows = app.hosts();
     let columns = [
         Column::left("HOST", 14, 0).grow(1),
         Column::right("cpu", 6, 0),
@@ -110,6 +118,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             columns: &columns,
             len: rows.len(),
             selected: app.cursor(PaneId::Hosts),
+            sorted: sorted(app, PaneId::Hosts),
             focused,
             scroll,
         }

@@ -56,6 +56,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             columns: &columns,
             len: rows.len(),
             selected: app.cursor(PaneId::Inflight),
+            sorted: None,
             focused,
             scroll,
         }

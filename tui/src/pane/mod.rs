@@ -31,6 +31,7 @@ use coral_model::time::SECOND;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
+pub use hosts::{disk_used, memory_used};
 pub use spoken::plain_lines;
 
 use crate::app::{App, Link};
@@ -329,6 +330,12 @@ fn unseen(canvas: &mut Canvas<'_>, area: Rect, empty: &str, blind: &[String]) {
         let left = Rect { y, height: area.bottom().saturating_sub(y), ..area };
         y += canvas.wrap(left, &format!("? {sentence}"), Role::Blind);
     }
+}
+
+/// The heading a table is sorted by, and whether its greatest stands first.
+fn sorted(app: &App, pane: PaneId) -> Option<(&'static str, bool)> {
+    let order = app.here.order(pane)?;
+    (!order.spec.column.is_empty()).then(|| (order.spec.column, order.falls()))
 }
 
 /// Lines of text from `from` on; says how far it was scrolled.

@@ -78,6 +78,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             columns: &columns,
             len: rows.len(),
             selected: app.cursor(PaneId::Operations),
+            sorted: None,
             focused,
             scroll,
         }

@@ -5,6 +5,7 @@ use coral_model::time::SECOND;
 use coral_model::view::{Baseline, Health, Red, ServiceRow, State};
 use ratatui::layout::Rect;
 
+use super::sorted;
 use crate::app::App;
 use crate::layout::PaneId;
 use crate::theme::{Role, Theme};
@@ -92,6 +93,14 @@ pub(super) fn moved(canvas: &Canvas<'_>, baseline: Option<&Baseline>, level: u8)
     }
 }
 
+/// What a row is compared with, under a heading that names the digest's window: the digest's own
+/// comparison, since the services' question compares with another window.
+fn baseline<'a>(app: &'a App, row: &'a ServiceRow) -> Option<&'a Baseline> {
+    let Some(digest) = app.data.digest() else { return row.baseline.as_ref() };
+    let told = digest.services.iter().find(|s| s.service == row.service);
+    told.and_then(|s| s.baseline.as_ref())
+}
+
 fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow, room: u16) -> Vec<Vec<Piece>> {
     let [rate, errors, p99] = numbers(canvas, row.state, row.red.as_ref(), row.level);
     let name_role = match row.level {
@@ -143,7 +152,7 @@ fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow, room: u16) -> Vec<Vec<P
         vec![rate],
         vec![errors],
         vec![p99],
-        vec![moved(canvas, row.baseline.as_ref(), row.level)],
+        vec![moved(canvas, baseline(app, row), row.level)],
         vec![inflight],
         vec![oldest],
         vec![place],
@@ -152,7 +161,7 @@ fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow, room: u16) -> Vec<Vec<P
 }
 
 pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool) {
-    let services = app.data.services();
+    let services = app.services();
     if services.is_empty() {
         // The head says so, and more.
         if app.data.digest().is_some_and(|d| d.health == Health::NoData)
@@ -194,6 +203,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             columns: &columns,
             len: services.len(),
             selected: app.cursor(PaneId::Services),
+            sorted: sorted(app, PaneId::Services),
             focused,
             scroll,
         }

@@ -130,8 +130,9 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
     let wide = app.window().length() > 20 * 3600 * coral_model::time::SECOND;
     let columns = [
         Column::left("", if wide { 11 } else { 8 }, 0),
-        Column::left("", 8, 0),
-        Column::left("", 15, 1),
+        // Whom it happened to says more than the kind, which the text says too.
+        Column::left("", 8, 1),
+        Column::left("", if area.width < 50 { 9 } else { 15 }, 0),
         Column::left("", 12, 0).grow(1),
     ];
     app.with_scroll(PaneId::Timeline, |scroll| {
@@ -140,6 +141,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             columns: &columns,
             len,
             selected: app.cursor(PaneId::Timeline),
+            sorted: None,
             focused,
             scroll,
         }

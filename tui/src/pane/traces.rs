@@ -4,20 +4,22 @@ use coral_model::text;
 use coral_model::view::TraceRow;
 use ratatui::layout::Rect;
 
+use super::sorted;
 use crate::app::App;
 use crate::layout::PaneId;
 use crate::theme::Role;
 use crate::widget::{Canvas, Column, Piece, Table};
 
 pub(super) fn title(app: &App) -> String {
-    let order = match app.here.order {
+    let order = match app.here.trace_order() {
         coral_model::question::TraceOrder::Recent => "newest",
         coral_model::question::TraceOrder::Slow => "slowest",
         coral_model::question::TraceOrder::Error => "failed",
     };
     let whose =
         app.here.service.as_ref().map(|s| format!(" {}", text::fit(s, 24))).unwrap_or_default();
-    format!("traces{whose} · {order} first")
+    let reversed = app.here.order(PaneId::Traces).is_some_and(|order| order.reversed);
+    format!("traces{whose} · {order} {}", if reversed { "last" } else { "first" })
 }
 
 fn cells(app: &App, canvas: &Canvas<'_>, row: &TraceRow) -> Vec<Vec<Piece>> {
@@ -44,7 +46,7 @@ fn cells(app: &App, canvas: &Canvas<'_>, row: &TraceRow) -> Vec<Vec<Piece>> {
 }
 
 pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool) {
-    let rows: Vec<&TraceRow> = app.data.traces().collect();
+    let rows = app.traces();
     let columns = [
         Column::left("START", 8, 0),
         Column::right("duration", 8, 0),
@@ -62,6 +64,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             columns: &columns,
             len: rows.len(),
             selected: app.cursor(PaneId::Traces),
+            sorted: sorted(app, PaneId::Traces),
             focused,
             scroll,
         }

@@ -161,9 +161,11 @@ pub(super) fn span(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
         lines.push(vec![(Role::Strong, line)]);
     }
     let mut pair = |key: &str, value: &str, role: Role| {
-        for (i, part) in folded(value, width.saturating_sub(20)).into_iter().enumerate() {
-            let label =
-                if i == 0 { format!("{:<19} ", text::fit(key, 19)) } else { " ".repeat(20) };
+        // Semantic conventions have names like `http.response.status_code`: 25 letters.
+        let named = if width >= 60 { 26 } else { 19 };
+        for (i, part) in folded(value, width.saturating_sub(named + 1)).into_iter().enumerate() {
+            let name = if i == 0 { text::fit(key, named) } else { String::new() };
+            let label = format!("{name:<named$} ");
             lines.push(vec![(Role::Dim, label), (role, part)]);
         }
     };

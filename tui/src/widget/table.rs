@@ -3,6 +3,7 @@
 //! Columns say how wide they are, which may grow and which go first when room is short. The caller
 //! is asked for the rows of the visible window only, so a million rows cost what thirty cost.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use ratatui::layout::Rect;
@@ -77,9 +78,19 @@ impl Scroll {
         self.offset.get()
     }
 
+    /// Scrolled to `offset`, as far as there are rows when it is drawn.
+    #[must_use]
+    pub fn at(offset: usize) -> Self {
+        Self { offset: Cell::new(offset), page: Cell::default() }
+    }
+
     /// Moves the offset as little as needed for `selected` to be among `height` rows.
     pub fn follow(&self, selected: Option<usize>, len: usize, height: usize) -> usize {
         self.page.set(height);
+        if len == 0 {
+            // The rows may be on their way.
+            return 0;
+        }
         let mut offset = self.offset.get().min(len.saturating_sub(height));
         if let Some(selected) = selected {
             offset = offset.min(selected);
@@ -100,6 +111,8 @@ pub struct Table<'a> {
     pub len: usize,
     /// The selected one.
     pub selected: Option<usize>,
+    /// Heading of the column the rows are sorted by, and whether the greatest stands first.
+    pub sorted: Option<(&'static str, bool)>,
     /// Its pane has the focus.
     pub focused: bool,
     /// Scroll state.
@@ -148,6 +161,18 @@ fn arrange(columns: &[Column], room: u16) -> Vec<Option<(u16, u16)>> {
 }
 
 impl Table<'_> {
+    /// The columns, that of the order marked by a shape: it has room for it, and stays.
+    fn marked(&self) -> Cow<'_, [Column]> {
+        let Some((title, falls)) = self.sorted else { return Cow::Borrowed(self.columns) };
+        let mut columns = self.columns.to_vec();
+        if let Some(column) = columns.iter_mut().find(|c| c.title == title) {
+            column.title.push_str(if falls { " ▼" } else { " ▲" });
+            column.width = column.width.max(width(&column.title));
+            column.yields = 0;
+        }
+        Cow::Owned(columns)
+    }
+
     /// Draws heading and visible rows; `row(i)` gives the cells of row `i`, each of which is a
     /// list of pieces.
     pub fn draw(
@@ -159,10 +184,11 @@ impl Table<'_> {
         if area.height == 0 || area.width == 0 {
             return;
         }
-        let places = arrange(self.columns, area.width);
-        let headed = self.columns.iter().any(|c| !c.title.is_empty()) && area.height > 1;
+        let columns = self.marked();
+        let places = arrange(&columns, area.width);
+        let headed = columns.iter().any(|c| !c.title.is_empty()) && area.height > 1;
         if headed {
-            for (column, place) in self.columns.iter().zip(&places) {
+            for (column, place) in columns.iter().zip(&places) {
                 let Some((x, w)) = *place else { continue };
                 match column.align {
                     Align::Left => {
@@ -184,7 +210,7 @@ impl Table<'_> {
             }
             let y = top + line;
             let cells = row(canvas, i);
-            for ((column, place), cell) in self.columns.iter().zip(&places).zip(&cells) {
+            for ((column, place), cell) in columns.iter().zip(&places).zip(&cells) {
                 let Some((x, w)) = *place else { continue };
                 let x = area.x + x;
                 match column.align {

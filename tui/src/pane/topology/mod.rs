@@ -394,6 +394,12 @@ fn tree(
             canvas.select(Rect { x: area.x, y, width: area.width, height: 1 }, focused);
         }
     }
+    let below = rows.len().saturating_sub(offset + usize::from(body.height));
+    if below > 0 {
+        let text = format!(" {below} more ");
+        let y = body.bottom().saturating_sub(1);
+        canvas.say_right(area.right(), y, area.width, &text, Role::Dim);
+    }
     if foot > 0 {
         edges_of(canvas, Rect { y: body.bottom(), height: foot, ..area }, drawn, selected);
     }
