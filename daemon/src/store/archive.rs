@@ -24,6 +24,8 @@ use crate::counters::Counters;
 
 /// Segments of one kind and day that are made one before the day is over.
 const MANY: usize = 8;
+/// How many times more rows a merged index may have.
+const INDEX: u64 = 16;
 /// Resources that are remembered.
 const RESOURCES: usize = 50_000;
 
@@ -263,7 +265,9 @@ fn next_to_merge(tables: &Tables, stamp: Time, limit: u64) -> Option<Vec<Segment
         let day = segment.first.hour / 24;
         kinds.entry((segment.signal, segment.form, day)).or_default().push(segment);
     }
-    for ((signal, _, day), segments) in kinds {
+    for ((signal, form, day), segments) in kinds {
+        // Rows of an index are small, and every file of it is looked into for every trace.
+        let limit = if form == Form::Traces { limit.saturating_mul(INDEX) } else { limit };
         let over = stamp.0 / (24 * HOUR) > day
             && !tables.ended().any(|(s, slice)| s == signal && slice.hour / 24 <= day);
         let mut run: Vec<&Segment> = Vec::new();

@@ -26,6 +26,8 @@ use super::tables::text;
 
 /// Rows of a row group: what the smallest read of a file decodes. `docs/store.md` has the numbers.
 const GROUP_ROWS: u32 = 61_440;
+/// The same of an index of traces, of which one row is wanted.
+const INDEX_ROWS: u32 = 4096;
 /// Rows of requests or edges that are merged at once: their lists must fit into memory.
 const MERGED_ROWS: u64 = 65_536;
 
@@ -241,9 +243,10 @@ impl Press {
         let unfinished = self.dir.join(format!("{}{file}", segment::UNFINISHED));
         let finished = self.dir.join(&file);
         let order = rollup::order(segment.signal, segment.form);
+        let group = if segment.form == Form::Traces { INDEX_ROWS } else { GROUP_ROWS };
         let sql = format!(
             "COPY ({select} ORDER BY {order}) TO {} (FORMAT parquet, COMPRESSION zstd, \
-             ROW_GROUP_SIZE {GROUP_ROWS}, KV_METADATA {{coral: {}}})",
+             ROW_GROUP_SIZE {group}, KV_METADATA {{coral: {}}})",
             text(&unfinished.to_string_lossy()),
             text(&segment.label()),
         );
