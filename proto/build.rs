@@ -16,6 +16,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .bytes(".coral.v1.Records.bytes")
         .bytes(".coral.v1.Rows.json")
+        .bytes(".coral.v1.Chunk.bytes")
         .compile_fds(descriptors)?;
+    let profile = "proto/pprof/profile.proto";
+    println!("cargo:rerun-if-changed={profile}");
+    let descriptors = protox::compile([profile], ["proto"])?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

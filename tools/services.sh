@@ -53,6 +53,9 @@ redis_server >/dev/null || missing+=(redis-tools)
 postgres_bin >/dev/null || missing+=(postgresql)
 has setpriv || missing+=(util-linux)
 [ -n "$(faketime)" ] || missing+=(libfaketime)
+# Makes journal files for the test that follows one; journalctl itself reads them without any daemon.
+journal_remote() { find /lib/systemd /usr/lib/systemd -maxdepth 1 -name systemd-journal-remote 2>/dev/null | head -n 1; }
+[ -n "$(journal_remote)" ] && has journalctl || missing+=(systemd systemd-journal-remote)
 [ ${#missing[@]} -eq 0 ] || install_missing "${missing[@]}"
 
 redis=$(redis_server) || fail "redis-server is still missing"
@@ -62,3 +65,4 @@ faketime=$(faketime)
 say "redis-server $redis"
 say "postgresql   $postgres"
 say "libfaketime  $faketime"
+say "journal      $(command -v journalctl), $(journal_remote)"

@@ -2,24 +2,28 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coral_model::Time;
 use coral_model::view::EventKind;
 use coral_proto::record::Kind;
 use coral_proto::v1::AgentEvent;
 use prost::Message as _;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::ByteBudget;
 use crate::counters::Counters;
 use crate::home::{Home, HomeError, Ports};
-use crate::observe::{self, ServiceProcesses};
+use crate::observe::{self, ServiceProcesses, logs, sources};
 use crate::pipeline::Pipeline;
 use crate::receive::listen::Receiver;
-use crate::receive::{Limits, Workers};
+use crate::receive::work::Job;
+use crate::receive::{Accepted, Encoding, Form, Limits, Refused, Signal, Workers};
 use crate::senses::Senses;
 use crate::spool::{self, Durability, Spool, SpoolError};
 use crate::uplink::{Colony, Identity, LastSeen, Uplink};
@@ -63,6 +67,8 @@ pub struct Options {
     pub ports_file: Option<PathBuf>,
     /// Whether to watch the host.
     pub observe: bool,
+    /// `agent.toml`: what else is read.
+    pub config: Option<PathBuf>,
 }
 
 impl Options {
@@ -83,6 +89,7 @@ impl Options {
             leave_after: None,
             ports_file: None,
             observe: false,
+            config: None,
         }
     }
 }
@@ -212,6 +219,9 @@ impl Agent {
         if options.observe {
             agent.observe(&options.host, services);
         }
+        if let Some(file) = options.config {
+            agent.read_what_is_named(file, &options.host);
+        }
         if let Some(colony) = options.colony {
             let uplink = Uplink {
                 colony,
@@ -263,6 +273,45 @@ impl Agent {
             senses: self.senses.clone(),
         };
         self.tasks.spawn(observe::run(setup, self.intake.clone()));
+    }
+
+    fn read_what_is_named(&self, file: PathBuf, host: &str) {
+        let own = self.pipeline.clone();
+        let places = self.home.log_places();
+        let setup = sources::Setup {
+            file,
+            host: host.to_owned(),
+            sink: Arc::new(move |kind, body: Vec<u8>| own.own(kind, &body, Time::now())),
+            senses: self.senses.clone(),
+            counters: self.counters.clone(),
+            logs: logs::task::Shared {
+                host: host.to_owned(),
+                pipeline: self.pipeline.clone(),
+                senses: self.senses.clone(),
+                // Before the uplink begins to take segments away.
+                places: Arc::new(Mutex::new(logs::places::Places::resume(
+                    &places,
+                    self.pipeline.spool.dir(),
+                ))),
+                file: places,
+            },
+        };
+        self.tasks.spawn(sources::run(setup, self.intake.clone()));
+    }
+
+    /// Takes a request as if it had been received, and waits for the answer.
+    ///
+    /// # Errors
+    /// When it is refused, as a sender would be told.
+    pub async fn take(&self, signal: Signal, form: Form, body: Bytes) -> Result<Accepted, Refused> {
+        let stopping = || Refused::Busy("the agent is stopping".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let (held, peer) = (ByteBudget::new(u64::MAX).hold(), None);
+        let job = Job { signal, form, encoding: Encoding::Identity, body, held, peer, reply };
+        self.workers.submit(job).map_err(|_| stopping())?;
+        let (accepted, ticket) = answer.await.map_err(|_| stopping())??;
+        _ = ticket.ready().await;
+        Ok(accepted)
     }
 
     /// Spool and reducer, for whoever drives an agent from inside.

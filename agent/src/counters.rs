@@ -104,6 +104,30 @@ counters! {
     reduced_written,
     /// Reduced records that could not be written yet.
     reduced_delayed,
+    /// Scrapes of named metrics endpoints.
+    scrapes,
+    /// Scrapes that failed.
+    scrapes_failed,
+    /// Samples read by scrapes.
+    scrape_samples,
+    /// Samples of scrapes beyond a bound, left out.
+    dropped_scrape_samples,
+    /// Series of scrapes beyond a metric's bound: counters added up, the rest left out.
+    folded_scrape_series,
+    /// Samples of scrapes whose series had one already.
+    scrape_repeated,
+    /// Lines read of named log files and journals.
+    log_lines_read,
+    /// Lines of log files cut at their longest.
+    log_lines_cut,
+    /// Times a log waited because its source had read as much as it may.
+    log_rate_waits,
+    /// Times a log waited because the spool had no room.
+    log_waits,
+    /// Bytes of log files that were gone before they could be read.
+    dropped_log_bytes,
+    /// Entries of journals that could not be read.
+    dropped_journal_entries,
     /// Records appended to the spool.
     spool_records,
     /// Rounds of `fdatasync` that made records of the spool durable.

@@ -106,6 +106,12 @@ impl Home {
         self.dir.join("agent.log")
     }
 
+    /// Where logs were read up to.
+    #[must_use]
+    pub fn log_places(&self) -> PathBuf {
+        self.dir.join("logs.json")
+    }
+
     /// Writes `agent.json`, and the same to `also`.
     pub fn write_ports(&self, ports: &Ports, also: Option<&Path>) -> Result<(), HomeError> {
         let own = self.dir.join("agent.json");

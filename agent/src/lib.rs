@@ -28,6 +28,7 @@ pub mod budget;
 pub mod counters;
 pub mod holder;
 pub mod home;
+pub mod import;
 pub mod logfile;
 pub mod observe;
 pub mod pipeline;

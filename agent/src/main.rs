@@ -50,9 +50,15 @@ struct Args {
     /// Also write pid and ports here, as JSON
     #[arg(long)]
     ports_file: Option<PathBuf>,
+    /// What else to read: metrics to scrape [default: agent.toml in coral's config folder]
+    #[arg(long)]
+    config: Option<PathBuf>,
     /// Do not watch the host
     #[arg(long)]
     no_host: bool,
+    /// Read this file (OTLP/JSON or a log) instead of receiving, ship it, say what it held, and leave
+    #[arg(long, value_name = "FILE", requires = "colony")]
+    import: Option<PathBuf>,
 }
 
 /// Exit code when another agent has the data folder (EX_TEMPFAIL of sysexits.h).
@@ -135,11 +141,17 @@ async fn run(args: Args, home: Home) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let default = |port| Listen::Default(SocketAddr::from(([127, 0, 0, 1], port)));
+    let import = args.import;
+    let doors = |asked: Option<Listen>, port| match (&import, asked) {
+        (Some(_), _) => Listen::Off,
+        (None, asked) => asked.unwrap_or_else(|| default(port)),
+    };
+    let scratch = args.data.clone();
     let options = Options {
         data: args.data,
         colony: args.colony,
-        otlp_grpc: args.otlp_grpc.unwrap_or_else(|| default(4317)),
-        otlp_http: args.otlp_http.unwrap_or_else(|| default(4318)),
+        otlp_grpc: doors(args.otlp_grpc, 4317),
+        otlp_http: doors(args.otlp_http, 4318),
         host: args.host_name.unwrap_or_else(host_name),
         scope: args.scope,
         spool_cap: args.spool_cap,
@@ -147,9 +159,20 @@ async fn run(args: Args, home: Home) -> anyhow::Result<()> {
         memory: args.memory,
         leave_after: args.leave_after,
         ports_file: args.ports_file,
-        observe: !args.no_host,
+        observe: !args.no_host && import.is_none(),
+        config: if import.is_some() { None } else { args.config.or_else(default_config) },
     };
     let agent = Agent::start(options, home).await?;
+    if let Some(file) = import {
+        let read = tokio::select! {
+            read = coral_agent::import::run(&agent, &file, &scratch) => read,
+            _ = terminate.recv() => anyhow::bail!("interrupted"),
+            _ = interrupt.recv() => anyhow::bail!("interrupted"),
+        };
+        agent.stop().await;
+        println!("{}", serde_json::to_string(&read?)?);
+        return Ok(());
+    }
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
@@ -158,6 +181,11 @@ async fn run(args: Args, home: Home) -> anyhow::Result<()> {
     agent.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn default_config() -> Option<PathBuf> {
+    let paths = coral_model::paths::Paths::from_env().ok()?;
+    Some(paths.config_dir.join("agent.toml"))
 }
 
 fn log_to(home: &Home) -> anyhow::Result<()> {

@@ -122,6 +122,16 @@ impl Pipeline {
         }
     }
 
+    /// Appends something the agent read for a person who named it; gives its number. Without room it
+    /// is not taken, and whoever read it waits.
+    pub fn keep(&self, kind: Kind, body: &[u8], now: Time) -> Result<u64, AppendError> {
+        let mut packer = lock(&self.own);
+        if let Err(error) = packer.pack(kind, now.0, body) {
+            return Err(AppendError::Io(std::io::Error::other(error)));
+        }
+        self.spool.append(&mut packer, Class::Own, kind, now.0).map(|(seq, _)| seq)
+    }
+
     /// RED rows that wait to be written.
     #[must_use]
     pub fn rows_waiting(&self) -> usize {

@@ -19,6 +19,11 @@ impl Senses {
         list.insert(sense.name.clone(), sense);
     }
 
+    /// Takes a sense off the list: nobody asks for it any more.
+    pub fn remove(&self, name: &str) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     /// A sense that works.
     pub fn on(&self, name: &str, why: impl Into<String>) {
         let (name, why) = (name.to_owned(), why.into());

@@ -19,6 +19,7 @@ pub mod counters;
 pub mod detect;
 pub mod doctor;
 pub mod edges;
+pub mod incident;
 pub mod intake;
 pub mod lifecycle;
 pub mod live;

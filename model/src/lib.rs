@@ -23,6 +23,7 @@ pub mod num;
 pub mod paths;
 pub mod place;
 pub mod question;
+pub mod redaction;
 pub mod text;
 pub mod time;
 pub mod view;

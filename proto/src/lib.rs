@@ -1,5 +1,5 @@
 //! What Coral's programs say to each other: `coral.v1` messages and stubs, the records of a spool
-//! segment, a walker over OTLP's wire bytes, and every conversion between wire and model.
+//! segment, a walker over OTLP's wire bytes, pprof's profiles, and every conversion between wire and model.
 //!
 //! Rows of answers travel as the JSON objects a person would get from `coral query --json`
 //! ([`coral_model::view::Row`]): the published schema *is* the wire format, so no program can show
@@ -17,6 +17,7 @@
 
 pub mod convert;
 pub mod otlp;
+pub mod pprof;
 pub mod record;
 
 /// Generated from `proto/coral/v1`.

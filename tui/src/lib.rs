@@ -24,6 +24,7 @@ pub mod export;
 pub mod feed;
 pub mod keymap;
 pub mod layout;
+pub mod open;
 pub mod pane;
 pub mod runtime;
 pub mod terminal;

@@ -32,6 +32,7 @@ type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Se
 #[tonic::async_trait]
 impl Colony for Fake {
     type QueryStream = Stream<v1::Rows>;
+    type ExportStream = Stream<v1::Chunk>;
 
     async fn hello(
         &self,
@@ -81,6 +82,20 @@ impl Colony for Fake {
             _ => vec!["user.id".to_owned()],
         };
         Ok(Response::new(v1::CompleteReply { values }))
+    }
+
+    async fn export(
+        &self,
+        _: Request<v1::ExportRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn import(
+        &self,
+        _: Request<tonic::Streaming<v1::Chunk>>,
+    ) -> Result<Response<v1::ImportReply>, Status> {
+        Err(Status::unimplemented("no"))
     }
 
     async fn stay(&self, _: Request<v1::StayRequest>) -> Result<Response<v1::StayReply>, Status> {

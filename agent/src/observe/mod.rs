@@ -7,13 +7,19 @@
 //!
 //! Parsers ([`parse`]), rates ([`host`]) and watches ([`events`]) are pure; files are opened in
 //! [`files`] and clocks read in [`clock`]. What OTLP brings, and what eBPF sees, is elsewhere.
+//!
+//! What a person names in `agent.toml` is read as well: metrics that services publish
+//! ([`prometheus`]), log files and the journal ([`logs`]); [`sources`] reads that file and keeps what it names going.
 
 pub mod clock;
 pub mod events;
 pub mod files;
 pub mod host;
+pub mod logs;
 pub mod parse;
 pub mod process;
+pub mod prometheus;
+pub mod sources;
 
 mod observer;
 mod task;

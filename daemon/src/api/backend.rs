@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use coral_model::view::{AgentRow, EventRow, Row};
 use coral_model::{Question, Time};
 use tokio::sync::watch;
 
 use crate::query::{Answer, QueryError};
+use crate::store::Store;
 
 /// Something that will be done; dropping it gives it up.
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -56,6 +58,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The state of the colony.
     fn footing(&self) -> Work<'_, Footing>;
+
+    /// The store, for whoever writes a window of it into a file; `None` where there is none.
+    fn store(&self) -> Option<Arc<Store>> {
+        None
+    }
+
+    /// Whether this colony was made for a file and may take one in.
+    fn is_for_a_file(&self) -> bool {
+        false
+    }
 
     /// Bumped whenever new data can be asked for.
     fn changed(&self) -> watch::Receiver<u64>;

@@ -96,6 +96,7 @@ impl Colony {
 #[tonic::async_trait]
 impl v1::colony_server::Colony for Colony {
     type QueryStream = ReceiverStream<Result<v1::Rows, Status>>;
+    type ExportStream = super::transfer::Chunks;
 
     async fn hello(
         &self,
@@ -198,6 +199,25 @@ impl v1::colony_server::Colony for Colony {
         let values = self.backend().complete(&key, &prefix, limit).await;
         let values = values.map_err(|e| failure::status(&e))?;
         Ok(Response::new(v1::CompleteReply { values }))
+    }
+
+    async fn export(
+        &self,
+        request: Request<v1::ExportRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        let request = request.into_inner();
+        let slot = Arc::clone(&self.open).try_acquire_owned();
+        let slot = slot.map_err(|_| failure::busy("streams", MAX_STREAMS))?;
+        let held = (slot, self.activity.viewer());
+        super::transfer::export(self.backend(), &self.about.colony, request, held)
+    }
+
+    async fn import(
+        &self,
+        request: Request<tonic::Streaming<v1::Chunk>>,
+    ) -> Result<Response<v1::ImportReply>, Status> {
+        let _viewer = self.activity.viewer();
+        super::transfer::import(self.backend(), request.into_inner()).await
     }
 
     async fn stay(

@@ -14,6 +14,7 @@ pub mod permit;
 mod rows;
 mod server;
 mod stream;
+mod transfer;
 
 pub use backend::{Backend, Footing, Work};
 pub use colony::{About, Colony};

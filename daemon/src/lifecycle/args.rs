@@ -42,6 +42,10 @@ pub struct Args {
     /// Seal what was received every so often instead of every hour. For tests.
     #[arg(long, env = "CORAL_SLICE_AGE", value_name = "TIME", hide = true, value_parser = duration)]
     pub slice_age: Option<Duration>,
+    /// Serve what was read from a file, called so: no agent, no events of its own. Its data, which must
+    /// lie below a folder named coral-open-*, are deleted at the end.
+    #[arg(long, value_name = "NAME")]
+    pub file: Option<String>,
     /// A colony of the machine rather than of one user: group members may use its socket.
     #[arg(long)]
     pub system: bool,

@@ -28,6 +28,8 @@ pub(super) struct Pulse {
     pub(super) activity: Arc<Activity>,
     pub(super) ending: Arc<Ending>,
     pub(super) leave_after: Duration,
+    /// What is served is a file: nothing happens in it by itself.
+    pub(super) of_file: bool,
 }
 
 impl Pulse {
@@ -43,7 +45,9 @@ impl Pulse {
                 _ = beat.tick() => {}
             }
             let now = self.backend.now();
-            self.tell(now, started).await;
+            if !self.of_file {
+                self.tell(now, started).await;
+            }
             beats = beats.wrapping_add(1);
             if beats.is_multiple_of(REMEMBER) {
                 self.agents.refresh();

@@ -31,6 +31,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Longest blocking threads may take after that.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How folders are called that `coral open FILE` makes.
+const FOR_A_FILE: &str = "coral-open-";
+/// How long ends of requests wait for each other when all come from one file.
+const FILE_WINDOW: u64 = 5 * coral_model::time::SECOND;
+
 /// Runs the daemon with this process's command line.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -73,6 +78,18 @@ impl Place {
         Ok(Self { paths, colony, dir, socket, log })
     }
 
+    /// Deletes everything of a colony that was made for a file. A folder that was not made for that is
+    /// left alone, whatever the command line says.
+    fn delete(&self) {
+        let own = self.dir.ancestors().find(|dir| {
+            let name = dir.file_name().map(|n| n.to_string_lossy().into_owned());
+            name.is_some_and(|name| name.starts_with(FOR_A_FILE))
+        });
+        if let Some(dir) = own {
+            _ = std::fs::remove_dir_all(dir);
+        }
+    }
+
     /// Directories that only the owner may enter; a system colony's socket directory is the
     /// packager's affair.
     fn prepare(&self, system: bool) -> anyhow::Result<()> {
@@ -109,6 +126,9 @@ fn run(args: &Args) -> anyhow::Result<u8> {
     runtime.shutdown_timeout(LINGER);
     Beacon::remove(&place.dir);
     drop(lock);
+    if args.file.is_some() {
+        place.delete();
+    }
     served?;
     let why = ending.why().unwrap_or(Why::Failed);
     tracing::info!("ended: {why:?}");
@@ -123,14 +143,18 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
     let control = Control::open(&place.paths.control_file(&place.colony))?;
     let registry: Arc<dyn Registry> = Arc::new(control);
     let known = registry.agents()?;
-    let agents = Arc::new(Agents::known(known.iter().cloned()));
+    let agents = Arc::new(match &args.file {
+        Some(name) => Agents::of_file(name),
+        None => Agents::known(known.iter().cloned()),
+    });
     let stays = args.stay || registry.setting(Colony::STAY)?.is_some();
     let activity = Activity::new(Instant::now(), stays);
     let store = open_store(args, place, &counters).await?;
     let detector = house::detector(&store, &known).await.context("the store cannot be read")?;
     let detector = Arc::new(Mutex::new(detector));
 
-    let supervisor = (!args.no_agent).then(|| Supervisor::new(plan(args, place)));
+    let supervisor =
+        (!args.no_agent && args.file.is_none()).then(|| Supervisor::new(plan(args, place)));
     let local = supervisor.as_ref().map_or_else(Watch::default, Supervisor::watch);
     // Three steps down: the agent first, while its last words are still taken; then callers and
     // uplinks; then the store.
@@ -143,7 +167,8 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
         counters: Arc::clone(&counters),
         now: since,
     };
-    let backend: Arc<dyn Backend> = Arc::new(House::new(context, Arc::clone(&detector), local));
+    let backend: Arc<dyn Backend> =
+        Arc::new(House::new(context, Arc::clone(&detector), local, args.file.is_some()));
     let uplink = Uplink::new(
         Arc::clone(&store),
         Arc::clone(&agents),
@@ -157,8 +182,9 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
     let refused = counters.counter("connections_refused");
     let incoming = Incoming::bind(&place.socket, mode, refused)?;
     let policy = Policy { owner: place.paths.uid, system: args.system };
+    let of_file = args.file.as_ref().map(|file| format!("FILE {file}"));
     let about = About {
-        colony: place.colony.to_string(),
+        colony: of_file.unwrap_or_else(|| place.colony.to_string()),
         socket: place.socket.clone(),
         data_dir: place.dir.clone(),
         log_file: place.log.clone(),
@@ -185,6 +211,7 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
             activity,
             ending: Arc::clone(&ending),
             leave_after: args.leave_after,
+            of_file: args.file.is_some(),
         }
         .run(),
     );
@@ -230,6 +257,9 @@ async fn open_store(
     if let Some(age) = args.slice_age {
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         (options.part_age, options.seal_grace) = (Some(age), 0);
+    }
+    if args.file.is_some() {
+        options.edges.window = FILE_WINDOW;
     }
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir, options)).await?;
     Ok(opened?)

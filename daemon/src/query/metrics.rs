@@ -259,11 +259,17 @@ fn increase(before: Option<&Point>, point: &Point, window: Window) -> Option<Inc
         let from = if point.start.0 > 0 { point.start } else { before.map_or(point.at, |b| b.at) };
         return Some(whole(from));
     }
+    // A point that begins at its own time is a level to measure from: how long the series had been
+    // rising is not known (data model, "Cumulative streams: handling unknown start time").
+    let level = point.start == point.at;
     let Some(before) = before else {
+        if level {
+            return None;
+        }
         // Without a point before it, only a series that began in sight is known whole.
         return (point.start >= window.from && point.start.0 > 0).then(|| whole(point.start));
     };
-    let anew = point.start > before.at;
+    let anew = point.start > before.at && !level;
     let start = if anew { point.start } else { before.at };
     match (&point.distribution, &before.distribution) {
         (Some(now), Some(then)) if !anew => Some(match now.since(then) {
@@ -272,11 +278,15 @@ fn increase(before: Option<&Point>, point: &Point, window: Window) -> Option<Inc
                 distribution: Some(distribution),
                 seconds: seconds(before.at),
             },
+            None if level => return None,
             None => whole(before.at),
         }),
         (Some(_), _) => Some(whole(start)),
         (None, _) => {
             let (now, then) = (point.row.value?, before.row.value?);
+            if level && now < then {
+                return None;
+            }
             if anew || now < then {
                 return Some(whole(start));
             }

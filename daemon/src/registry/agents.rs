@@ -68,9 +68,39 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Agents {
     inner: Mutex<Known>,
+    /// What is served was read from this file: it stands in for every agent.
+    file: Option<String>,
+}
+
+/// The file that is served, where agents would stand.
+fn file_row(name: &str, now: Time) -> AgentRow {
+    AgentRow {
+        agent: AgentId([0; 16]).to_string(),
+        host: name.to_owned(),
+        scope: "file".to_owned(),
+        state: State::Active,
+        since: now,
+        last_seen: now,
+        pid: std::process::id(),
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        senses: Vec::new(),
+        spool_bytes: 0,
+        spool_capacity_bytes: 0,
+        lag_ns: 0,
+        clock_offset_ns: None,
+        rss_bytes: None,
+        cpu: None,
+        counters: std::collections::BTreeMap::new(),
+    }
 }
 
 impl Agents {
+    /// For a colony that serves a file: whoever reads it in is nobody to speak of.
+    #[must_use]
+    pub fn of_file(name: &str) -> Self {
+        Self { file: Some(name.to_owned()), ..Self::default() }
+    }
+
     /// With those an earlier life of the colony knew; all stale until they connect.
     #[must_use]
     pub fn known(agents: impl IntoIterator<Item = KnownAgent>) -> Self {
@@ -87,7 +117,7 @@ impl Agents {
             (known.id, agent)
         });
         let agents = agents.collect();
-        Self { inner: Mutex::new(Known { agents, ..Known::default() }) }
+        Self { inner: Mutex::new(Known { agents, ..Known::default() }), file: None }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -206,6 +236,9 @@ impl Agents {
     /// Every agent as of `now`, those connected first, then by host.
     #[must_use]
     pub fn rows(&self, now: Time) -> Vec<AgentRow> {
+        if let Some(name) = &self.file {
+            return vec![file_row(name, now)];
+        }
         let state = self.lock();
         let known = state.agents.values().filter(|a| now.since(a.row.last_seen) < FORGOTTEN);
         let mut rows: Vec<AgentRow> = known

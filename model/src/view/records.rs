@@ -62,6 +62,10 @@ words!(
         NearBound = "near_bound",
         /// Data were turned away.
         Dropped = "dropped",
+        /// Something the agent was told to read cannot be read any more.
+        SourceLost = "source_lost",
+        /// It can be read again.
+        SourceBack = "source_back",
         /// Part of the store was set aside as damaged.
         StoreDamaged = "store_damaged",
         /// Somebody said so (`coral event`).

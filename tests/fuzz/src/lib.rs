@@ -8,12 +8,14 @@
 
 mod kernel;
 mod otlp;
+mod scrape;
 mod text;
 
 pub mod mutate;
 
 pub use kernel::kernel_text;
 pub use otlp::{otlp_json, otlp_logs, otlp_metrics, otlp_traces, spool_record};
+pub use scrape::{log_lines, pprof, prometheus_text};
 pub use text::{filter, place, when};
 
 /// A target: its name, which is its corpus's folder, and its function.
@@ -30,4 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("place", place),
     ("when", when),
     ("kernel_text", kernel_text),
+    ("prometheus_text", prometheus_text),
+    ("log_lines", log_lines),
+    ("pprof", pprof),
 ];

@@ -83,8 +83,11 @@ pub enum Verb {
     Query(Box<Query>),
     /// Follow log records as they arrive (query logs --follow)
     Tail(Box<Tail>),
-    /// Open the screen at a view, trace, service or place
+    /// Open the screen at a view, trace, service, place or file
     Open(Open),
+    /// A window as one redacted file that opens anywhere
+    #[command(subcommand)]
+    Incident(Incident),
     /// Record that something happened: coral event "deploy payments v42"
     Event(Event),
     /// Agents, their senses and their losses
@@ -298,11 +301,31 @@ impl From<Order> for TraceOrder {
 /// `coral open`.
 #[derive(Args, Clone, Debug)]
 pub struct Open {
-    /// A view, a trace id, a service, or a place (coral:…)
-    #[arg(value_name = "X", value_hint = ValueHint::Other)]
+    /// A view, a trace id, a service, a place (coral:…), or a file: OTLP/JSON, a log, a pprof profile
+    #[arg(value_name = "X", value_hint = ValueHint::AnyPath)]
     pub what: String,
     #[command(flatten)]
     pub screen: Screen,
+}
+
+/// `coral incident …`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Incident {
+    /// Write everything of a window into one file, secrets replaced: coral open FILE shows it
+    Export(Export),
+}
+
+/// `coral incident export`.
+#[derive(Args, Clone, Debug)]
+pub struct Export {
+    #[command(flatten)]
+    pub when: When,
+    /// The file; - is standard output
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: String,
+    /// Also replace the values of this attribute, like key=customer.name; again for more
+    #[arg(long, value_name = "key=NAME")]
+    pub redact_more: Vec<String>,
 }
 
 /// `coral event`.
@@ -391,7 +414,6 @@ const PLANNED: &[&str] = &[
     "mesh",
     "colony",
     "audit",
-    "incident",
     "alerts",
     "diagnose",
     "ask",

@@ -12,7 +12,9 @@ mod complete;
 mod doctor;
 mod event;
 mod exit;
+mod incident;
 mod init;
+mod open;
 mod output;
 mod query;
 mod settings;
@@ -98,15 +100,27 @@ fn run(typed: Vec<String>, screen: OpenScreen) -> Result<Exit, Failure> {
     standard::warn_of_redirection();
     let context = Context::of(&cli)?;
     match cli.verb.clone() {
-        None => open(&context, &cli.screen, None, screen),
+        None => start(&context, &cli.screen, None, screen),
+        Some(Verb::Open(verb)) if is_file(&verb.what) => {
+            let path = std::path::Path::new(&verb.what);
+            open::file(&context, &merged(cli.screen, verb.screen), path, screen)
+        }
         Some(Verb::Open(verb)) => {
             let what = complete::checked_start(&verb.what)?;
-            open(&context, &merged(cli.screen, verb.screen), Some(what), screen)
+            start(&context, &merged(cli.screen, verb.screen), Some(what), screen)
         }
         Some(Verb::Config(verb)) => settings::run(&context, &verb),
         Some(Verb::Completions { .. }) => Ok(Exit::Done),
         Some(verb) => on_one_thread(context.run(verb)),
     }
+}
+
+/// Whether what is to be opened is a file: a service may be called as one is, but not with a slash or
+/// a dot in it.
+fn is_file(what: &str) -> bool {
+    !what.starts_with(coral_model::place::SCHEME)
+        && what.contains(['/', '.'])
+        && std::path::Path::new(what).is_file()
 }
 
 /// clap's own words, without its "error: ".
@@ -134,7 +148,7 @@ fn on_one_thread<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T,
     runtime.block_on(work)
 }
 
-fn open(
+fn start(
     context: &Context,
     flags: &args::Screen,
     start: Option<String>,
@@ -228,6 +242,7 @@ impl Context {
                 query::run(self, &ask::as_query("agents", &t, false)).await
             }
             Verb::Event(event) => event::run(self, &event).await,
+            Verb::Incident(args::Incident::Export(export)) => incident::export(self, &export).await,
             Verb::CompleteFilter { word } => complete::filter_word(self, &word).await,
             // Done before there is a runtime.
             Verb::Config(_) | Verb::Open(_) | Verb::Completions { .. } => Ok(Exit::Done),

@@ -88,7 +88,7 @@ fn words_without_a_command_open_what_they_name() {
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.what.contains(&format!("did you mean `{near}`")), "{}", failure.what);
     }
-    assert!(parse("coral incident list").unwrap_err().what.contains("not part of this build"));
+    assert!(parse("coral alerts list").unwrap_err().what.contains("not part of this build"));
 }
 
 #[test]

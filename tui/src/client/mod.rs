@@ -184,6 +184,31 @@ impl Client {
         }
     }
 
+    /// A window of the colony as a file, piece by piece, with what is replaced besides the rules.
+    ///
+    /// # Errors
+    /// When the colony refuses.
+    pub async fn export(
+        &self,
+        window: coral_model::Window,
+        redact_more: Vec<String>,
+    ) -> Result<tonic::Streaming<v1::Chunk>, ClientError> {
+        let window = v1::TimeWindow { from_ns: window.from.0, to_ns: window.to.0 };
+        let request = v1::ExportRequest { window: Some(window), redact_more };
+        Ok(self.rpc.clone().export(request).await?.into_inner())
+    }
+
+    /// Such a file into a colony that was made for it; gives what the file says of itself.
+    ///
+    /// # Errors
+    /// When the colony refuses, or the file is damaged.
+    pub async fn import(
+        &self,
+        chunks: impl Stream<Item = v1::Chunk> + Send + 'static,
+    ) -> Result<Bytes, ClientError> {
+        Ok(self.rpc.clone().import(chunks).await?.into_inner().json.into())
+    }
+
     /// Keeps the colony when unused, or lets it leave.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ fn kind(kind: EventKind) -> (&'static str, Role) {
         EventKind::ClockJumped => ("clock", Role::Moved),
         EventKind::NearBound => ("bound", Role::Moved),
         EventKind::Dropped => ("dropped", Role::Failing),
+        EventKind::SourceLost => ("unread", Role::Blind),
+        EventKind::SourceBack => ("read", Role::Good),
         EventKind::StoreDamaged => ("damaged", Role::Failing),
         EventKind::Note => ("note", Role::Accent),
     }
