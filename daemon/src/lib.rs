@@ -23,6 +23,7 @@ pub mod incident;
 pub mod intake;
 pub mod lifecycle;
 pub mod live;
+pub mod patterns;
 pub mod query;
 pub mod registry;
 pub mod store;

@@ -92,6 +92,12 @@ words!(
         Inflight = "inflight",
         /// Agents, their senses and their losses.
         Agents = "agents",
+        /// Which attributes tell slow or failed spans from the others.
+        Diff = "diff",
+        /// What log records have in common.
+        Patterns = "patterns",
+        /// A SELECT over the stored signals.
+        Sql = "sql",
     }
 );
 
@@ -160,8 +166,12 @@ pub struct Question {
     pub compare: Option<Window>,
     /// At most this many rows; the end record says `truncated`.
     pub limit: usize,
-    /// The trace id (`trace`) or metric name (`metrics`) that is asked about.
+    /// The trace id (`trace`), metric name (`metrics`) or statement (`sql`) that is asked about.
     pub subject: Option<String>,
+    /// `diff`: which spans are of interest, as a filter within `filter`. Without: the slow and failed.
+    pub of: Option<String>,
+    /// `diff`: which they are compared with. Without: all others.
+    pub against: Option<String>,
     /// Rank of traces.
     pub order: TraceOrder,
     /// Once, or again and again.
@@ -181,6 +191,8 @@ impl Question {
             compare: None,
             limit: 1000,
             subject: None,
+            of: None,
+            against: None,
             order: TraceOrder::Recent,
             mode: Mode::Once,
         }

@@ -41,6 +41,8 @@ impl From<&Question> for v1::QueryRequest {
             subject: q.subject.clone(),
             order: q.order.word().to_owned(),
             mode: q.mode.word().to_owned(),
+            of: q.of.clone(),
+            against: q.against.clone(),
         }
     }
 }
@@ -61,6 +63,8 @@ impl TryFrom<v1::QueryRequest> for Question {
             subject: request.subject,
             order: request.order.parse::<TraceOrder>()?,
             mode: request.mode.parse::<Mode>()?,
+            of: request.of,
+            against: request.against,
         })
     }
 }
@@ -76,6 +80,8 @@ mod tests {
         q.by = vec![Dimension::Host, Dimension::Version];
         q.step = Some(10);
         q.compare = Some(Window::new(Time(1), Time(5)));
+        q.of = Some("error=true".into());
+        q.against = Some("version=v41".into());
         assert_eq!(Question::try_from(v1::QueryRequest::from(&q)), Ok(q));
     }
 }

@@ -10,8 +10,8 @@ use super::edges::Edges;
 use super::plan::Plan;
 use super::source::Recent;
 use super::{
-    QueryError, agents, digest, events, filter, hosts, inflight, logs, metrics, red, services,
-    topology, trace, traces,
+    QueryError, agents, diff, digest, events, filter, hosts, inflight, logs, metrics, patterns,
+    red, services, statement, topology, trace, traces,
 };
 use crate::store::Reading;
 
@@ -72,6 +72,9 @@ pub fn answer(inputs: &Inputs<'_>, question: &Question) -> Result<Answer, QueryE
         View::Hosts => hosts::answer(inputs, &plan)?,
         View::Inflight => inflight::answer(inputs, &plan)?,
         View::Agents => agents::answer(inputs, &plan),
+        View::Patterns => patterns::answer(inputs.conn, &plan)?,
+        View::Diff => diff::answer(inputs.conn, &plan)?,
+        View::Sql => statement::answer(inputs.conn, &plan)?,
     };
     let end = end(inputs, &plan, &found);
     Ok(Answer { rows: found.rows, end })
@@ -158,10 +161,11 @@ fn signal(view: View) -> Option<&'static str> {
         | View::Topology
         | View::Traces
         | View::Trace
+        | View::Diff
         | View::Inflight => Some("spans"),
-        View::Logs => Some("logs"),
+        View::Logs | View::Patterns => Some("logs"),
         View::Metrics => Some("metrics"),
-        View::Events | View::Hosts | View::Agents => None,
+        View::Events | View::Hosts | View::Agents | View::Sql => None,
     }
 }
 
@@ -170,7 +174,7 @@ fn end(inputs: &Inputs<'_>, plan: &Plan, found: &Found) -> End {
     let resolution =
         plan.bucketed().then(|| plan.question.step.unwrap_or(plan.resolution) / SECOND);
     End {
-        rows: coral_model::num::u64_sat(found.rows.len()),
+        rows: coral_model::num::u64_sat(found.rows.iter().filter(|r| !r.is_head()).count()),
         truncated: found.truncated,
         dropped: signal(plan.question.view)
             .map_or(0, |signal| (inputs.dropped)(plan.window.from, signal)),

@@ -26,6 +26,11 @@ pub enum QueryError {
         "the answer took longer than {0} s and was stopped; ask about less time, fewer services, or a coarser step"
     )]
     TooSlow(u64),
+    /// The statement needed more memory than it may have.
+    #[error(
+        "the answer needed more memory than a question may have and was stopped; ask about less time, or group by fewer values"
+    )]
+    TooLarge,
     /// The store refused or failed.
     #[error("the store could not answer: {0}")]
     Store(String),

@@ -5,6 +5,7 @@
 //! is read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use coral_model::id::{SpanId, TraceId};
 use coral_model::num::{u64_sat, usize_sat};
@@ -185,6 +186,11 @@ pub fn some_float(column: &Float64Array, row: usize) -> Option<f64> {
     column.is_valid(row).then(|| column.value(row))
 }
 
+/// The number at `row`, unless NULL.
+pub fn some_int(column: &Int64Array, row: usize) -> Option<i64> {
+    (row < column.len() && column.is_valid(row)).then(|| column.value(row))
+}
+
 /// The moment at `row`; NULL is the epoch.
 pub fn time(column: &Int64Array, row: usize) -> Time {
     if column.is_valid(row) { Time::from_i64(column.value(row)) } else { Time(0) }
@@ -272,6 +278,23 @@ pub fn map(column: &MapArray, row: usize) -> BTreeMap<String, String> {
             Some((key.to_owned(), text(&values, i).unwrap_or_default().to_owned()))
         })
         .collect()
+}
+
+/// Visits the pairs of the map at `row` without copying them.
+pub fn each_pair(column: &MapArray, row: usize, mut visit: impl FnMut(&str, &str)) {
+    let strings = |a: &'_ Arc<dyn Array>| a.as_any().downcast_ref::<StringArray>().cloned();
+    let (Some(keys), Some(values)) = (strings(column.keys()), strings(column.values())) else {
+        return;
+    };
+    let offsets = column.value_offsets();
+    let at = |i: usize| offsets.get(i).map_or(0, |&o| usize_sat(o));
+    if column.is_valid(row) {
+        for i in at(row)..at(row + 1) {
+            if let (Some(key), Some(value)) = (text(&keys, i), text(&values, i)) {
+                visit(key, value);
+            }
+        }
+    }
 }
 
 /// The texts of the list at `row`.

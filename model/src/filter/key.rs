@@ -136,10 +136,10 @@ impl Key {
                     | Self::Namespace
                     | Self::Resource(_)
             ),
-            V::Traces | V::Trace => {
+            V::Traces | V::Trace | V::Diff => {
                 !matches!(self, Self::Level | Self::Metric | Self::Agent | Self::Protocol)
             }
-            V::Logs => !matches!(
+            V::Logs | V::Patterns => !matches!(
                 self,
                 Self::Operation
                     | Self::Route
@@ -192,6 +192,8 @@ impl Key {
                     | Self::Version
             ),
             V::Agents => matches!(self, Self::Host | Self::Agent),
+            // A statement has its own WHERE.
+            V::Sql => false,
         }
     }
 }

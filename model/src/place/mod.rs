@@ -307,6 +307,12 @@ pub fn arguments(question: &Question) -> Vec<String> {
     let q = question;
     let mut words: Vec<String> = ["coral", "query", q.view.word()].map(str::to_owned).into();
     let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
+    if let Some(of) = &q.of {
+        flag("--of", of.clone());
+    }
+    if let Some(against) = &q.against {
+        flag("--against", against.clone());
+    }
     if q.mode == Mode::Once {
         flag("--from", q.window.from.to_string());
         flag("--to", q.window.to.to_string());

@@ -5,20 +5,26 @@
 //! traffic", "not observed" and "stale" are different values of [`State`].
 
 mod agents;
+mod diff;
 mod digest;
 mod hosts;
+mod patterns;
 mod records;
 mod red;
+mod sql;
 mod topology;
 mod traces;
 
 use serde::{Deserialize, Serialize};
 
 pub use agents::{AgentRow, Sense, SenseState, StatusRow, is_loss, losses, lost};
+pub use diff::{DiffRow, DiffSides, Origin, Side};
 pub use digest::{Change, DigestRow, Health, Line, Mover, PathStep};
 pub use hosts::{Cpu, Disk, Filesystem, HostRow, Memory, Network, Pressure, ProcessRow};
+pub use patterns::PatternRow;
 pub use records::{EventKind, EventRow, LogRow, MetricKind, MetricRow};
 pub use red::{Baseline, Evidence, InflightRow, Red, RedRow, ServiceRow, State};
+pub use sql::{SqlColumn, SqlColumns, SqlRow};
 pub use topology::{EdgeEnds, EdgeRow, NodeKind, NodeRow};
 pub use traces::{SpanEvent, SpanKind, SpanLink, SpanRow, SpanStatus, TraceRow};
 
@@ -46,6 +52,9 @@ pub enum Row {
     /// A log record.
     #[serde(rename = "coral.logs/1")]
     Log(Box<LogRow>),
+    /// What log records have in common.
+    #[serde(rename = "coral.patterns/1")]
+    Pattern(Box<PatternRow>),
     /// An event.
     #[serde(rename = "coral.events/1")]
     Event(Box<EventRow>),
@@ -67,6 +76,18 @@ pub enum Row {
     /// An agent.
     #[serde(rename = "coral.agents/1")]
     Agent(Box<AgentRow>),
+    /// What `diff` compared with what.
+    #[serde(rename = "coral.diff.sides/1")]
+    DiffSides(Box<DiffSides>),
+    /// A value that tells the sides of `diff` apart.
+    #[serde(rename = "coral.diff/1")]
+    Diff(Box<DiffRow>),
+    /// The columns of a statement's answer.
+    #[serde(rename = "coral.sql.columns/1")]
+    SqlColumns(Box<SqlColumns>),
+    /// A row of a statement's answer.
+    #[serde(rename = "coral.sql/1")]
+    Sql(Box<SqlRow>),
     /// The colony itself.
     #[serde(rename = "coral.status/1")]
     Status(Box<StatusRow>),
@@ -75,10 +96,18 @@ pub enum Row {
     End(Box<End>),
 }
 
+impl Row {
+    /// It comes before the rows and tells of them, and is not counted among them.
+    #[must_use]
+    pub const fn is_head(&self) -> bool {
+        matches!(self, Self::DiffSides(_) | Self::SqlColumns(_))
+    }
+}
+
 /// The last line of every answer. A stream without it was cut.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct End {
-    /// Rows before this line.
+    /// Rows before this line; what stands at the head of them and tells of them is not counted.
     pub rows: u64,
     /// More rows matched than the limit let through.
     pub truncated: bool,

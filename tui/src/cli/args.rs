@@ -108,14 +108,17 @@ pub enum Verb {
 }
 
 const QUERY_HELP: &str = "\
-Questions: red services traces trace logs events topology metrics hosts inflight agents digest.
+Questions: red services traces trace logs events topology metrics hosts inflight patterns diff sql
+agents digest.
 A trace id, a service or a place may stand instead.
 
   coral query red --since 1h --by host service=checkout
   coral query traces --order slow duration=1s..
   coral query logs level=warn.. \"pool exhausted\"
   coral query trace 4bf92f3577b34da6a3ce929d0e0e4736
-  coral query metrics http.server.request.duration service=gateway";
+  coral query metrics http.server.request.duration service=gateway
+  coral query diff service=checkout duration=1s..
+  coral query sql \"SELECT service, count(*) FROM spans GROUP BY ALL\"";
 
 /// `coral up`.
 #[derive(Args, Clone, Debug)]
@@ -238,7 +241,7 @@ pub struct Query {
     /// What is asked: red, services, traces, trace, logs, …
     #[arg(value_name = "X")]
     pub what: String,
-    /// Filter words; for trace its id, for metrics a name first
+    /// Filter words; for trace its id, for metrics a name first, for sql a statement (or -)
     #[arg(value_name = "FILTER")]
     pub words: Vec<String>,
     #[command(flatten)]
@@ -258,6 +261,15 @@ pub struct Query {
     /// Rank of traces
     #[arg(long, value_enum)]
     pub order: Option<Order>,
+    /// logs: what they have in common instead of the records (same as `query patterns`)
+    #[arg(long)]
+    pub patterns: bool,
+    /// diff: the spans of interest, as a filter; without, the slow and the failed
+    #[arg(long, value_name = "FILTER")]
+    pub of: Option<String>,
+    /// diff: what to compare them with, as a filter; without, all others
+    #[arg(long, value_name = "FILTER")]
+    pub against: Option<String>,
     #[command(flatten)]
     pub output: Output,
 }

@@ -17,7 +17,7 @@ const READABLE: usize = 100;
 /// How far back a trace is looked for by its id alone: the id is what narrows it down.
 const TRACE: u64 = 30 * 86_400 * SECOND;
 /// Questions of product.md that this build does not answer.
-const PLANNED: &[&str] = &["diff", "profile", "incidents", "alerts", "sql"];
+const PLANNED: &[&str] = &["profile", "incidents", "alerts"];
 
 /// What stands where a question does.
 enum What {
@@ -99,11 +99,32 @@ pub fn question(query: &Query, clock: &Clock, default: u64, human: bool) -> Resu
             }
         }
     };
+    let view = match view {
+        View::Logs if query.patterns => View::Patterns,
+        View::Patterns => view,
+        _ if query.patterns => {
+            return Err(Failure::usage("--patterns is for logs")
+                .next("coral query logs --patterns level=warn.."));
+        }
+        _ => view,
+    };
     match (view, &subject) {
         (View::Trace, None) => {
             let (id, rest) = trace_id(words)?;
             subject = Some(id.to_string());
             words = rest;
+        }
+        (View::Sql, None) => {
+            if query.output.follow {
+                return Err(Failure::usage("a statement is answered once, not followed")
+                    .next("watch -n 5 coral query sql …"));
+            }
+            if words.is_empty() {
+                return Err(Failure::usage("which statement?")
+                    .next("coral query sql \"SELECT service, count(*) FROM spans GROUP BY ALL\""));
+            }
+            subject = Some(words.join(" "));
+            words = &[];
         }
         (View::Metrics, None) => {
             if let Some((first, rest)) = words.split_first()
@@ -115,12 +136,20 @@ pub fn question(query: &Query, clock: &Clock, default: u64, human: bool) -> Resu
         }
         _ => {}
     }
-    if view != View::Trace && view != View::Metrics && fixed.is_none() {
+    if !matches!(view, View::Trace | View::Metrics | View::Sql) && fixed.is_none() {
         subject = None;
     }
     let more = filter::join_words(words);
     let filter = both(filter, more)?;
     filter::parse(&filter)?.check_for(view, &filter)?;
+
+    if view != View::Diff && (query.of.is_some() || query.against.is_some()) {
+        return Err(Failure::usage("--of and --against are for diff: they name its two sides")
+            .next("coral query diff service=checkout --of version=v42 --against version=v41"));
+    }
+    for side in [&query.of, &query.against].into_iter().flatten() {
+        filter::parse(side)?.check_for(view, side)?;
+    }
 
     let follow = query.output.follow;
     let mode = match view {
@@ -173,6 +202,8 @@ pub fn question(query: &Query, clock: &Clock, default: u64, human: bool) -> Resu
     question.by.clone_from(&query.by);
     question.filter = filter;
     question.subject = subject;
+    question.of.clone_from(&query.of);
+    question.against.clone_from(&query.against);
     question.mode = mode;
     Ok(Asked { question, colony })
 }

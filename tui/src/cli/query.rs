@@ -18,6 +18,14 @@ const DAY: u64 = 86_400_000_000_000;
 /// Asks, prints, and tells by the exit code how complete the answer is.
 pub async fn run(context: &Context, query: &Query) -> Result<Exit, Failure> {
     let human = !query.output.json && !query.output.csv;
+    let piped;
+    let query = match query.words.as_slice() {
+        [dash] if dash == "-" && query.what == "sql" => {
+            piped = Query { words: vec![statement(io::stdin().lock())?], ..query.clone() };
+            &piped
+        }
+        _ => query,
+    };
     let asked = ask::question(query, &context.clock, context.config.window, human)?;
     let client = match &asked.colony {
         Some(name) if !context.config.is_flag("colony") => {
@@ -47,6 +55,20 @@ pub async fn run(context: &Context, query: &Query) -> Result<Exit, Failure> {
         () = interrupt() => true,
     };
     Ok(printer.exit(query.output.check, interrupted))
+}
+
+/// Longest statement that is read; the colony takes no longer one.
+const STATEMENT: u64 = 64 << 10;
+
+/// The statement that stands on standard input.
+fn statement(input: impl io::Read) -> Result<String, Failure> {
+    let mut text = String::new();
+    io::Read::read_to_string(&mut input.take(STATEMENT + 1), &mut text)
+        .map_err(|e| Failure::usage(format!("the statement cannot be read: {e}")))?;
+    if coral_model::num::u64_sat(text.len()) > STATEMENT {
+        return Err(Failure::usage(format!("the statement has more than {STATEMENT} bytes")));
+    }
+    Ok(text)
 }
 
 /// Ctrl-C: whoever follows has seen enough.
@@ -99,9 +121,14 @@ impl Printer {
                     self.end = Some(*end);
                 }
                 Ok(row) => {
-                    self.rows += 1;
-                    match self.form {
+                    self.rows += u64::from(!row.is_head());
+                    match &mut self.form {
                         Form::Json => {}
+                        Form::Csv(csv) if row.is_head() => {
+                            if let Row::SqlColumns(head) = row {
+                                csv.head(&mut out, head.columns.iter().map(|c| c.name.as_str()))?;
+                            }
+                        }
                         Form::Csv(_) => objects.extend(serde_json::from_slice::<Object>(&line)),
                         Form::Table => waiting.push(row),
                     }

@@ -160,16 +160,14 @@ impl Want {
     #[must_use]
     pub fn question(&self, now: Time) -> Question {
         Question {
-            view: self.view,
-            window: self.span.window(now),
             filter: self.filter.clone(),
             by: self.by.clone(),
             step: self.step,
-            compare: None,
             limit: self.limit,
             subject: self.subject.clone(),
             order: self.order,
             mode: self.mode,
+            ..Question::new(self.view, self.span.window(now))
         }
     }
 }

@@ -37,6 +37,20 @@ pub struct Csv {
 }
 
 impl Csv {
+    /// Begins with columns that are known before any row is.
+    ///
+    /// # Errors
+    /// When `out` does not take them.
+    pub fn head<'a>(
+        &mut self,
+        out: &mut impl Write,
+        columns: impl Iterator<Item = &'a str>,
+    ) -> io::Result<()> {
+        self.columns = columns.map(str::to_owned).collect();
+        let header: Vec<_> = self.columns.iter().map(|c| field(c)).collect();
+        write!(out, "{}\r\n", header.join(","))
+    }
+
     /// Writes some rows, each a JSON object; the header first, once.
     ///
     /// # Errors
@@ -86,13 +100,17 @@ const RED: [&str; 11] = [
     "sampled",
 ];
 
-/// Top-level fields in their order; `by` and `red` unfold, since they are what was asked for.
+/// Top-level fields in their order; `by`, `red` and the values of a statement unfold, since they are
+/// what was asked for.
 fn flat(row: &Object) -> Vec<(String, String)> {
     let mut out = Vec::new();
     for (name, value) in &row.0 {
         match value {
             Value::Object(by) if name == "by" => {
                 out.extend(by.iter().map(|(k, v)| (format!("by.{k}"), scalar(v))));
+            }
+            Value::Object(values) if name == "values" => {
+                out.extend(values.iter().map(|(k, v)| (k.clone(), scalar(v))));
             }
             red if name == "red" => out.extend(RED.map(|field| {
                 (format!("red.{field}"), red.get(field).map(scalar).unwrap_or_default())

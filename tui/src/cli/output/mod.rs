@@ -6,9 +6,11 @@
 
 pub mod cell;
 mod csv;
+mod diff;
 mod digest;
 mod hosts;
 pub mod rows;
+mod statement;
 mod summary;
 pub mod table;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use coral_model::text::{bytes, count, duration as dur};
 use coral_model::view::{
-    AgentRow, EdgeRow, EventRow, InflightRow, LogRow, MetricRow, NodeRow, Red, RedRow, Row,
-    SenseState, ServiceRow, SpanRow, SpanStatus, TraceRow,
+    AgentRow, EdgeRow, EventRow, InflightRow, LogRow, MetricRow, NodeRow, PatternRow, Red, RedRow,
+    Row, SenseState, ServiceRow, SpanRow, SpanStatus, TraceRow,
 };
 
 use super::Reader;
@@ -38,12 +38,20 @@ pub fn blocks(rows: &[Row], reader: &Reader) -> Vec<Block> {
     push(trace_head(&spans, reader));
     push(self::spans(&spans));
     push(logs(&of!(Log), reader));
+    push(patterns(&of!(Pattern), reader));
     push(events(&of!(Event), reader));
     push(nodes(&of!(Node), reader));
     push(edges(&of!(Edge)));
     push(metrics(&of!(Metric), reader));
     super::hosts::blocks(&of!(Host), reader).into_iter().for_each(&mut push);
     push(inflight(&of!(Inflight)));
+    for head in of!(DiffSides) {
+        push(super::diff::sides(head));
+    }
+    push(super::diff::rows(&of!(Diff)));
+    for head in of!(SqlColumns) {
+        push(super::statement::rows(head, &of!(Sql)));
+    }
     let agents = of!(Agent);
     push(self::agents(&agents, reader));
     push(senses(&agents));
@@ -278,6 +286,38 @@ fn log_line(row: &LogRow, reader: &Reader) -> Cell {
         line.push_str(&format!("  trace={trace}"));
     }
     Cell::text(&line).look(look)
+}
+
+fn patterns(rows: &[&PatternRow], reader: &Reader) -> Block {
+    let mut block = Block::new(vec![
+        number("COUNT"),
+        number("SHARE"),
+        whole("LEVEL"),
+        text("SERVICES", 8),
+        text("PATTERN", 20),
+        whole("FIRST").extra(),
+        whole("LAST").extra(),
+    ]);
+    for row in rows {
+        // Of a sample the count is what was looked at, and says so.
+        let sampled = if row.sampled_every > 1 { "~" } else { "" };
+        let n = count(row.count.saturating_mul(row.sampled_every));
+        block.rows.push(vec![
+            Cell::from(format!("{sampled}{n}")),
+            Cell::text(&cell::percent(row.share)),
+            match row.level.as_str() {
+                "" => Cell::none(),
+                level @ ("error" | "fatal") => Cell::text(level).look(Look::Bad),
+                "warn" => Cell::text("warn").look(Look::Warn),
+                level => Cell::text(level),
+            },
+            Cell::from(row.services.join(" ")),
+            Cell::text(&row.pattern),
+            Cell::from(reader.time(row.first_seen)),
+            Cell::from(reader.time(row.last_seen)),
+        ]);
+    }
+    block
 }
 
 pub(super) fn events(rows: &[&EventRow], reader: &Reader) -> Block {

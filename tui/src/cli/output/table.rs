@@ -1,5 +1,6 @@
 //! Columns that line up, and fit.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use coral_model::text::fit;
@@ -9,10 +10,10 @@ use super::Reader;
 use super::cell::{Cell, Look};
 
 /// A column.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Column {
     /// What stands over it.
-    pub title: &'static str,
+    pub title: Cow<'static, str>,
     /// Numbers stand to the right.
     pub right: bool,
     /// Narrowest it is made where the terminal is; `None` keeps it whole.
@@ -33,19 +34,19 @@ impl Column {
 /// A column of text that may be cut.
 #[must_use]
 pub const fn text(title: &'static str, least: usize) -> Column {
-    Column { title, right: false, least: Some(least), extra: false }
+    Column { title: Cow::Borrowed(title), right: false, least: Some(least), extra: false }
 }
 
 /// A column of text that is kept whole.
 #[must_use]
 pub const fn whole(title: &'static str) -> Column {
-    Column { title, right: false, least: None, extra: false }
+    Column { title: Cow::Borrowed(title), right: false, least: None, extra: false }
 }
 
 /// A column of numbers.
 #[must_use]
 pub const fn number(title: &'static str) -> Column {
-    Column { title, right: true, least: None, extra: false }
+    Column { title: Cow::Borrowed(title), right: true, least: None, extra: false }
 }
 
 /// Rows under columns, or plain lines.
@@ -78,7 +79,7 @@ impl Block {
     pub fn without_empty(mut self, titles: &[&str]) -> Self {
         let mut i = 0;
         while i < self.columns.len() {
-            let named = self.columns.get(i).is_some_and(|c| titles.contains(&c.title));
+            let named = self.columns.get(i).is_some_and(|c| titles.contains(&c.title.as_ref()));
             let silent = self
                 .rows
                 .iter()
@@ -161,7 +162,7 @@ impl Block {
     fn table(&self, out: &mut impl Write, reader: &Reader) -> io::Result<()> {
         let widths = self.widths(reader.width);
         let titles: Vec<Cell> =
-            self.columns.iter().map(|c| Cell::text(c.title).look(Look::Bold)).collect();
+            self.columns.iter().map(|c| Cell::text(&c.title).look(Look::Bold)).collect();
         for (i, part) in parts(&widths, reader.width.unwrap_or(usize::MAX)).iter().enumerate() {
             if i > 0 {
                 writeln!(out)?;

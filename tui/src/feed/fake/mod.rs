@@ -93,7 +93,7 @@ pub fn answer(scenario: Scenario, question: &Question) -> Vec<Row> {
         View::Inflight => inflight(scenario, window),
         View::Agents if scenario == Scenario::Blind => Vec::new(),
         View::Agents => vec![Row::Agent(Box::new(agent(scenario, window.to)))],
-        View::Metrics => Vec::new(),
+        View::Metrics | View::Patterns | View::Diff | View::Sql => Vec::new(),
     };
     let blind = if scenario == Scenario::Blind {
         vec!["no agent is connected: nothing can be seen; `coral up` starts one here".to_owned()]

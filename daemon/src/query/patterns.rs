@@ -1,0 +1,163 @@
+//! `patterns`: what log records have in common, mined from their bodies, most frequent first.
+
+use coral_model::filter::Level;
+use coral_model::num::{f64_from, u64_sat};
+use coral_model::time::Time;
+use coral_model::view::{PatternRow, Row};
+use hashbrown::HashMap;
+
+use super::QueryError;
+use super::answer::Found;
+use super::fetch::{self, Sql};
+use super::logs::LAYOUT;
+use super::plan::Plan;
+use crate::patterns::{Miner, OTHER};
+use crate::store::Reading;
+use crate::store::schema::Signal;
+
+/// Records that are looked at; of more, an even sample.
+const MAX_RECORDS: u64 = 200_000;
+/// Patterns that are kept apart.
+const MAX_PATTERNS: usize = 2_000;
+/// Services that are named.
+const MAX_SERVICES: usize = 20;
+/// Bytes of a body that are read.
+const MAX_BODY: usize = 2_000;
+
+/// What is known of one pattern.
+struct Seen {
+    count: u64,
+    severity: u8,
+    services: Vec<String>,
+    first: Time,
+    last: Time,
+    example: String,
+    trace: Option<coral_model::TraceId>,
+}
+
+/// Answers the question.
+pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
+    let (from, to) = (plan.window.from, plan.window.to);
+    let matching = Sql::new(format!(
+        " FROM {} t LEFT JOIN {} r ON r.id = t.resource WHERE true",
+        conn.relation(Signal::Logs, from, to),
+        conn.resources()
+    ))
+    .within("t.time_ns", from, to)
+    .then(" AND ")
+    .part(LAYOUT.condition(&plan.filter)?);
+    let mut records = 0;
+    fetch::run(conn, &Sql::new("SELECT count(*)::UBIGINT").part(matching.clone()), |batch| {
+        records = fetch::uint(batch.u64s(0)?, 0);
+        Ok(())
+    })?;
+    let every = records.div_ceil(MAX_RECORDS).max(1);
+    let mut sql = Sql::new(format!(
+        "SELECT t.time_ns, t.service, t.severity, left(t.body, {MAX_BODY}), t.trace_hi, t.trace_lo"
+    ))
+    .part(matching);
+    if every > 1 {
+        sql = sql.then(" AND hash(t.time_ns, t.body) % ").bind(every).then(" = 0");
+    }
+    // In order, so that the same records always make the same patterns.
+    let sql = sql.then(" ORDER BY t.time_ns, t.body");
+    let mut miner = Miner::new(MAX_PATTERNS);
+    let mut seen: HashMap<Option<usize>, Seen> = HashMap::new();
+    let mut looked = 0;
+    fetch::run(conn, &sql, |batch| {
+        let (at, service) = (batch.i64s(0)?, batch.texts(1)?);
+        let (severity, body) = (batch.u8s(2)?, batch.texts(3)?);
+        let (high, low) = (batch.u64s(4)?, batch.u64s(5)?);
+        looked += u64_sat(batch.len());
+        for row in 0..batch.len() {
+            let text = fetch::text(body, row).unwrap_or_default();
+            let time = fetch::time(at, row);
+            let pattern = seen.entry(miner.add(text)).or_insert_with(|| Seen {
+                count: 0,
+                severity: 0,
+                services: Vec::new(),
+                first: time,
+                last: time,
+                example: String::new(),
+                trace: None,
+            });
+            pattern.count += 1;
+            pattern.severity = pattern.severity.max(fetch::byte(severity, row));
+            pattern.last = time;
+            text.clone_into(&mut pattern.example);
+            pattern.trace = fetch::trace_id(high, low, row);
+            let name = fetch::text(service, row).unwrap_or_default();
+            if pattern.services.len() < MAX_SERVICES && !pattern.services.iter().any(|s| s == name)
+            {
+                pattern.services.push(name.to_owned());
+            }
+        }
+        Ok(())
+    })?;
+    let mut rows: Vec<PatternRow> = seen
+        .into_iter()
+        .map(|(at, seen)| PatternRow {
+            pattern: at.map_or_else(|| OTHER.to_owned(), |at| miner.pattern(at)),
+            count: seen.count,
+            share: f64_from(seen.count) / f64_from(looked.max(1)),
+            sampled_every: every,
+            level: Level::of_severity(seen.severity).map_or("", Level::word).to_owned(),
+            services: seen.services,
+            first_seen: seen.first,
+            last_seen: seen.last,
+            example: seen.example,
+            trace_id: seen.trace,
+        })
+        .collect();
+    rows.sort_by(|a, b| (b.count, &a.pattern).cmp(&(a.count, &b.pattern)));
+    let truncated = rows.len() > plan.limit();
+    rows.truncate(plan.limit());
+    let newest = rows.iter().map(|r| r.last_seen).max();
+    let rows = rows.into_iter().map(|r| Row::Pattern(Box::new(r))).collect();
+    Ok(Found { rows, truncated, newest, ..Found::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use coral_model::question::View;
+    use duckdb::params;
+
+    use super::super::fixture::{Fixture, ago, last, question, rows};
+    use super::*;
+
+    fn write(fixture: &Fixture, at: u64, service: &str, severity: u8, body: &str) {
+        let table = Fixture::table(Signal::Logs);
+        let sql = format!(
+            "INSERT INTO {table} VALUES (?, 0, ?, ?, ?, 0, 0, 0, 1, map([]::VARCHAR[], []::VARCHAR[]))"
+        );
+        fixture.conn.execute(&sql, params![ago(at).as_i64(), service, severity, body]).unwrap();
+    }
+
+    #[test]
+    fn patterns_are_counted_with_who_and_when() {
+        let fixture = Fixture::default();
+        for n in 0..30u64 {
+            let service = if n % 3 == 0 { "checkout" } else { "payments" };
+            write(&fixture, 600 - n, service, 17, &format!("pool exhausted after {n}ms for u{n}"));
+        }
+        for n in 0..10u64 {
+            write(&fixture, 500 - n, "gateway", 9, &format!("GET /cart/{n} took {n}ms"));
+        }
+        write(&fixture, 5000, "gateway", 9, "outside the window");
+        let ask = |filter: &str| {
+            rows!(fixture.ask(&question(View::Patterns, last(900), filter)).unwrap(), Pattern)
+        };
+        let found = ask("");
+        assert_eq!(found.len(), 2, "{found:?}");
+        let first = &found[0];
+        assert_eq!(first.pattern, "pool exhausted after <num>ms for u<num>");
+        assert_eq!((first.count, first.share, first.sampled_every), (30, 0.75, 1));
+        assert_eq!((first.first_seen, first.last_seen), (ago(600), ago(571)));
+        assert_eq!(first.example, "pool exhausted after 29ms for u29");
+        assert_eq!(first.services, ["checkout", "payments"]);
+        assert_eq!((first.level.as_str(), found[1].count), ("error", 10));
+        let only = ask("service=gateway");
+        assert_eq!((only.len(), only[0].share), (1, 1.0));
+        assert!(ask("service=nobody").is_empty());
+    }
+}
