@@ -2,8 +2,8 @@
 //!
 //! Read-only by construction, in layers that do not rely on each other: DuckDB's own parser must
 //! see exactly one SELECT; [`check`] walks all of its tree and lets through only the public views,
-//! the statement's own CTEs and functions on a reviewed list ([`functions`]); it then runs in a READ
-//! ONLY transaction that is always rolled back, on an instance without external access whose settings
+//! the statement's own CTEs and functions on a reviewed list ([`functions`]); it then runs in the READ
+//! ONLY transaction every reading has, which is always rolled back, on an instance without external access whose settings
 //! are locked, within DuckDB's memory limit, the time every question has, and a cap of rows and bytes.
 //! What a view is made of is the store's business: the tree that is checked is what the person wrote.
 
@@ -45,23 +45,10 @@ pub fn answer(conn: &Connection, plan: &Plan) -> Result<Found, QueryError> {
     check::check(conn, text)?;
     let failed = |error: duckdb::Error| refused(&error);
     conn.execute_batch(&macros(plan.window)).map_err(failed)?;
-    conn.execute_batch("BEGIN TRANSACTION READ ONLY").map_err(failed)?;
-    let _transaction = Transaction(conn);
     run(conn, text, plan.limit())
 }
 
-/// Ends without a trace, whatever happened in it.
-struct Transaction<'a>(&'a Connection);
-
-impl Drop for Transaction<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.execute_batch("ROLLBACK") {
-            tracing::warn!("a statement's transaction did not roll back: {error}");
-        }
-    }
-}
-
-/// What a statement may call beyond DuckDB's own functions. Temporary: they live in this connection.
+/// What a statement may call beyond DuckDB's own functions. Temporary: they end with the reading.
 fn macros(window: Window) -> String {
     format!(
         "CREATE OR REPLACE TEMP MACRO time_of(ns) AS make_timestamp_ns(ns::BIGINT)::TIMESTAMP AT TIME ZONE 'UTC';\
