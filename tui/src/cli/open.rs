@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 
-use coral_model::place::{Place, Selection};
+use coral_model::place::{Look, Place, Selection};
 
 use super::args::{self, Query, Tail, When};
 use super::exit::{Exit, Failure};
@@ -87,6 +87,7 @@ fn show(
         filter: String::new(),
         selection: Selection::default(),
         compare: None,
+        look: Look::default(),
     };
     let config = &context.config;
     let theme = flags.theme.clone().unwrap_or_else(|| config.theme.clone());
