@@ -140,7 +140,8 @@ fn of_many_started_at_once_exactly_one_serves() {
     });
     assert!(losers.iter().all(|code| *code == Some(i32::from(ALREADY_RUNNING))), "{losers:?}");
     until("the winner serves", || UnixStream::connect(colony.path("t.sock")).ok());
-    let winner = Beacon::read(&colony.path("t")).unwrap().pid;
+    // The socket is there a moment before the beacon that names who listens.
+    let winner = until("the winner's beacon", || Beacon::read(&colony.path("t"))).pid;
     for racer in &mut racers {
         if racer.id() == winner {
             assert!(racer.try_wait().unwrap().is_none());
