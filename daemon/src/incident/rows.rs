@@ -33,6 +33,7 @@ struct ResourceLine {
     host: Text,
     zone: Text,
     attributes: Attributes,
+    first_ns: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -230,6 +231,7 @@ fn resource(line: ResourceLine, batch: &mut Batch) -> Result<(), String> {
         host: some(line.host),
         zone: some(line.zone),
         attributes: attributes.map(|(k, v)| (k.into(), v.unwrap_or_default().into())).collect(),
+        first: line.first_ns.map(Time),
     };
     batch.heard.insert(resource.id);
     batch.resources.insert(resource.id, Arc::new(resource));

@@ -187,7 +187,10 @@ impl Inner {
                 && !self.resources.contains_key(&delta.resource)
             {
                 self.resource_bytes += resource_bytes(resource);
-                self.resources.insert(delta.resource, (Arc::clone(resource), stamp));
+                self.resources.insert(
+                    delta.resource,
+                    (Arc::clone(resource), resource.first.unwrap_or(stamp)),
+                );
             }
         }
         for delta in batch.edges.iter().filter(|d| d.bucket >= self.cut) {

@@ -28,6 +28,8 @@ pub struct Resource {
     pub zone: Option<Arc<str>>,
     /// All attributes, sorted by key, values as text.
     pub attributes: Vec<(Arc<str>, Arc<str>)>,
+    /// When it was first seen, where a file says so; else the commit that mentions it first.
+    pub first: Option<Time>,
 }
 
 /// Requests of one series that ended in one bucket: additive, as the agent counted them.

@@ -66,5 +66,6 @@ pub fn of_pairs(mut pairs: Vec<(Arc<str>, Arc<str>)>) -> Resource {
         host: named("host.name"),
         zone: named("cloud.availability_zone"),
         attributes: pairs,
+        first: None,
     }
 }

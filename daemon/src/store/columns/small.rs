@@ -97,7 +97,7 @@ fn chunks<R>(
     rows.chunks(CHUNK_ROWS).map(|rows| Ok(Chunk::new(rows.len(), columns(rows)?))).collect()
 }
 
-/// Resources, as first mentioned at `first`.
+/// Resources, as first mentioned at `first` where they do not say themselves.
 pub fn resources(rows: &[Arc<Resource>], first: Time) -> Result<Vec<Chunk>, ArrowError> {
     chunks(rows, |rows| {
         Ok(vec![
@@ -109,7 +109,7 @@ pub fn resources(rows: &[Arc<Resource>], first: Time) -> Result<Vec<Chunk>, Arro
             maybe_text(rows, |r| r.host.as_deref()),
             maybe_text(rows, |r| r.zone.as_deref()),
             maps(rows, |r| r.attributes.iter().map(|(k, v)| (&**k, &**v)))?,
-            ns(rows, |_| first),
+            ns(rows, |r| r.first.unwrap_or(first)),
         ])
     })
 }
