@@ -105,7 +105,7 @@ const UNTOLD: usize = 64;
 const COUNTED: [Signal; 3] = [Signal::Spans, Signal::Logs, Signal::Metrics];
 
 /// How often a commit waits for memory …
-const MEMORY_TRIES: u32 = 8;
+const MEMORY_TRIES: u32 = 40;
 /// … and how long each time.
 const MEMORY_WAIT: Duration = Duration::from_millis(50);
 
@@ -314,7 +314,8 @@ impl Writer {
 
     /// After an error nothing of the transaction remains, in the database or here.
     fn transact_once(&mut self, batches: &[Sealed]) -> Result<Committed, StoreError> {
-        let result = self.try_transact(batches);
+        let mut made = None;
+        let result = self.try_transact(batches, &mut made);
         // Refused before anything was begun.
         let begun = !matches!(result, Err(StoreError::DiskFull { .. }));
         if let Err(error) = result.as_ref()
@@ -330,11 +331,20 @@ impl Writer {
                 tracing::error!(%error, "what was committed cannot be read back");
                 self.reopen();
             }
+            // A COMMIT may fail after it was made; tried again, its rows would be there twice.
+            if let Some((joined, extra, stamp)) = made.filter(|made| made.2 == self.stamp) {
+                self.committed(batches, &joined, &extra, stamp);
+                return Ok(Committed { stamp });
+            }
         }
         result
     }
 
-    fn try_transact(&mut self, batches: &[Sealed]) -> Result<Committed, StoreError> {
+    fn try_transact(
+        &mut self,
+        batches: &[Sealed],
+        made: &mut Option<([Sealed; 1], Extra, Time)>,
+    ) -> Result<Committed, StoreError> {
         let telemetry = batches.iter().any(|b| b.batch.bytes > 0);
         if telemetry {
             self.room.admit()?;
@@ -365,7 +375,10 @@ impl Writer {
         commits.flush()?;
         drop(commits);
         (self.options.fault)(Point::Committing).map_err(|e| self.failed(e))?;
-        connection.execute_batch("COMMIT")?;
+        if let Err(error) = connection.execute_batch("COMMIT") {
+            *made = Some((joined, extra, stamp));
+            return Err(error.into());
+        }
         self.committed(batches, &joined, &extra, stamp);
         Ok(Committed { stamp })
     }
@@ -624,7 +637,7 @@ impl Writer {
             attributes: [("file".into(), file.into()), ("error".into(), why.into())].into(),
         };
         let sealed = Sealed::new(Batch::of_events(vec![event])).map_err(sealed::arrow);
-        if let Err(error) = sealed.and_then(|sealed| self.try_transact(&[sealed])) {
+        if let Err(error) = sealed.and_then(|sealed| self.try_transact(&[sealed], &mut None)) {
             tracing::error!(%error, "the event about the damage could not be kept");
         }
     }
