@@ -24,6 +24,7 @@ pub mod paths;
 pub mod place;
 pub mod question;
 pub mod redaction;
+pub mod severity;
 pub mod text;
 pub mod time;
 pub mod view;

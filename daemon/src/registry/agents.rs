@@ -74,24 +74,15 @@ pub struct Agents {
 
 /// The file that is served, where agents would stand.
 fn file_row(name: &str, now: Time) -> AgentRow {
-    AgentRow {
-        agent: AgentId([0; 16]).to_string(),
+    let known = KnownAgent {
+        id: AgentId([0; 16]),
         host: name.to_owned(),
         scope: "file".to_owned(),
-        state: State::Active,
-        since: now,
-        last_seen: now,
-        pid: std::process::id(),
         build: env!("CARGO_PKG_VERSION").to_owned(),
-        senses: Vec::new(),
-        spool_bytes: 0,
-        spool_capacity_bytes: 0,
-        lag_ns: 0,
-        clock_offset_ns: None,
-        rss_bytes: None,
-        cpu: None,
-        counters: std::collections::BTreeMap::new(),
-    }
+        first_seen: now,
+        last_seen: now,
+    };
+    AgentRow { pid: std::process::id(), ..known.row(now) }
 }
 
 impl Agents {

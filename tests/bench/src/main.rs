@@ -41,12 +41,17 @@ fn main() -> anyhow::Result<()> {
     if wanted("agent_rss") {
         ingest::agent_rss(&mut report)?;
     }
-    if wanted("screen") {
-        screen::first_frame(&mut report)?;
-        screen::idle(&mut report)?;
-        screen::draw(&mut report)?;
-        screen::visible(&mut report)?;
-        screen::keys(&mut report)?;
+    let screens: [(&str, fn(&mut Report) -> anyhow::Result<()>); 5] = [
+        ("screen_first_frame_p50", screen::first_frame),
+        ("screen_idle_bytes_5s", screen::idle),
+        ("screen_draw_p99", screen::draw),
+        ("screen_export_to_visible_p99", screen::visible),
+        ("screen_key_to_bytes_p99", screen::keys),
+    ];
+    for (name, measure) in screens {
+        if wanted(name) {
+            measure(&mut report)?;
+        }
     }
     report.finish()
 }

@@ -62,14 +62,17 @@ const DRAWS: &str = "2500";
 /// From export to visible on the screen.
 pub fn visible(report: &mut Report) -> anyhow::Result<()> {
     let colony = Colony::start();
-    let terminal = Terminal::coral(&colony, &["open", "services"], 120, 40);
+    // Tall enough for every service in the upper half, wherever the order puts it.
+    let rows = 2 * u16::try_from(VISIBLE)? + 30;
+    let terminal = Terminal::coral(&colony, &["open", "services"], 120, rows);
     let mut samples = Vec::new();
     for n in 0..VISIBLE {
         let name = format!("new-{n:03}");
         let request = otlp::server_spans(&name, 100 + n, 0, 10);
         let started = Instant::now();
         _ = otlp::post_spans(&colony.otlp_http, &request).map_err(anyhow::Error::msg)?;
-        wait_until(Duration::from_secs(20), || terminal.text().contains(&name))?;
+        wait_until(Duration::from_secs(20), || terminal.text().contains(&name))
+            .with_context(|| format!("{name} is not on the screen:\n{}", terminal.text()))?;
         samples.push(started.elapsed().as_secs_f64() * 1e3);
     }
     report.add(

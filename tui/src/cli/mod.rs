@@ -162,32 +162,43 @@ fn start(
                 .next("coral query X prints; coral --plain writes lines")),
         };
     }
-    let config = &context.config;
-    let theme = flags.theme.clone().unwrap_or_else(|| config.theme.clone());
     let mut target = context.target.clone();
     // A place names the colony it was copied from; a flag still wins.
     if let Some(place) = start.as_deref().and_then(|s| s.parse::<coral_model::place::Place>().ok())
         && let Some(colony) = place.colony
-        && !config.is_flag("colony")
+        && !context.config.is_flag("colony")
         && target.paths.socket_override.is_none()
     {
         target.colony = colony;
     }
-    screen(&Screen {
-        target,
-        launch: context.launch.clone(),
-        theme: (theme != "auto").then_some(theme),
-        ascii: flags.ascii || config.ascii,
-        plain: flags.plain,
-        utc: config.utc,
-        no_mouse: flags.no_mouse || !config.mouse,
-        window: config.window,
-        start,
-    })?;
+    screen(&context.screen(flags, target, context.launch.clone(), start))?;
     Ok(Exit::Done)
 }
 
 impl Context {
+    /// The screen as flags and settings want it, over a colony, at a place.
+    fn screen(
+        &self,
+        flags: &args::Screen,
+        target: Target,
+        launch: Launch,
+        start: Option<String>,
+    ) -> Screen {
+        let config = &self.config;
+        let theme = flags.theme.clone().unwrap_or_else(|| config.theme.clone());
+        Screen {
+            target,
+            launch,
+            theme: (theme != "auto").then_some(theme),
+            ascii: flags.ascii || config.ascii,
+            plain: flags.plain,
+            utc: config.utc,
+            no_mouse: flags.no_mouse || !config.mouse,
+            window: config.window,
+            start,
+        }
+    }
+
     fn of(cli: &Cli) -> Result<Self, Failure> {
         let mut flags = Vec::new();
         if let Some(colony) = &cli.global.colony {

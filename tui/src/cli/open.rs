@@ -7,7 +7,7 @@ use coral_model::place::{Look, Place, Selection};
 
 use super::args::{self, Query, Tail, When};
 use super::exit::{Exit, Failure};
-use super::{Context, OpenScreen, Screen, ask, query, standard};
+use super::{Context, OpenScreen, ask, query, standard};
 use crate::client::{Client, Target};
 use crate::open::import::{self, Held};
 use crate::open::kind::{self, Kind};
@@ -89,19 +89,8 @@ fn show(
         compare: None,
         look: Look::default(),
     };
-    let config = &context.config;
-    let theme = flags.theme.clone().unwrap_or_else(|| config.theme.clone());
-    screen(&Screen {
-        target: private.target.clone(),
-        launch: private.launch.clone(),
-        theme: (theme != "auto").then_some(theme),
-        ascii: flags.ascii || config.ascii,
-        plain: flags.plain,
-        utc: config.utc,
-        no_mouse: flags.no_mouse || !config.mouse,
-        window: config.window,
-        start: Some(place.to_string()),
-    })?;
+    let target = private.target.clone();
+    screen(&context.screen(flags, target, private.launch.clone(), Some(place.to_string())))?;
     Ok(Exit::Done)
 }
 

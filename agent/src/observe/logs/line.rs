@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use coral_model::Time;
 use coral_model::id::{SpanId, TraceId};
+use coral_model::severity::severity_of;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -151,7 +152,7 @@ fn of_json(mut fields: serde_json::Map<String, Value>, text: &str) -> Said {
         _ => None,
     });
     let severity = take(&mut fields, &LEVELS, |value| match value {
-        Value::String(word) => level_of(word),
+        Value::String(word) => severity_of(word),
         Value::Number(n) => bunyan(n.as_u64()?),
         _ => None,
     });
@@ -249,7 +250,7 @@ fn level_in(text: &str) -> Option<u8> {
         if let Some((_, rest)) = head.split_once(key) {
             let word = rest.trim_start_matches('"');
             let end = word.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(word.len());
-            return word.get(..end).and_then(level_of);
+            return word.get(..end).and_then(severity_of);
         }
     }
     let words = head.split(|c: char| c.is_whitespace() || c == '|').filter(|w| !w.is_empty());
@@ -258,42 +259,12 @@ fn level_in(text: &str) -> Option<u8> {
         let bare = word.trim_matches(|c: char| !c.is_ascii_alphabetic());
         let capitals = bare.len() > 1 && bare.bytes().all(|b| b.is_ascii_uppercase());
         if (wrapped || capitals)
-            && let Some(level) = level_of(bare)
+            && let Some(level) = severity_of(bare)
         {
             return Some(level);
         }
     }
     None
-}
-
-/// The severity number of a level's name.
-#[must_use]
-pub fn level_of(word: &str) -> Option<u8> {
-    let levels: [(&str, u8); 22] = [
-        ("trace", 1),
-        ("finest", 1),
-        ("verbose", 1),
-        ("debug", 5),
-        ("fine", 5),
-        ("info", 9),
-        ("information", 9),
-        ("informational", 9),
-        ("notice", 10),
-        ("warn", 13),
-        ("warning", 13),
-        ("err", 17),
-        ("error", 17),
-        ("severe", 17),
-        ("crit", 18),
-        ("critical", 18),
-        ("alert", 19),
-        ("fatal", 21),
-        ("panic", 21),
-        ("dpanic", 21),
-        ("emerg", 21),
-        ("emergency", 21),
-    ];
-    levels.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, n)| *n)
 }
 
 /// bunyan's and pino's numbers.

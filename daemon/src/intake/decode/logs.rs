@@ -1,6 +1,7 @@
 //! Log records into columns.
 
 use coral_model::id::{SpanId, TraceId};
+use coral_model::severity::severity_of;
 use coral_proto::otlp::logs::{LogRecord, resource_logs};
 use coral_proto::otlp::value::Value;
 
@@ -87,23 +88,5 @@ fn severity(record: &LogRecord<'_>) -> u8 {
     if let Some(number) = u8::try_from(record.severity).ok().filter(|n| (1..=24).contains(n)) {
         return number;
     }
-    // Data model, "Displaying Severity" and its mapping of other formats' levels.
-    let levels: [(&str, u8); 14] = [
-        ("trace", 1),
-        ("debug", 5),
-        ("info", 9),
-        ("notice", 10),
-        ("warn", 13),
-        ("warning", 13),
-        ("err", 17),
-        ("error", 17),
-        ("severe", 17),
-        ("crit", 18),
-        ("critical", 18),
-        ("alert", 19),
-        ("fatal", 21),
-        ("emerg", 21),
-    ];
-    let text = record.severity_text;
-    levels.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map_or(0, |(_, n)| *n)
+    severity_of(record.severity_text).unwrap_or(0)
 }
