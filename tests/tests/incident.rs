@@ -1,6 +1,7 @@
-//! The promise of the first screen: break the shop, and see which service, since when, what changed.
+//! The promise of the first screen: break the shop with each of its switches, and see which service,
+//! since when, what changed.
 
-use coral_model::view::{DigestRow, EdgeEnds, EventKind, Health, NodeKind, Row};
+use coral_model::view::{DigestRow, EdgeEnds, EventKind, Health, NodeKind, ProcessRow, Row};
 use coral_tests::{Colony, Shop, Terminal, until};
 
 fn digest(colony: &Colony) -> Result<DigestRow, String> {
@@ -21,6 +22,24 @@ fn warmed_up(colony: &Colony) {
         let busy = busy.count();
         if busy >= 4 { Ok(()) } else { Err(format!("{busy} busy services of {}", rows.len())) }
     });
+}
+
+#[track_caller]
+fn blamed(colony: &Colony, service: &str) -> DigestRow {
+    until(&format!("the digest to blame {service}"), || {
+        let row = digest(colony)?;
+        let found = row.suspect.as_deref() == Some(service) && row.onset.is_some();
+        if found { Ok(row) } else { Err(format!("{row:?}")) }
+    })
+}
+
+fn process(colony: &Colony, service: &str) -> Result<ProcessRow, String> {
+    let rows = colony.query(&["hosts"])?;
+    let of = rows.iter().find_map(|row| match row {
+        Row::Host(host) => host.processes.iter().find(|p| p.service == service),
+        _ => None,
+    });
+    of.cloned().ok_or_else(|| format!("no process of {service} in {rows:?}"))
 }
 
 #[test]
@@ -68,14 +87,7 @@ fn a_slow_payments_is_named_on_the_first_screen() {
     let shop = Shop::start(&colony, 20);
     warmed_up(&colony);
     shop.fault(&["payments", "latency", "900"]);
-    let row = until("the digest to blame payments", || {
-        let row = digest(&colony)?;
-        if row.suspect.as_deref() == Some("payments") && row.onset.is_some() {
-            Ok(row)
-        } else {
-            Err(format!("{row:?}"))
-        }
-    });
+    let row = blamed(&colony, "payments");
     assert!(matches!(row.health, Health::Moved | Health::Failing));
 
     let terminal = Terminal::coral(&colony, &[], 80, 24);
@@ -125,5 +137,84 @@ fn hung_requests_look_bad_not_quiet() {
             Some((n, Some(oldest))) if n > 0 && oldest > 2_000_000_000 => Ok(()),
             other => Err(format!("{other:?} of {rows:?}")),
         }
+    });
+}
+
+#[test]
+fn failing_requests_blame_the_service_that_fails() {
+    let colony = Colony::start();
+    let shop = Shop::start(&colony, 20);
+    warmed_up(&colony);
+    shop.fault(&["payments", "errors", "60"]);
+    let row = blamed(&colony, "payments");
+    assert!(row.movers.iter().any(|m| m.service == "payments"), "{row:?}");
+}
+
+#[test]
+fn a_pool_that_is_too_small_blames_its_service() {
+    let colony = Colony::start();
+    let shop = Shop::start(&colony, 20);
+    warmed_up(&colony);
+    shop.fault(&["payments", "pool", "1"]);
+    _ = blamed(&colony, "payments");
+}
+
+#[test]
+fn a_wrong_name_is_an_edge_to_where_it_points() {
+    let colony = Colony::start();
+    let shop = Shop::start(&colony, 20);
+    warmed_up(&colony);
+    shop.fault(&["checkout", "dns"]);
+    _ = blamed(&colony, "checkout");
+    until("an edge from checkout to a name nobody answers for", || {
+        let rows = colony.query(&["topology", "--since", "5m"])?;
+        let lost = rows.iter().any(|row| match row {
+            Row::Edge(edge) => {
+                edge.from == "checkout" && edge.to_kind == NodeKind::External && edge.red.errors > 0
+            }
+            _ => false,
+        });
+        if lost { Ok(()) } else { Err(format!("{rows:#?}")) }
+    });
+}
+
+#[test]
+fn a_process_that_dies_again_and_again_is_told_as_restarts() {
+    let colony = Colony::start();
+    let shop = Shop::start(&colony, 20);
+    warmed_up(&colony);
+    shop.fault(&["shipping", "crash"]);
+    until("a restart of shipping", || {
+        let rows = colony.query(&["events", "--since", "10m"])?;
+        let told = rows.iter().any(|row| match row {
+            Row::Event(event) => {
+                event.kind == EventKind::Restart && event.service.as_deref() == Some("shipping")
+            }
+            _ => false,
+        });
+        if told { Ok(()) } else { Err(format!("{rows:?}")) }
+    });
+}
+
+#[test]
+fn a_hog_and_a_leak_show_on_their_processes() {
+    let colony = Colony::start();
+    let shop = Shop::start(&colony, 20);
+    let before = until("the processes of the shop", || {
+        let shipping = process(&colony, "shipping")?;
+        shipping.rss_bytes.ok_or_else(|| format!("{shipping:?}"))
+    });
+    shop.fault(&["catalog", "cpu", "2"]);
+    shop.fault(&["shipping", "leak", "200"]);
+    until("a busy catalog", || {
+        let catalog = process(&colony, "catalog")?;
+        // Two threads that spin; the machine may be busy with others.
+        let busy = catalog.cpu.is_some_and(|cores| cores > 0.3);
+        if busy { Ok(()) } else { Err(format!("{catalog:?}")) }
+    });
+    until("a shipping that has grown", || {
+        let shipping = process(&colony, "shipping")?;
+        let grown = shipping.rss_bytes.is_some_and(|rss| rss > before + (80 << 20));
+        if grown { Ok(()) } else { Err(format!("{shipping:?}")) }
     });
 }

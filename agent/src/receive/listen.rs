@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coral_model::num::u32_sat;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,6 +20,12 @@ use crate::observe::Peer;
 
 /// First bytes of an HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The protocol's own first window for a connection, below which none can start, and twice over so
+/// that a stream has one (RFC 9113 §6.9.2).
+const WINDOW_LEAST: u64 = 2 * 65_535;
+/// Enough for one export to arrive without waiting.
+const WINDOW_MOST: u64 = 1 << 20;
 
 /// Accepts OTLP on any number of listeners.
 #[derive(Clone)]
@@ -111,6 +118,7 @@ impl Receiver {
         // Errors of a connection were answered or are the sender's doing: nothing to add here.
         if http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
+            let window = window(self.server.limits.budget.capacity(), self.open());
             builder
                 .timer(TokioTimer::new())
                 .keep_alive_interval(Duration::from_secs(30))
@@ -118,8 +126,8 @@ impl Receiver {
                 .max_concurrent_streams(64)
                 .max_header_list_size(16 << 10)
                 .max_frame_size(64 << 10)
-                .initial_stream_window_size(512 << 10)
-                .initial_connection_window_size(1 << 20);
+                .initial_stream_window_size(window / 2)
+                .initial_connection_window_size(window);
             let connection = builder.serve_connection(io, service);
             tokio::pin!(connection);
             tokio::select! {
@@ -146,6 +154,13 @@ impl Receiver {
     }
 }
 
+/// Bytes an HTTP/2 sender may have under way before they are read and drawn on the budget: the more
+/// connections, the fewer, so that all of them together stay near a share of it.
+fn window(budget: u64, open: u64) -> u32 {
+    let share = budget / 4 / open.max(1);
+    u32_sat(share.clamp(WINDOW_LEAST, WINDOW_MOST))
+}
+
 /// Looks at the first bytes of a connection without taking them.
 async fn speaks_http2(stream: &TcpStream) -> Result<bool, std::io::Error> {
     let mut bytes = [0u8; PREFACE.len()];
@@ -167,5 +182,19 @@ async fn speaks_http2(stream: &TcpStream) -> Result<bool, std::io::Error> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         seen = got;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_many_connections_shrink_to_the_least_the_protocol_allows() {
+        let budget = 64 << 20;
+        assert_eq!(u64::from(window(budget, 0)), WINDOW_MOST);
+        assert_eq!(u64::from(window(budget, 16)), WINDOW_MOST);
+        assert_eq!(u64::from(window(budget, 64)), budget / 4 / 64);
+        assert_eq!(u64::from(window(budget, 4_096)), WINDOW_LEAST);
     }
 }

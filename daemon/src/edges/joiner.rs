@@ -22,6 +22,9 @@ const NAMELESS: &str = "unknown";
 pub struct Limits {
     /// How long an end waits for the other, in ns.
     pub window: u64,
+    /// How long a failed request to a name nobody ever answered for waits, in ns: past the pause
+    /// between two exports of an SDK, and short enough for somebody who looks for a wrong name.
+    pub failed: u64,
     /// Ends remembered; beyond it the oldest stops waiting early, counted.
     pub ends: usize,
     /// Peer names learnt.
@@ -30,7 +33,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { window: 60 * SECOND, ends: 400_000, names: 20_000 }
+        Self { window: 60 * SECOND, failed: 10 * SECOND, ends: 400_000, names: 20_000 }
     }
 }
 
@@ -107,6 +110,8 @@ pub struct Joiner {
     next: u64,
     floor: u64,
     due: VecDeque<Due>,
+    /// Failed callers that are counted before their window ends; each has its place in `due` too.
+    failed: VecDeque<Due>,
     by_key: HashMap<u64, Slot>,
     aliases: Aliases,
     out: Buckets<EdgeDelta>,
@@ -123,6 +128,7 @@ impl Joiner {
             next,
             floor: next,
             due: VecDeque::new(),
+            failed: VecDeque::new(),
             by_key: HashMap::new(),
             aliases: Aliases::new(limits.names),
             out: Buckets::default(),
@@ -147,6 +153,9 @@ impl Joiner {
         if is_caller(&half.series) {
             if fate == Fate::Met {
                 slot.callees.clear();
+            }
+            if fate == Fate::Waiting && failed(&half) {
+                self.failed.push_back(Due { n, key, at: stamp.plus(self.limits.failed) });
             }
             slot.caller = Some(End { n, half, fate });
         } else if fate == Fate::Met {
@@ -177,6 +186,9 @@ impl Joiner {
 
     /// Ends the waits that are over at `stamp`. Call it before the ends of a commit are offered.
     pub fn expire(&mut self, stamp: Time) {
+        while let Some(due) = self.failed.pop_front_if(|due| due.at <= stamp) {
+            self.count_failed(due, stamp);
+        }
         while self.due.front().is_some_and(|due| due.at <= stamp) {
             self.stop_waiting();
         }
@@ -185,7 +197,7 @@ impl Joiner {
     /// When [`Joiner::expire`] has something to do next.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Time> {
-        self.due.front().map(|due| due.at)
+        [self.failed.front(), self.due.front()].into_iter().flatten().map(|due| due.at).min()
     }
 
     /// Edges since the last call, added up per edge and bucket.
@@ -391,6 +403,9 @@ impl Joiner {
     fn keep_caller(&mut self, half: HalfEdge, fate: Fate, stamp: Time) {
         let n = self.keep(half.clone(), fate, stamp);
         let key = half.key;
+        if fate == Fate::Waiting && failed(&half) {
+            self.failed.push_back(Due { n, key, at: stamp.plus(self.limits.failed) });
+        }
         let earlier = self.by_key.entry(key).or_default().caller.replace(End { n, half, fate });
         // Two callers with one key are a broken SDK or a hash collision; both are counted.
         if let Some(earlier) = earlier
@@ -405,6 +420,17 @@ impl Joiner {
         let n = self.keep(half.clone(), Fate::Waiting, stamp);
         let slot = self.by_key.entry(half.key).or_default();
         slot.callees.push(End { n, half, fate: Fate::Waiting });
+    }
+
+    /// Counts a failed request with one end, and goes on remembering it: its callee may still report.
+    fn count_failed(&mut self, due: Due, stamp: Time) {
+        let slot = self.by_key.get_mut(&due.key);
+        let waits = |end: &mut End| end.n == due.n && end.fate == Fate::Waiting;
+        let Some(caller) = slot.and_then(|slot| slot.caller.take_if(waits)) else { return };
+        let to = self.peer_of(&caller.half.series);
+        self.one_end(&caller.half, service(&caller.half.series), to);
+        // Kept anew, as counted: a restart must not count it again.
+        self.keep_caller(caller.half, Fate::Counted, stamp);
     }
 
     /// Forgets the oldest end; one that still waited is counted with one end. True when it waited.
@@ -435,6 +461,10 @@ impl Joiner {
 
 fn is_caller(series: &HalfSeries) -> bool {
     matches!(series.kind, SpanKind::Client | SpanKind::Producer)
+}
+
+fn failed(half: &HalfEdge) -> bool {
+    half.series.kind == SpanKind::Client && (half.error || half.no_answer)
 }
 
 fn service(series: &HalfSeries) -> Node {

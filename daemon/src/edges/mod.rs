@@ -16,7 +16,8 @@
 //!   queue's name comes from itself, else from the producer it has for a parent.
 //! * A SERVER span without a parent is an edge from `external` at once.
 //! * Whatever still waits after the window (60 s after it was committed) becomes an edge with one
-//!   end, to the peer the caller named, or from `external`.
+//!   end, to the peer the caller named, or from `external`. A failed request waits 10 s only: where
+//!   the name itself is wrong nobody will ever answer, and that is what somebody looks for.
 //! * Waiting would hide the errors of a callee that hangs. So what a peer's name stands for is
 //!   learnt, per calling service: from every joined pair (`cart:8080` is `cart`), and from expired
 //!   waits (`api.example.com` is external). A failed request to a known service, and any request to

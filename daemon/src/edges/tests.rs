@@ -139,6 +139,24 @@ fn the_errors_of_a_known_callee_that_hangs_show_at_once() {
 }
 
 #[test]
+fn a_failed_request_to_a_name_nobody_answers_for_shows_within_seconds() {
+    let mut joiner = joiner();
+    let lost = |key| HalfEdge { error: true, ..client("checkout", key, "paymnets:80") };
+    joiner.offer(client("checkout", 1, "cart:80"), at(0));
+    joiner.offer(lost(2), at(0));
+    assert_eq!(joiner.next_expiry(), Some(at(10)));
+    joiner.expire(at(9));
+    assert!(joiner.take_edges().is_empty(), "its callee may be about to report");
+    joiner.expire(at(10));
+    assert_eq!(show(&joiner.take_edges()), ["checkout ▸ paymnets:80 external one 1/0"]);
+    // A callee that reports late after all is measured, not counted again.
+    joiner.offer(server("pay", 2), at(30));
+    assert_eq!(show(&joiner.take_edges()), ["checkout ▸ pay service both 0/1"]);
+    joiner.expire(at(200));
+    assert_eq!(show(&joiner.take_edges()), ["checkout ▸ cart:80 external one 1/0"]);
+}
+
+#[test]
 fn a_name_for_two_services_is_a_name_for_none() {
     let mut joiner = joiner();
     for (key, service) in [(1, "pay"), (2, "pay-canary")] {
