@@ -6,6 +6,7 @@
 //! ```text
 //! config   config.toml  colonies/<colony>.toml  keymap.toml  themes/*.toml
 //! data     <colony>/    control.db  store/  spool/  logs/daemon.log  daemon.lock  agent/agent.log
+//! state    sql-history.jsonl
 //! runtime  <colony>.sock
 //! project  .coral/config.toml, looked for from the working directory upwards
 //! ```
@@ -120,6 +121,8 @@ pub struct Paths {
     pub config_dir: PathBuf,
     /// `coral/` among the user's data, or `$CORAL_DATA_DIR`.
     pub data_dir: PathBuf,
+    /// `coral/` among what programs remember for the user.
+    pub state_dir: PathBuf,
     /// Where sockets lie.
     pub runtime_dir: PathBuf,
     /// `$CORAL_SOCKET`: the one socket to use, whatever the colony's name.
@@ -156,6 +159,7 @@ impl Paths {
             config_dir: dirs.config_dir().to_path_buf(),
             data_dir: named("CORAL_DATA_DIR")
                 .unwrap_or_else(|| dirs.data_local_dir().to_path_buf()),
+            state_dir: dirs.state_dir().unwrap_or(dirs.data_local_dir()).to_path_buf(),
             runtime_dir,
             socket_override: named("CORAL_SOCKET"),
             uid,
@@ -318,6 +322,7 @@ mod tests {
         Paths {
             config_dir: "/c".into(),
             data_dir: "/d".into(),
+            state_dir: "/s".into(),
             runtime_dir: "/r".into(),
             socket_override: None,
             uid: 7,

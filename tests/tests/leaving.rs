@@ -83,6 +83,44 @@ fn by_ctrl_z_and_back_by_fg() {
 }
 
 #[test]
+fn to_an_editor_and_back() {
+    let colony = Colony::start();
+    // What an editor does: it has the terminal, reads keys, and replaces the file.
+    let script = "stty -g >seen; echo HERE; read line; echo \"SELECT 40 + $line AS sum\" >\"$1\"";
+    std::fs::write(colony.dir().join("my-editor"), script).expect("room for a script");
+    let mut terminal = shell(&colony);
+    terminal.keys("export EDITOR=\"bash $PWD/my-editor\"; unset VISUAL\r");
+    open(&mut terminal);
+    terminal.keys("S");
+    _ = terminal.wait_for("complete");
+    for turn in 1..=2 {
+        terminal.keys("\x0f");
+        _ = terminal.wait_for("HERE");
+        coral_tests::until("the terminal to be given back", || terminal.given_back());
+        // A Ctrl-C would be the editor's own affair; every key goes to it, none to the screen.
+        terminal.keys(&format!("{turn}\r"));
+        _ = terminal.wait_for(&format!("SELECT 40 + {turn} AS sum"));
+        assert!(terminal.given_back().is_err(), "the terminal was not taken again");
+        terminal.keys("\x12");
+        _ = terminal.wait_for(&format!("{}", 40 + turn));
+    }
+    // Esc alone: together with what follows it would be Alt.
+    terminal.keys("\x1b");
+    _ = terminal.wait_for("enter open");
+    terminal.keys("1q");
+    _ = terminal.wait_for("left 0");
+    as_before(&mut terminal);
+    let cat = "cmp before seen && echo as be''fore\r";
+    terminal.keys(cat);
+    _ = terminal.wait_for("as before");
+    // The statements are there in the next session.
+    terminal.keys("clear\r");
+    open(&mut terminal);
+    terminal.keys("S\x1b[A");
+    _ = terminal.wait_for("SELECT 40 + 2 AS sum");
+}
+
+#[test]
 fn init_asks_writes_and_keeps_what_was_answered() {
     let colony = Colony::start();
     let mut terminal = Terminal::coral(&colony, &["init"], 100, 40);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use coral_tui::cli::{self, Failure};
-use coral_tui::feed::ColonyFeed;
+use coral_tui::feed::{ColonyFeed, Feed, NoColony};
 use coral_tui::runtime::{self, Farewell, Options};
 
 fn main() -> ExitCode {
@@ -23,12 +23,17 @@ fn show(screen: &cli::Screen) -> Result<(), Failure> {
         no_mouse: screen.no_mouse,
         window: screen.window,
         start: screen.start.clone(),
+        profile: screen.profile.clone(),
+        state_dir: Some(screen.target.paths.state_dir.clone()),
         config_dir: Some(screen.target.paths.config_dir.clone()),
     };
-    let feed = ColonyFeed::new(screen.target.clone(), screen.launch.clone());
-    let farewell = runtime::run(&options, Arc::new(feed))
+    let feed: Arc<dyn Feed> = match &screen.profile {
+        Some(_) => Arc::new(NoColony),
+        None => Arc::new(ColonyFeed::new(screen.target.clone(), screen.launch.clone())),
+    };
+    let farewell = runtime::run(&options, feed)
         .map_err(|e| Failure::other(e.to_string()).next("coral query services"))?;
-    if !screen.plain {
+    if !screen.plain && screen.profile.is_none() {
         // The terminal may be gone; then there is nobody to tell.
         _ = writeln!(std::io::stdout(), "{}", last_words(&farewell));
     }

@@ -75,6 +75,7 @@ mod tests {
         let paths = Paths {
             config_dir: dir.path().to_owned(),
             data_dir: "/d".into(),
+            state_dir: "/s".into(),
             runtime_dir: "/r".into(),
             socket_override: None,
             uid: 0,

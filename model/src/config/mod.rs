@@ -326,6 +326,7 @@ mod tests {
             let paths = Paths {
                 config_dir: dir.clone(),
                 data_dir: "/d".into(),
+                state_dir: "/s".into(),
                 runtime_dir: "/r".into(),
                 socket_override: None,
                 uid: 0,

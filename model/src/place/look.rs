@@ -23,6 +23,8 @@ pub struct Sort {
 pub struct Look {
     /// What the selected service is split by.
     pub split: Option<Dimension>,
+    /// The statement that was run, on one line.
+    pub statement: Option<String>,
     /// The pane that has the focus.
     pub pane: Option<String>,
     /// That pane fills the screen.
@@ -55,6 +57,9 @@ impl Look {
         if let Some(split) = self.split {
             write!(f, "/split={split}")?;
         }
+        if let Some(statement) = &self.statement {
+            write!(f, "/statement={}", encode(statement))?;
+        }
         if let Some(pane) = &self.pane {
             write!(f, "/pane={pane}")?;
         }
@@ -77,6 +82,10 @@ impl Look {
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), PlaceError> {
         match name {
             "split" => self.split = Some(value.parse().map_err(|e| part("split", value, e))?),
+            "statement" => {
+                let text = decode(value).map_err(|why| part("statement", value, why))?;
+                self.statement = Some(text);
+            }
             "pane" => self.pane = Some(word("pane", value)?),
             "zoom" => {
                 self.zoom = match value {
@@ -117,6 +126,7 @@ mod tests {
         let mut place = Place::new("hosts", Window::new(Time(0), Time(1_000_000_000)));
         place.look = Look {
             split: Some(Dimension::Zone),
+            statement: Some("SELECT 'a/b=c' FROM spans".into()),
             pane: Some("hosts".into()),
             zoom: true,
             orders: [
@@ -144,6 +154,7 @@ mod tests {
         let w = "2026-11-22T14:02:31Z..2026-11-22T14:17:31Z";
         for (text, reason) in [
             ("split=colour", "is not a dimension"),
+            ("statement=SELECT%0A1", "control characters"),
             ("pane=..%2F..", "lower-case word"),
             ("zoom=maybe", "yes or no"),
             ("order.traces=", "lower-case word"),

@@ -123,6 +123,18 @@ pub fn lost(counters: &BTreeMap<String, u64>) -> u64 {
     losses(counters).fold(0, |sum, (_, n)| sum.saturating_add(n))
 }
 
+/// What was turned away and told so: requests, connections, records that were not understood. What
+/// a commit refuses is sent again, and is not counted.
+#[must_use]
+pub fn refused(counters: &BTreeMap<String, u64>) -> u64 {
+    let turned = |name: &str| {
+        let away = name.split('_').any(|word| matches!(word, "refused" | "rejected"));
+        away && !name.starts_with("commits_")
+    };
+    let some = counters.iter().filter(|(name, _)| turned(name));
+    some.fold(0, |sum, (_, n)| sum.saturating_add(*n))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +153,7 @@ mod tests {
         .map(|(name, n)| (name.to_owned(), n))
         .collect();
         assert_eq!(lost(&counters), 5);
+        assert_eq!(refused(&counters), 5);
         let names: Vec<&str> = losses(&counters).map(|(name, _)| name).collect();
         assert_eq!(names, ["dropped_observations", "joiner_evicted"]);
     }

@@ -17,7 +17,7 @@ mod traces;
 
 use serde::{Deserialize, Serialize};
 
-pub use agents::{AgentRow, Sense, SenseState, StatusRow, is_loss, losses, lost};
+pub use agents::{AgentRow, Sense, SenseState, StatusRow, is_loss, losses, lost, refused};
 pub use diff::{DiffRow, DiffSides, Origin, Side};
 pub use digest::{Change, DigestRow, Health, Line, Mover, PathStep};
 pub use hosts::{Cpu, Disk, Filesystem, HostRow, Memory, Network, Pressure, ProcessRow};

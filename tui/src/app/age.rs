@@ -28,7 +28,11 @@ impl App {
     /// How old something of `then` is at the moment shown, in nanoseconds: at least so old, in steps.
     #[must_use]
     pub fn age(&self, then: Time) -> u64 {
-        let at = if self.here.clock.is_live() { self.now } else { self.window().to };
+        let at = if self.here.clock.is_live() || self.is_running() {
+            self.now
+        } else {
+            self.window().to
+        };
         reached(at.since(then))
     }
 
@@ -46,6 +50,11 @@ impl App {
     /// grows older. `None` while everything is.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
+        // A statement that runs says for how long.
+        let running = self.running_since().filter(|_| self.here.view == crate::layout::ViewId::Sql);
+        if let Some(since) = running {
+            return Some(since.plus(next(self.now.since(since))));
+        }
         if !self.here.clock.is_live() {
             return None;
         }

@@ -12,7 +12,7 @@ impl App {
     pub fn question(&self) -> Question {
         let here = &self.here;
         let (view, filter) = match here.focus {
-            PaneId::Services | PaneId::Profile | PaneId::Ask => {
+            PaneId::Services | PaneId::Profile | PaneId::Functions | PaneId::Ask => {
                 (View::Services, here.filter.clone())
             }
             PaneId::Why => (View::Digest, here.filter.clone()),
@@ -26,6 +26,8 @@ impl App {
             PaneId::Hosts | PaneId::Host => (View::Hosts, String::new()),
             PaneId::Agents | PaneId::Agent => (View::Agents, String::new()),
             PaneId::Inflight => (View::Inflight, here.narrowed(false)),
+            PaneId::Diff => (View::Diff, here.narrowed(true)),
+            PaneId::Editor | PaneId::Rows | PaneId::Values => (View::Sql, String::new()),
         };
         let mut question = Question::new(view, self.window());
         question.filter = filter;
@@ -42,6 +44,11 @@ impl App {
             PaneId::Waterfall | PaneId::Span => {
                 question.subject = here.trace.map(|t| t.to_string());
             }
+            PaneId::Editor | PaneId::Rows | PaneId::Values => {
+                let typed = self.sql.text();
+                let shown = if here.statement.is_empty() { &typed } else { &here.statement };
+                question.subject = Some(super::flat(shown));
+            }
             _ => {}
         }
         question
@@ -50,6 +57,9 @@ impl App {
     /// The `coral query` line that prints what the focused pane shows.
     #[must_use]
     pub fn query_line(&self) -> String {
+        if let (PaneId::Profile | PaneId::Functions, Some(flame)) = (self.here.focus, &self.flame) {
+            return format!("coral open {}", place::shell_quote(&flame.path.to_string_lossy()));
+        }
         place::command(&self.question())
     }
 }

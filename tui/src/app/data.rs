@@ -1,18 +1,16 @@
 //! What the screen knows: the newest answer to each standing question.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coral_model::time::Time;
 use coral_model::view::{
-    AgentRow, DigestRow, EdgeRow, End, EventRow, HostRow, InflightRow, LogRow, NodeRow, RedRow,
-    Row, ServiceRow, SpanRow, StatusRow, TraceRow, lost,
+    AgentRow, DiffRow, DigestRow, EdgeRow, End, EventRow, HostRow, InflightRow, LogRow, NodeRow,
+    RedRow, Row, ServiceRow, SpanRow, StatusRow, TraceRow, lost, refused,
 };
 
+use super::Tail;
 use crate::feed::{Delivery, Slot, Want};
-
-/// Log records kept for the pane.
-pub const TAIL_KEPT: usize = 5_000;
 
 /// An answer and what it answers.
 #[derive(Clone, Debug)]
@@ -29,30 +27,13 @@ pub struct Known {
     pub at: Time,
 }
 
-/// A log record and its number since the program started.
-#[derive(Clone, Debug)]
-pub struct Numbered {
-    /// Counts up; never reused.
-    pub n: u64,
-    /// The record.
-    pub row: LogRow,
-}
-
 /// Everything known.
 #[derive(Default)]
 pub struct Data {
     known: BTreeMap<Slot, Known>,
     failed: BTreeMap<Slot, String>,
-    /// Log records, oldest first.
-    pub logs: VecDeque<Numbered>,
-    next_log: u64,
-    /// Oldest and newest record of the history: the tail may repeat what is not newer, and what is
-    /// older stood too far back to be asked for.
-    history: (Time, Time),
-    /// Tail records nobody had time to look at.
-    pub skipped: u64,
-    /// The tail that `logs` came from.
-    tail_want: Option<Arc<Want>>,
+    /// Log records.
+    pub logs: Tail,
     /// The colony about itself.
     pub status: Option<Box<StatusRow>>,
     /// Newest moment of anything known.
@@ -94,6 +75,8 @@ impl Data {
         agents: Agents Agent -> AgentRow;
         /// Requests in flight.
         inflight: Inflight Inflight -> InflightRow;
+        /// What tells requests apart.
+        diff: Diff Diff -> DiffRow;
     }
 
     /// The digest.
@@ -139,14 +122,6 @@ impl Data {
         self.failed.remove(&slot);
     }
 
-    /// Forgets the log records.
-    pub fn forget_logs(&mut self) {
-        self.logs.clear();
-        self.skipped = 0;
-        self.history = (Time::default(), Time::default());
-        self.tail_want = None;
-    }
-
     fn seen(&mut self, newest: Option<Time>) {
         self.newest = self.newest.max(newest);
     }
@@ -174,7 +149,8 @@ impl Data {
                     return false;
                 }
                 if slot == Slot::Logs {
-                    self.take_history(&rows);
+                    self.logs.take_history(&rows);
+                    self.seen(self.logs.newest().map(|n| n.row.time));
                 }
                 self.known
                     .insert(slot, Known { want: delivery.want, rows, end, error: None, at: now });
@@ -189,66 +165,10 @@ impl Data {
         true
     }
 
-    fn push(&mut self, row: LogRow) {
-        self.logs.push_back(Numbered { n: self.next_log, row });
-        self.next_log += 1;
-    }
-
-    /// What was there before the tail began; the tail's own records stay behind it.
-    fn take_history(&mut self, rows: &[Row]) {
-        let tail: Vec<LogRow> = self.logs.drain(..).map(|numbered| numbered.row).collect();
-        let mut history: Vec<&LogRow> = rows
-            .iter()
-            .filter_map(|row| match row {
-                Row::Log(log) => Some(&**log),
-                _ => None,
-            })
-            .collect();
-        history.sort_by_key(|row| row.time);
-        let time = |row: Option<&&LogRow>| row.map(|row| row.time).unwrap_or_default();
-        self.history = (time(history.first()), time(history.last()));
-        for row in history {
-            self.push(row.clone());
-        }
-        self.append(tail);
-    }
-
-    /// Appends to the log pane, leaving out what the history already had.
-    fn append(&mut self, rows: Vec<LogRow>) {
-        for row in rows {
-            if row.time < self.history.0 {
-                continue;
-            }
-            let known = row.time <= self.history.1
-                && self.logs.iter().rev().take(512).any(|n| n.row == row);
-            if known {
-                continue;
-            }
-            self.seen(Some(row.time));
-            if self.logs.len() >= TAIL_KEPT {
-                self.logs.pop_front();
-            }
-            self.push(row);
-        }
-    }
-
     /// Takes records of the tail.
     pub fn take_tail(&mut self, want: Option<Arc<Want>>, rows: Vec<LogRow>, skipped: u64) {
-        let same = match (&self.tail_want, &want) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            _ => false,
-        };
-        if !same {
-            self.tail_want = want;
-            self.skipped = 0;
-        }
-        self.skipped += skipped;
-        let rows = if rows.len() > TAIL_KEPT {
-            rows.into_iter().rev().take(TAIL_KEPT).rev().collect()
-        } else {
-            rows
-        };
-        self.append(rows);
+        self.seen(rows.iter().map(|row| row.time).max());
+        self.logs.take(want, rows, skipped);
     }
 
     /// What is known to be lost anywhere on the way: by the answers shown, or by the counters of the
@@ -261,6 +181,16 @@ impl Data {
             agents.fold(lost(&status.counters), u64::saturating_add)
         });
         answers.max(counted)
+    }
+
+    /// What the colony and its agents refused: whoever sent it was told, and may not have listened.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        let counted = self.status.iter().flat_map(|status| {
+            let agents = status.agents.iter().map(|agent| refused(&agent.counters));
+            agents.chain([refused(&status.counters)])
+        });
+        counted.fold(0, u64::saturating_add)
     }
 
     /// What cannot be seen, one sentence each, without repetition.

@@ -1,6 +1,7 @@
 //! Enter: from what is selected to what it is made of.
 
 use coral_model::question::{Dimension, TraceOrder};
+use coral_model::time::SECOND;
 use coral_model::view::NodeKind;
 
 use super::{App, Clock, ClockMode};
@@ -44,10 +45,7 @@ impl App {
                     }),
                     Some(dimension) => self.go(|here| {
                         let test = super::term(dimension.word(), &key);
-                        if !here.filter.is_empty() {
-                            here.filter.push(' ');
-                        }
-                        here.filter.push_str(&test);
+                        here.add_test(&test);
                         here.split = None;
                     }),
                 }
@@ -106,10 +104,11 @@ impl App {
             }
             PaneId::Timeline => {
                 let event = row.and_then(|i| self.timeline().get(i).copied().cloned());
-                let newest = self.newest();
+                let newest = self.newest_second();
                 if let Some(event) = event {
                     self.go(|here| {
-                        let to = event.time.plus(here.clock.length / 2).min(newest);
+                        let middle = event.time.align(SECOND);
+                        let to = middle.plus(here.clock.length / 2).min(newest);
                         here.clock = Clock { mode: ClockMode::Fixed(to), ..here.clock };
                         if event.service.is_some() {
                             here.service.clone_from(&event.service);
@@ -122,11 +121,43 @@ impl App {
             }
             PaneId::Hosts => self.go(|here| here.focus = PaneId::Host),
             PaneId::Agents => self.go(|here| here.focus = PaneId::Agent),
+            PaneId::Diff => self.keep_to_finding(row),
+            PaneId::Rows => self.go(|here| {
+                here.focus = PaneId::Values;
+                here.zoom = true;
+                here.cursors.remove(&PaneId::Values);
+            }),
+            PaneId::Values => match self.sql_trace() {
+                Some(id) => self.open_trace(Some(id)),
+                None => self.here.zoom = !self.here.zoom,
+            },
             PaneId::Span | PaneId::Host | PaneId::Agent | PaneId::Why => {
                 self.here.zoom = !self.here.zoom;
             }
-            PaneId::Profile | PaneId::Ask => {}
+            PaneId::Profile => self.enter_flame(),
+            PaneId::Functions => self.enter_function(row.unwrap_or(0)),
+            PaneId::Ask | PaneId::Editor => {}
         }
+    }
+
+    /// Looks only at what has the value found.
+    fn keep_to_finding(&mut self, row: Option<usize>) {
+        let Some(row) = row.and_then(|i| self.data.diff().nth(i)).cloned() else { return };
+        let Some(test) = super::here::finding(&row) else {
+            let text = format!("{} is of a span's events, which no filter reaches", row.attribute);
+            return self.say(coral_model::text::clean(&text).into_owned());
+        };
+        let shown = coral_model::text::fit(&test, 60);
+        self.go(|here| here.add_test(&test));
+        self.say(format!("only {shown} now, everywhere: 4 lists its traces, esc takes it back"));
+    }
+
+    /// The trace that the selected row of an answer names.
+    #[must_use]
+    pub fn sql_trace(&self) -> Option<coral_model::TraceId> {
+        let rows = self.sql_rows();
+        let (_, row) = rows.get(self.cursor(PaneId::Rows).unwrap_or(0))?;
+        row.values.values().find_map(|value| value.as_str().filter(|t| t.len() == 32)?.parse().ok())
     }
 
     fn open_trace(&mut self, id: Option<coral_model::TraceId>) {
@@ -145,7 +176,7 @@ impl App {
     pub fn selected_log(&self) -> Option<&coral_model::view::LogRow> {
         match self.cursor(PaneId::Logs) {
             Some(i) => self.data.logs.get(i).map(|n| &n.row),
-            None => self.data.logs.back().map(|n| &n.row),
+            None => self.data.logs.newest().map(|n| &n.row),
         }
     }
 }

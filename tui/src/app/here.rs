@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use coral_model::id::TraceId;
 use coral_model::question::Dimension;
+use coral_model::view::{DiffRow, Origin};
 
 use super::clock::Clock;
 use super::order::Order;
@@ -28,6 +29,10 @@ pub struct Here {
     pub trace: Option<TraceId>,
     /// Filter, in the filter language.
     pub filter: String,
+    /// The statement whose answer is shown.
+    pub statement: String,
+    /// The branch of a profile that has the whole width.
+    pub branch: Option<usize>,
     /// What the selected service is split by.
     pub split: Option<Dimension>,
     /// What tables are sorted by, where it is not their own order.
@@ -47,6 +52,8 @@ impl Default for Here {
             operation: None,
             trace: None,
             filter: String::new(),
+            statement: String::new(),
+            branch: None,
             split: None,
             orders: BTreeMap::new(),
             cursors: BTreeMap::new(),
@@ -67,7 +74,39 @@ pub fn term(key: &str, value: &str) -> String {
     }
 }
 
+/// The test that only what has a value found by `diff` passes; `None` where no filter reaches it.
+#[must_use]
+pub fn finding(row: &DiffRow) -> Option<String> {
+    if row.origin == Origin::Event {
+        return None;
+    }
+    let key = &row.attribute;
+    let test = match &row.value {
+        None => format!("not:has:{key}"),
+        Some(value) => {
+            let ends = value.split_once("..");
+            let number = |text: &str| text.parse::<f64>().is_ok();
+            let range = ends.is_some_and(|(from, to)| number(from) && number(to));
+            if range { format!("{key}={value}") } else { term(key, value) }
+        }
+    };
+    // A name that the language cannot say must not break the filter that is there.
+    coral_model::filter::parse(&test).is_ok().then_some(test)
+}
+
 impl Here {
+    /// Narrows the filter by one more test.
+    pub fn add_test(&mut self, test: &str) {
+        if coral_model::filter::split_words(&self.filter).iter().any(|word| word == test) {
+            return;
+        }
+        self.filter = match self.filter.as_str() {
+            "" => test.to_owned(),
+            filter if filter.contains(" or ") => format!("({filter}) {test}"),
+            filter => format!("{filter} {test}"),
+        };
+    }
+
     /// The filter together with the selection, for panes that follow it.
     #[must_use]
     pub fn narrowed(&self, operation_too: bool) -> String {

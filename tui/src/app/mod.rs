@@ -6,16 +6,23 @@
 //! in a test, and is.
 
 mod age;
+mod asking;
 mod clock;
 mod copy;
 mod data;
 mod enter;
 mod entry;
+mod flame;
 mod here;
+#[cfg(test)]
+mod looking;
+mod mouse;
 mod order;
 mod perform;
 mod places;
 mod select;
+mod sql;
+mod tail;
 mod wants;
 
 #[cfg(test)]
@@ -24,22 +31,24 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coral_model::time::{Time, Window};
+use coral_model::time::{SECOND, Time, Window};
 use jiff::tz::TimeZone;
 
 pub use crate::runtime::{Farewell, Options, RunError, run};
 pub use clock::{Clock, ClockMode};
-pub use data::{Data, Known, Numbered, TAIL_KEPT};
+pub use data::{Data, Known};
 pub use entry::{Entry, Overlay, Purpose, argument, matches};
+pub use flame::{Branch, Flame};
 pub use here::{Here, term};
 pub use order::{Order, OrderSpec, orders};
+pub use sql::{REMEMBERED, Sql, columns_question, flat};
+pub use tail::{Numbered, TAIL_KEPT, Tail};
 
-use crate::command::CommandId;
 use crate::feed::{Mail, Slot, Want};
 use crate::keymap::{Key, Keymap};
 use crate::layout::{Frame, PaneId, SMALLEST, ViewId, arrange};
 use crate::theme::Theme;
-use crate::widget::{Hit, Scroll, Target};
+use crate::widget::{Hit, Scroll};
 
 /// Something a person, the terminal or the system did.
 #[derive(Clone, PartialEq, Debug)]
@@ -69,6 +78,12 @@ pub enum Effect {
     Want(Slot, Option<Arc<Want>>),
     /// Complete a name (empty) or its values.
     Complete(String, String),
+    /// Remember a statement that was run.
+    Remember(String),
+    /// Open what may be a file.
+    Open(String),
+    /// Have this text written in the person's own editor.
+    Edit(String),
     /// Leave a note.
     Note(String, Option<String>, Time),
     /// Put this on the clipboard.
@@ -134,6 +149,10 @@ pub struct App {
     pub hits: Vec<Hit>,
     /// Now, as last told.
     pub now: Time,
+    /// The statement being written.
+    pub sql: Sql,
+    /// The profile that is open.
+    pub flame: Option<Flame>,
     /// How far each pane's list is scrolled.
     scrolls: BTreeMap<PaneId, Scroll>,
     asked: BTreeMap<Slot, Arc<Want>>,
@@ -162,6 +181,8 @@ impl App {
             mouse: true,
             hits: Vec::new(),
             now,
+            sql: Sql::default(),
+            flame: None,
             scrolls: PaneId::ALL.iter().map(|pane| (*pane, Scroll::default())).collect(),
             asked: BTreeMap::new(),
             dirty: true,
@@ -210,10 +231,16 @@ impl App {
         self.data.newest.unwrap_or(self.now)
     }
 
-    /// The window shown.
+    /// The window shown. One that follows ends at the next whole second, so that the command that
+    /// asks for it can be read, and an answer to it holds everything shown.
     #[must_use]
     pub fn window(&self) -> Window {
-        self.here.clock.window(self.newest())
+        self.here.clock.window(self.newest_second())
+    }
+
+    /// [`Self::newest`], or the next whole second after it.
+    pub(crate) fn newest_second(&self) -> Time {
+        self.newest().plus(SECOND - 1).align(SECOND)
     }
 
     /// Where everything is.
@@ -225,7 +252,12 @@ impl App {
             ViewId::Agents => PaneId::Agents,
             _ => PaneId::Services,
         };
-        let rows = coral_model::num::u16_sat(self.rows(first));
+        let rows = match self.here.view {
+            ViewId::Sql => self.sql.lines().len(),
+            ViewId::Profile => self.rows(PaneId::Functions),
+            _ => self.rows(first),
+        };
+        let rows = coral_model::num::u16_sat(rows);
         let movers = self
             .data
             .digest()
@@ -287,13 +319,14 @@ impl App {
             self.dirty = true;
         }
         if let Some(status) = mail.status {
-            let before = (self.lag(), self.data.dropped());
+            let counted = |app: &Self| (app.lag(), app.data.dropped(), app.data.refused());
+            let before = counted(self);
             self.dirty |= self.data.status.as_ref().map(|s| &s.blind) != Some(&status.blind)
                 || self.colony != status.colony
                 || (self.here.view == ViewId::Agents && self.data.status.as_ref() != Some(&status));
             self.colony.clone_from(&status.colony);
             self.data.status = Some(status);
-            self.dirty |= before != (self.lag(), self.data.dropped());
+            self.dirty |= before != counted(self);
         }
         if let Some((key, prefix, values)) = mail.completed {
             self.completed(&key, &prefix, values);
@@ -324,6 +357,9 @@ impl App {
                     entry.insert(&text);
                     self.dirty = true;
                     self.complete()
+                } else if self.is_typing() {
+                    self.paste_statement(&text);
+                    Vec::new()
                 } else {
                     self.say("pasted text never runs keys; press / : or t first");
                     Vec::new()
@@ -358,58 +394,12 @@ impl App {
         match self.overlay {
             Some(Overlay::Entry(_)) => self.entry_key(key),
             Some(Overlay::Help(_) | Overlay::Trail(_)) => self.page_key(key),
+            None if self.is_typing() => self.sql_key(key),
             None => match self.keymap.command(key) {
                 Some(command) => self.perform(command, ""),
                 None => Vec::new(),
             },
         }
-    }
-
-    fn click(&mut self, x: u16, y: u16) -> Vec<Effect> {
-        let at = ratatui::layout::Position::new(x, y);
-        let target =
-            self.hits.iter().rev().find(|hit| hit.area.contains(at)).map(|h| h.target.clone());
-        self.notice = None;
-        self.dirty = true;
-        match target {
-            Some(Target::Run(command)) => {
-                self.overlay = None;
-                self.perform(command, "")
-            }
-            Some(Target::Row(pane, row)) => {
-                let again = self.here.focus == pane && self.cursor(pane) == Some(row);
-                self.here.focus = pane;
-                self.select(pane, Some(row));
-                if again { self.perform(CommandId::Enter, "") } else { Vec::new() }
-            }
-            Some(Target::Pane(pane)) => {
-                self.here.focus = pane;
-                Vec::new()
-            }
-            None => Vec::new(),
-        }
-    }
-
-    fn wheel(&mut self, x: u16, y: u16, down: bool) -> Vec<Effect> {
-        let at = ratatui::layout::Position::new(x, y);
-        let pane = self.hits.iter().rev().find_map(|hit| match hit.target {
-            Target::Row(pane, _) | Target::Pane(pane) if hit.area.contains(at) => Some(pane),
-            _ => None,
-        });
-        match &mut self.overlay {
-            Some(Overlay::Help(line) | Overlay::Trail(line)) => {
-                *line = if down { line.saturating_add(3) } else { line.saturating_sub(3) };
-            }
-            Some(Overlay::Entry(_)) => {}
-            None => {
-                if let Some(pane) = pane {
-                    self.here.focus = pane;
-                    self.step_rows(pane, 3, down);
-                }
-            }
-        }
-        self.dirty = true;
-        Vec::new()
     }
 
     /// Puts the focus on a pane that is there.
@@ -420,71 +410,6 @@ impl App {
         {
             self.here.focus = *first;
             self.here.zoom = false;
-        }
-    }
-
-    /// The difference between what is wanted and what is asked.
-    fn sync(&mut self) -> Vec<Effect> {
-        let wanted = wants::wanted(self);
-        let paused = matches!(self.here.clock.mode, ClockMode::Paused(_));
-        let mut effects = Vec::new();
-        let gone: Vec<Slot> =
-            self.asked.keys().filter(|slot| !wanted.contains_key(slot)).copied().collect();
-        for slot in gone {
-            self.asked.remove(&slot);
-            effects.push(Effect::Want(slot, None));
-            if slot == Slot::Services {
-                self.data.forget(slot);
-            }
-        }
-        for (slot, want) in wanted {
-            let standing = self.asked.get(&slot).is_some_and(|asked| {
-                // While held still, an answer over the sliding window that ends at the hold serves.
-                if paused {
-                    let still = Want { span: asked.span, mode: asked.mode, ..want.clone() };
-                    **asked == still
-                } else {
-                    **asked == want
-                }
-            });
-            if standing {
-                if paused && self.asked.get(&slot).is_some_and(|a| a.span != want.span) {
-                    effects.push(Effect::Want(slot, None));
-                }
-                continue;
-            }
-            let subject_changed = self.asked.get(&slot).is_some_and(|asked| {
-                asked.subject != want.subject
-                    || asked.by != want.by
-                    || (slot == Slot::Operations && asked.filter != want.filter)
-            });
-            if subject_changed {
-                self.data.forget(slot);
-            }
-            if slot == Slot::Logs {
-                self.data.forget_logs();
-                self.data.forget(slot);
-            }
-            let want = Arc::new(want);
-            self.asked.insert(slot, Arc::clone(&want));
-            effects.push(Effect::Want(slot, Some(want)));
-        }
-        effects
-    }
-
-    /// The question a slot is being asked.
-    #[must_use]
-    pub fn standing(&self, slot: Slot) -> Option<Arc<Want>> {
-        self.asked.get(&slot).cloned()
-    }
-
-    /// Whether a slot's answer is still awaited.
-    #[must_use]
-    pub fn is_loading(&self, slot: Slot) -> bool {
-        match (self.asked.get(&slot), self.data.known(slot)) {
-            (Some(asked), Some(known)) => known.want != *asked,
-            (Some(_), None) => self.data.failure(slot).is_none(),
-            _ => false,
         }
     }
 

@@ -8,7 +8,9 @@ use std::cmp::Ordering;
 
 use coral_model::num::f64_from;
 use coral_model::question::TraceOrder;
-use coral_model::view::{AgentRow, HostRow, ServiceRow, TraceRow, lost};
+use coral_model::view::{AgentRow, HostRow, ServiceRow, SqlRow, TraceRow, lost};
+
+use coral_proto::pprof::TopRow;
 
 use super::{App, Here};
 use crate::layout::PaneId;
@@ -61,6 +63,29 @@ const AGENTS: &[OrderSpec] = &[
     falling("rss", "rss"),
 ];
 
+const FUNCTIONS: &[OrderSpec] =
+    &[falling("itself", "itself"), falling("calls", "with calls"), rising("name", "FUNCTION")];
+/// Columns of an answer it can be sorted by.
+const ROWS: &[OrderSpec] = &[
+    rising("given", ""),
+    falling("c1", ""),
+    falling("c2", ""),
+    falling("c3", ""),
+    falling("c4", ""),
+    falling("c5", ""),
+    falling("c6", ""),
+    falling("c7", ""),
+    falling("c8", ""),
+    falling("c9", ""),
+    falling("c10", ""),
+    falling("c11", ""),
+    falling("c12", ""),
+    falling("c13", ""),
+    falling("c14", ""),
+    falling("c15", ""),
+    falling("c16", ""),
+];
+
 /// The orders of a pane's table, its own first; none where rows cannot be sorted.
 #[must_use]
 pub const fn orders(pane: PaneId) -> &'static [OrderSpec] {
@@ -69,6 +94,8 @@ pub const fn orders(pane: PaneId) -> &'static [OrderSpec] {
         PaneId::Traces => TRACES,
         PaneId::Hosts => HOSTS,
         PaneId::Agents => AGENTS,
+        PaneId::Rows => ROWS,
+        PaneId::Functions => FUNCTIONS,
         _ => &[],
     }
 }
@@ -120,6 +147,37 @@ impl Here {
         self.order(PaneId::Traces)
             .and_then(|order| order.spec.word.parse().ok())
             .unwrap_or(TraceOrder::Recent)
+    }
+}
+
+/// A value of an answer, as it is sorted: numbers by size before texts by letters.
+enum Sortable {
+    Number(f64),
+    Text(String),
+}
+
+impl Sortable {
+    fn of(value: &serde_json::Value) -> Option<Self> {
+        use serde_json::Value;
+        Some(match value {
+            Value::Null => return None,
+            Value::Number(n) => Self::Number(n.as_f64()?),
+            // What JSON's numbers cannot hold comes as text.
+            Value::String(text) => match text.parse::<f64>() {
+                Ok(n) => Self::Number(n),
+                Err(_) => Self::Text(text.clone()),
+            },
+            other => Self::Text(other.to_string()),
+        })
+    }
+
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Number(a), Self::Number(b)) => a.total_cmp(b),
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Number(_), Self::Text(_)) => Ordering::Less,
+            (Self::Text(_), Self::Number(_)) => Ordering::Greater,
+        }
     }
 }
 
@@ -202,6 +260,76 @@ impl App {
         rows
     }
 
+    /// Functions of the profile in the order shown.
+    #[must_use]
+    pub fn functions(&self) -> Vec<&TopRow> {
+        let mut rows: Vec<&TopRow> = self.flame.iter().flat_map(|flame| &flame.top).collect();
+        let Some(order) = self.here.order(PaneId::Functions) else { return rows };
+        match order.spec.word {
+            "calls" => rows.sort_by_key(|row| std::cmp::Reverse(row.cumulative)),
+            "name" => rows.sort_by(|a, b| a.name.cmp(&b.name)),
+            _ => {}
+        }
+        if order.reversed {
+            rows.reverse();
+        }
+        rows
+    }
+
+    /// The column an answer is sorted by, from 0, and whether its greatest stands first.
+    #[must_use]
+    pub fn sql_order(&self) -> Option<(usize, bool)> {
+        let order = self.here.order(PaneId::Rows)?;
+        let n: usize = order.spec.word.strip_prefix('c')?.parse().ok()?;
+        let at = n.checked_sub(1)?;
+        (at < self.sql_columns()?.columns.len()).then(|| (at, order.falls()))
+    }
+
+    /// Rows of an answer in the order shown, each with its place among those that came.
+    #[must_use]
+    pub fn sql_rows(&self) -> Vec<(usize, &SqlRow)> {
+        let rows = self.sql_given().enumerate();
+        let column = self.sql_order().and_then(|(at, falls)| {
+            Some((self.sql_columns()?.columns.get(at)?.name.as_str(), falls))
+        });
+        let Some((name, falls)) = column else {
+            let mut rows: Vec<_> = rows.collect();
+            if self.here.order(PaneId::Rows).is_some_and(|order| order.reversed) {
+                rows.reverse();
+            }
+            return rows;
+        };
+        let mut keyed: Vec<(Option<Sortable>, (usize, &SqlRow))> =
+            rows.map(|(n, row)| (row.values.get(name).and_then(Sortable::of), (n, row))).collect();
+        keyed.sort_by(|(a, _), (b, _)| match (a, b) {
+            (Some(a), Some(b)) if falls => b.cmp(a),
+            (Some(a), Some(b)) => a.cmp(b),
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (None, None) => Ordering::Equal,
+        });
+        keyed.into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// The orders a pane's table has with what is in it.
+    fn orders(&self, pane: PaneId) -> &'static [OrderSpec] {
+        let all = orders(pane);
+        if pane != PaneId::Rows {
+            return all;
+        }
+        let columns = self.sql_columns().map_or(0, |head| head.columns.len());
+        all.get(..(columns + 1).min(all.len())).unwrap_or(all)
+    }
+
+    /// What an order is called.
+    fn order_name(&self, pane: PaneId, spec: &OrderSpec) -> String {
+        let column = spec.word.strip_prefix('c').and_then(|n| n.parse::<usize>().ok());
+        let named = column.filter(|_| pane == PaneId::Rows).and_then(|n| {
+            self.sql_columns()?.columns.get(n.checked_sub(1)?).map(|c| c.name.clone())
+        });
+        named.unwrap_or_else(|| spec.word.to_owned())
+    }
+
     /// The table that keys about order mean: the focused one, else the first that can be sorted.
     fn sortable(&self) -> Option<PaneId> {
         let sortable = |pane: &PaneId| !orders(*pane).is_empty();
@@ -216,15 +344,15 @@ impl App {
         else {
             return self.say("no table here can be sorted");
         };
-        let all = orders(pane);
+        let all = self.orders(pane);
         let spec = if name.is_empty() {
             let at = all.iter().position(|spec| spec == order.spec).unwrap_or(0);
             all.get((at + 1) % all.len().max(1))
         } else {
-            all.iter().find(|spec| spec.word == name)
+            all.iter().find(|spec| spec.word == name || self.order_name(pane, spec) == name)
         };
         let Some(spec) = spec else {
-            let words: Vec<&str> = all.iter().map(|spec| spec.word).collect();
+            let words: Vec<String> = all.iter().map(|spec| self.order_name(pane, spec)).collect();
             return self.say(format!("{} are sorted by: {}", pane.word(), words.join(" ")));
         };
         self.here.sort(pane, spec.word, false);
@@ -244,7 +372,8 @@ impl App {
     fn say_order(&mut self, pane: PaneId) {
         let Some(order) = self.here.order(pane) else { return };
         let way = if order.reversed { ", reversed" } else { "" };
-        self.say(format!("{} by {}{way}", pane.word(), order.spec.word));
+        let name = self.order_name(pane, order.spec);
+        self.say(format!("{} by {name}{way}", pane.word()));
     }
 }
 

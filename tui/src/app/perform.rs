@@ -23,6 +23,12 @@ const SPLITS: [Option<Dimension>; 6] = [
     Some(Dimension::Operation),
 ];
 
+/// Services may be called as files are, but not with a slash or a dot; whoever looks decides.
+fn may_be_file(text: &str) -> bool {
+    let place = text.contains(coral_model::place::SCHEME);
+    !place && text.contains(['/', '.']) && !text.contains("..")
+}
+
 impl App {
     /// Runs a command; `arg` is what followed its name in the palette.
     pub fn perform(&mut self, id: CommandId, arg: &str) -> Vec<Effect> {
@@ -39,6 +45,7 @@ impl App {
             CommandId::Hosts => self.view(ViewId::Hosts),
             CommandId::Agents => self.view(ViewId::Agents),
             CommandId::Inflight => self.view(ViewId::Inflight),
+            CommandId::Sql => self.open_sql(),
             CommandId::Why => self.view(ViewId::Why),
 
             CommandId::Enter => self.enter(),
@@ -61,9 +68,11 @@ impl App {
             CommandId::PreviousPane => self.cycle_pane(-1),
             CommandId::Zoom => self.here.zoom = !self.here.zoom,
 
+            CommandId::Split if self.here.view == ViewId::Profile => self.next_measure(),
             CommandId::Split => self.split(arg),
-            CommandId::Diff => self
-                .say("diff (which attributes slow or failed requests share) is not in this build"),
+            CommandId::Diff => self.diff(),
+            CommandId::Run => return self.run_statement(),
+            CommandId::Editor => return vec![Effect::Edit(self.sql.text())],
             CommandId::Ask => {
                 self.say("ask is not in this build; the colony has no model to answer with");
             }
@@ -100,11 +109,11 @@ impl App {
                 }
             }
             CommandId::StepBack => {
-                let now = self.newest();
+                let now = self.newest_second();
                 self.here.clock.step(false, now);
             }
             CommandId::StepForward => {
-                let now = self.newest();
+                let now = self.newest_second();
                 self.here.clock.step(true, now);
             }
             CommandId::Wider => self.here.clock.zoom(true),
@@ -112,7 +121,7 @@ impl App {
             CommandId::Live => self.here.clock.mode = ClockMode::Live,
             CommandId::Pause => {
                 self.here.clock.mode = match self.here.clock.mode {
-                    ClockMode::Live => ClockMode::Paused(self.newest()),
+                    ClockMode::Live => ClockMode::Paused(self.newest_second()),
                     ClockMode::Paused(_) => ClockMode::Live,
                     ClockMode::Fixed(to) => ClockMode::Fixed(to),
                 };
@@ -132,6 +141,8 @@ impl App {
             CommandId::Open => {
                 if arg.is_empty() {
                     self.overlay = Some(Overlay::Entry(Box::new(Entry::new(Purpose::Open, ""))));
+                } else if may_be_file(arg) {
+                    return vec![Effect::Open(arg.to_owned())];
                 } else if let Err(why) = self.open(arg) {
                     self.say(why);
                 }
@@ -192,15 +203,34 @@ impl App {
             if matches!(view, ViewId::Incident | ViewId::Services) {
                 here.focus = PaneId::Services;
             }
-            if view != ViewId::Traces {
+            if !matches!(view, ViewId::Traces | ViewId::Diff) {
                 here.operation = None;
             }
         });
     }
 
-    fn back(&mut self) {
+    /// What tells slow or failed requests from the others, of what is selected.
+    fn diff(&mut self) {
+        if self.here.view == ViewId::Diff {
+            // Once more: what is looked for may have changed meanwhile.
+            self.asked.remove(&crate::feed::Slot::Diff);
+            return self.say("looked again");
+        }
+        self.go(|here| {
+            here.view = ViewId::Diff;
+            here.focus = PaneId::Diff;
+            here.zoom = false;
+            here.cursors.remove(&PaneId::Diff);
+        });
+    }
+
+    pub(super) fn back(&mut self) {
+        if self.here.view == ViewId::Sql && self.stop_statement() {
+            return;
+        }
         if let Some(before) = self.past.pop() {
             self.here = before;
+            self.follow_statement();
         } else if self.here.zoom {
             self.here.zoom = false;
         } else if self.here.service.is_some() || !self.here.filter.is_empty() {
@@ -274,6 +304,15 @@ impl App {
     }
 
     fn sideways(&mut self, right: bool) {
+        if self.here.focus == PaneId::Profile {
+            return self.step_flame(0, if right { 1 } else { -1 });
+        }
+        if self.here.focus == PaneId::Rows {
+            let last = self.sql_columns().map_or(0, |head| head.columns.len().saturating_sub(1));
+            let left = self.sql.left;
+            self.sql.left = if right { (left + 1).min(last) } else { left.saturating_sub(1) };
+            return;
+        }
         let panes = self.frame().panes;
         let alone = panes.len() == 1;
         if alone && self.here.focus == PaneId::Topology {
@@ -333,7 +372,7 @@ impl App {
             return Ok(());
         }
         let at = when::parse_time(text, &clock).map_err(|e| e.to_string())?;
-        let newest = self.newest();
+        let newest = self.newest_second();
         self.go(|here| {
             let to = at.plus(here.clock.length / 2).min(newest.max(at));
             here.clock.mode = ClockMode::Fixed(to);
@@ -432,6 +471,9 @@ impl App {
             },
             _ if text.trim().is_empty() => Ok(()),
             Purpose::Time => self.go_to_time(&text).map_err(|e| (e, 0)),
+            Purpose::Open if may_be_file(text.trim()) => {
+                return vec![Effect::Open(text.trim().to_owned())];
+            }
             Purpose::Open => self.open(text.trim()).map_err(|e| (e, 0)),
             Purpose::Note => return self.leave_note(text.trim()),
         };

@@ -18,6 +18,8 @@ use crate::widget::Scroll;
 
 /// A row's key that is longer does not go into a place: the place must fit into a chat.
 const MAX_KEY: usize = 512;
+/// A statement that is longer does not either.
+const MAX_STATEMENT: usize = 4_096;
 /// A terminal on which a view shows every pane it has.
 const VAST: (u16, u16) = (300, 100);
 
@@ -79,6 +81,7 @@ impl App {
         let here = &self.here;
         let mut look = Look {
             split: here.split,
+            statement: self.placed_statement(),
             pane: Some(here.focus.word().to_owned()),
             zoom: here.zoom,
             ..Look::default()
@@ -109,6 +112,14 @@ impl App {
             }
         }
         look
+    }
+
+    /// The statement, where it is what the place is about and fits into a line for a chat.
+    fn placed_statement(&self) -> Option<String> {
+        let flat = super::flat(&self.here.statement);
+        let about =
+            self.here.view == ViewId::Sql && !flat.is_empty() && flat.len() <= MAX_STATEMENT;
+        about.then_some(flat)
     }
 
     /// One line that reopens this moment, selection and filter.
@@ -169,6 +180,8 @@ impl App {
         let own = match view {
             ViewId::Trace => PaneId::Waterfall,
             ViewId::Traces => PaneId::Traces,
+            ViewId::Diff => PaneId::Diff,
+            ViewId::Sql => PaneId::Rows,
             _ => PaneId::Services,
         };
         let pane = |word: &str| PaneId::ALL.iter().copied().find(|pane| pane.word() == word);
@@ -182,6 +195,7 @@ impl App {
             operation: place.selection.operation.clone(),
             trace,
             split: look.split,
+            statement: look.statement.clone().unwrap_or_default(),
             focus: focus.unwrap_or(own),
             zoom: look.zoom && focus.is_some(),
             ..Here::default()
@@ -212,6 +226,7 @@ impl App {
             *scroll = Scroll::at(usize::try_from(line).unwrap_or(usize::MAX));
         }
         self.go(|here| *here = next);
+        self.follow_statement();
         Ok(())
     }
 }
@@ -247,6 +262,8 @@ mod tests {
             ViewId::Agents => "9",
             ViewId::Inflight => "i",
             ViewId::Why => "w",
+            ViewId::Diff => "d",
+            ViewId::Sql => "S x ctrl-r esc",
         }
     }
 
@@ -271,6 +288,10 @@ mod tests {
             for view in ViewId::ALL {
                 for acts in ["", "j j j k", "G", "tab j j", "O R j", "O O O O G", "tab z j", "s s"]
                 {
+                    // In the editor these would be typed, and what is not run is not taken along.
+                    if *view == ViewId::Sql && acts.contains("tab") {
+                        continue;
+                    }
                     let mut from = session(size);
                     from.screen.app.here.clock = Clock::at(Window::before(NOW, 15 * 60 * SECOND));
                     from.keys("j").unwrap();

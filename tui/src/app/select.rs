@@ -29,6 +29,9 @@ impl App {
             PaneId::Hosts => self.data.hosts().count(),
             PaneId::Agents => self.data.agents().count(),
             PaneId::Inflight => self.data.inflight().count(),
+            PaneId::Diff => self.data.diff().count(),
+            PaneId::Rows => self.sql_given().count(),
+            PaneId::Functions => self.flame.as_ref().map_or(0, |flame| flame.top.len()),
             PaneId::Charts
             | PaneId::Record
             | PaneId::Span
@@ -36,7 +39,9 @@ impl App {
             | PaneId::Host
             | PaneId::Agent
             | PaneId::Why
-            | PaneId::Ask => 0,
+            | PaneId::Ask
+            | PaneId::Editor
+            | PaneId::Values => 0,
         }
     }
 
@@ -65,6 +70,11 @@ impl App {
                     format!("{} {}", r.service, r.operation.as_deref().unwrap_or_default())
                 })
             }
+            PaneId::Diff => self.data.diff().nth(i).map(|row| {
+                format!("{} {}", row.attribute, row.value.as_deref().unwrap_or_default())
+            }),
+            PaneId::Functions => self.functions().get(i).map(|row| row.name.clone()),
+            PaneId::Rows => self.sql_rows().get(i).map(|(n, _)| n.to_string()),
             _ => None,
         }
     }
@@ -120,12 +130,10 @@ impl App {
         let key = self.selected_key(pane)?;
         if pane == PaneId::Logs {
             if let Some(mark) = key.strip_prefix('@') {
-                return self.data.logs.iter().position(|log| mark == super::places::mark(&log.row));
+                return self.data.logs.position(|log| mark == super::places::mark(&log.row));
             }
             let n: u64 = key.parse().ok()?;
-            let first = self.data.logs.front()?.n;
-            let i = usize::try_from(n.checked_sub(first)?).ok()?;
-            return (i < self.data.logs.len()).then_some(i);
+            return self.data.logs.position(|log| log.n == n);
         }
         match pane {
             PaneId::Services => self.services().iter().position(|s| s.service == key),
@@ -144,6 +152,11 @@ impl App {
             PaneId::Waterfall => {
                 let id = key.parse().ok()?;
                 self.data.spans().position(|s| s.span_id == id)
+            }
+            PaneId::Functions => self.functions().iter().position(|row| row.name == key),
+            PaneId::Rows => {
+                let n: usize = key.parse().ok()?;
+                self.sql_rows().iter().position(|(given, _)| *given == n)
             }
             _ => (0..self.rows(pane)).find(|i| self.row_key(pane, *i).as_deref() == Some(key)),
         }
@@ -185,10 +198,19 @@ impl App {
 
     /// Moves the selection of a pane by `n` rows.
     pub fn step_rows(&mut self, pane: PaneId, n: usize, down: bool) {
+        if pane == PaneId::Profile {
+            let n = isize::try_from(n).unwrap_or(isize::MAX);
+            return self.step_flame(if down { n } else { -n }, 0);
+        }
         let len = self.rows(pane);
         if matches!(
             pane,
-            PaneId::Record | PaneId::Span | PaneId::Host | PaneId::Agent | PaneId::Why
+            PaneId::Record
+                | PaneId::Span
+                | PaneId::Host
+                | PaneId::Agent
+                | PaneId::Why
+                | PaneId::Values
         ) {
             // Pages of text scroll by a line count kept as their cursor.
             let at: usize = self.here.cursors.get(&pane).and_then(|t| t.parse().ok()).unwrap_or(0);
@@ -218,7 +240,10 @@ impl App {
     /// Selects the first or last row.
     pub fn jump(&mut self, pane: PaneId, end: bool) {
         let len = self.rows(pane);
-        if len == 0 {
+        if pane == PaneId::Profile {
+            self.here.cursors.remove(&pane);
+            self.step_flame(if end { isize::from(i16::MAX) } else { 0 }, 0);
+        } else if len == 0 {
             self.here.cursors.remove(&pane);
         } else if end && pane == PaneId::Logs {
             self.select(pane, None);

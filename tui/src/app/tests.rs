@@ -10,6 +10,7 @@ use crate::feed::fake::{self, Scenario};
 use crate::keymap::Code;
 use crate::runtime::Rehearsal;
 use crate::theme::Depth;
+use crate::widget::Target;
 
 fn session(scenario: Scenario, size: (u16, u16)) -> Rehearsal {
     Rehearsal::new(Some(scenario), size, "default", Depth::Ansi16).unwrap()
@@ -346,6 +347,7 @@ fn every_view_is_reached_by_its_key_and_shown_at_the_smallest_size() {
             ("9", ViewId::Agents),
             ("i", ViewId::Inflight),
             ("w", ViewId::Why),
+            ("d", ViewId::Diff),
             ("1", ViewId::Incident),
         ] {
             s.keys(key).unwrap();

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use coral_model::question::{Dimension, Mode, View};
-use coral_model::time::SECOND;
+use coral_model::time::{SECOND, Time};
 
 use super::App;
 use crate::feed::{Slot, Span, Want};
@@ -110,13 +110,41 @@ pub fn wanted(app: &App) -> BTreeMap<Slot, Want> {
                 want.filter = app.here.narrowed(false);
                 wants.insert(Slot::Inflight, want);
             }
+            PaneId::Diff => {
+                // What is looked for does not change with every second, and costs more than most.
+                let mut want = Want::new(View::Diff, span);
+                want.mode = Mode::Once;
+                want.limit = 200;
+                want.filter = app.here.narrowed(true);
+                wants.insert(Slot::Diff, want);
+            }
+            PaneId::Editor | PaneId::Rows | PaneId::Values => {
+                if let Some(want) = app.sql_want() {
+                    wants.insert(Slot::Sql, want);
+                }
+                // What there is to complete is the same in every window.
+                let window = coral_model::time::Window::new(Time(0), Time(SECOND));
+                let mut columns = Want::new(View::Sql, Span::Fixed(window));
+                columns.subject = Some(super::columns_question());
+                columns.limit = 5_000;
+                wants.insert(Slot::Columns, columns);
+            }
             PaneId::Services
             | PaneId::Operations
             | PaneId::Record
             | PaneId::Profile
+            | PaneId::Functions
             | PaneId::Why
             | PaneId::Ask => {}
         }
+    }
+    // An answer that is out of sight is neither forgotten nor asked for again.
+    if !wants.contains_key(&Slot::Sql)
+        && let Some(asked) = app.standing(Slot::Sql)
+        && asked.subject.as_ref() == Some(&app.here.statement)
+        && app.here.view != ViewId::Sql
+    {
+        wants.insert(Slot::Sql, (*asked).clone());
     }
     wants
 }

@@ -55,6 +55,8 @@ pub struct Screen {
     pub window: u64,
     /// What to open first: a view, trace id, service or place.
     pub start: Option<String>,
+    /// A profile to show instead of a colony, and its file.
+    pub profile: Option<(std::path::PathBuf, std::sync::Arc<coral_proto::pprof::Profile>)>,
 }
 
 /// Opens the screen; blocks until it is left.
@@ -196,6 +198,7 @@ impl Context {
             no_mouse: flags.no_mouse || !config.mouse,
             window: config.window,
             start,
+            profile: None,
         }
     }
 

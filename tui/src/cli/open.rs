@@ -7,7 +7,7 @@ use coral_model::place::{Look, Place, Selection};
 
 use super::args::{self, Query, Tail, When};
 use super::exit::{Exit, Failure};
-use super::{Context, OpenScreen, ask, query, standard};
+use super::{Context, OpenScreen, Screen, ask, query, standard};
 use crate::client::{Client, Target};
 use crate::open::import::{self, Held};
 use crate::open::kind::{self, Kind};
@@ -34,8 +34,17 @@ pub fn file(
     screen: OpenScreen,
 ) -> Result<Exit, Failure> {
     let kind = kind::of(path)?;
+    let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     if kind == Kind::Profile {
-        standard::write(profile::text(path)?.as_bytes())?;
+        let read = profile::read(path)?;
+        if terminal && !flags.plain {
+            screen(&Screen {
+                profile: Some((path.to_owned(), std::sync::Arc::new(read))),
+                ..context.screen(flags, context.target.clone(), context.launch.clone(), None)
+            })?;
+        } else {
+            standard::write(profile::text(&read, path).as_bytes())?;
+        }
         return Ok(Exit::Done);
     }
     let private = Private::new(path, &context.target.paths)?;
@@ -63,7 +72,6 @@ pub fn file(
             }
         }
     })?;
-    let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     let shown = if terminal || flags.plain {
         show(context, flags, &private, &held, screen)
     } else {

@@ -93,10 +93,11 @@ commands! {
     Traces "traces" ["4"] View "": "traces of the selected service, or all";
     Logs "logs" ["5"] View "": "log records as they arrive";
     Timeline "timeline" ["6"] View "": "deploys, restarts, bursts";
-    Profile "profile" ["7"] View "": "where time is spent (not in this build)";
+    Profile "profile" ["7"] View "": "where time is spent: a pprof file as a flame graph and a table";
     Hosts "hosts" ["8"] View "": "pressure on hosts and their processes";
     Agents "agents" ["9"] View "": "agents, their senses and losses";
     Inflight "inflight" ["i"] View "": "requests that have no answer yet";
+    Sql "sql" ["S"] View "": "a SELECT of your own over what is stored";
 
     Enter "enter" ["enter"] Move "open": "go into what is selected";
     Back "back" ["esc" "backspace"] Move "back": "return to the exact place before";
@@ -114,12 +115,14 @@ commands! {
 
     Why "why" ["w"] Look "why": "what is measured about the trouble, in full";
     Split "split" ["s"] Look "split" "dimension": "split by instance, host, version, zone, operation";
-    Diff "diff" ["d"] Look "": "what slow or failed requests have in common (not in this build)";
+    Diff "diff" ["d"] Look "diff": "what slow or failed requests have in common";
     Filter "filter" ["/"] Look "filter" "filter": "show only what matches: service=cart status=500.. level=warn..";
     Order "order" ["O"] Look "sort" "order": "sort this table by its next column; traces by newest, slowest, failed";
     Reverse "reverse" ["R"] Look "": "turn this table's order around";
     Ask "ask" ["a"] Look "": "ask about this in words (not in this build)";
     Clear "clear" ["x"] Look "": "drop selection, filter and split";
+    Run "run" ["ctrl-r" "f5"] Look "run": "run the statement; esc stops it";
+    Editor "editor" ["ctrl-o"] Look "$EDITOR": "write the statement in $VISUAL or $EDITOR";
 
     Time "time" ["t"] Time "time" "time": "go to a time: 14:02, -2h, yesterday 14:00";
     StepBack "step-back" ["[" "shift-left"] Time "": "half a window earlier";

@@ -64,6 +64,8 @@ impl Mail {
 #[derive(Default)]
 struct Waiting {
     inputs: VecDeque<Input>,
+    /// Inputs were taken whose effects may still be to come.
+    busy: bool,
     tail: VecDeque<LogRow>,
     mail: Mail,
 }
@@ -89,6 +91,20 @@ impl Inbox {
         }
         waiting.inputs.push_back(input);
         self.arrived.notify_one();
+    }
+
+    /// Waits until every input was taken and what it asked for is done.
+    pub fn wait_until_dealt_with(&self) {
+        let mut waiting = self.lock();
+        while waiting.busy || !waiting.inputs.is_empty() {
+            waiting = self.room.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What the inputs taken so far asked for is done.
+    pub fn dealt_with(&self) {
+        self.lock().busy = false;
+        self.room.notify_all();
     }
 
     /// Leaves an answer in place of an older one.
@@ -147,6 +163,7 @@ impl Inbox {
             };
         }
         let mut mail = std::mem::take(&mut waiting.mail);
+        waiting.busy |= !waiting.inputs.is_empty();
         mail.inputs = std::mem::take(&mut waiting.inputs).into();
         mail.tail = std::mem::take(&mut waiting.tail).into();
         // The tail's identity outlives a look, so that the next batch is known as its continuation.
@@ -161,6 +178,25 @@ mod tests {
     use super::super::{Span, fake};
     use super::*;
     use coral_model::question::View;
+
+    #[test]
+    fn nobody_reads_on_before_what_was_read_is_dealt_with() {
+        let inbox = Arc::new(Inbox::default());
+        inbox.wait_until_dealt_with();
+        inbox.input(Input::Terminate);
+        let reader = Arc::clone(&inbox);
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            reader.wait_until_dealt_with();
+            tell.send(()).unwrap();
+        });
+        assert_eq!(inbox.take(None).inputs, [Input::Terminate]);
+        // Taken is not yet done.
+        assert!(told.try_recv().is_err());
+        inbox.dealt_with();
+        told.recv().unwrap();
+        thread.join().unwrap();
+    }
 
     #[test]
     fn the_newest_answer_wins_and_the_tail_is_bounded_and_counted() {

@@ -9,6 +9,7 @@ mod colony;
 mod engine;
 pub mod fake;
 mod inbox;
+mod nobody;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 pub use colony::ColonyFeed;
 pub use engine::{Desk, Engine};
 pub use inbox::{Delivery, Inbox, Mail, TAIL_CAPACITY};
+pub use nobody::NoColony;
 
 /// Why an answer did not come.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -90,6 +92,12 @@ pub enum Slot {
     Agents,
     /// Requests in flight.
     Inflight,
+    /// What tells requests apart.
+    Diff,
+    /// The answer to a statement.
+    Sql,
+    /// The columns statements can name.
+    Columns,
 }
 
 /// A stretch of time that may follow the clock.

@@ -44,6 +44,16 @@ pub enum PaneId {
     Why,
     /// Ask.
     Ask,
+    /// What tells requests apart.
+    Diff,
+    /// A statement being written.
+    Editor,
+    /// Its answer.
+    Rows,
+    /// One row of it in full.
+    Values,
+    /// Functions of a profile.
+    Functions,
 }
 
 impl PaneId {
@@ -67,6 +77,11 @@ impl PaneId {
         Self::Inflight,
         Self::Why,
         Self::Ask,
+        Self::Diff,
+        Self::Editor,
+        Self::Rows,
+        Self::Values,
+        Self::Functions,
     ];
 
     /// Its name: in titles, snapshots and places.
@@ -91,6 +106,11 @@ impl PaneId {
             Self::Inflight => "inflight",
             Self::Why => "why",
             Self::Ask => "ask",
+            Self::Diff => "diff",
+            Self::Editor => "sql",
+            Self::Rows => "rows",
+            Self::Values => "values",
+            Self::Functions => "functions",
         }
     }
 }
@@ -122,6 +142,10 @@ pub enum ViewId {
     Inflight,
     /// Why, in full.
     Why,
+    /// What tells requests apart.
+    Diff,
+    /// A statement of one's own.
+    Sql,
 }
 
 impl ViewId {
@@ -139,6 +163,8 @@ impl ViewId {
         Self::Agents,
         Self::Inflight,
         Self::Why,
+        Self::Diff,
+        Self::Sql,
     ];
 
     /// Its word in places and titles.
@@ -157,6 +183,8 @@ impl ViewId {
             Self::Agents => "agents",
             Self::Inflight => "inflight",
             Self::Why => "why",
+            Self::Diff => "diff",
+            Self::Sql => "sql",
         }
     }
 }
@@ -301,7 +329,12 @@ pub fn arrange(
         }
         ViewId::Logs => vec![(PaneId::Logs, body)],
         ViewId::Timeline => vec![(PaneId::Timeline, body)],
-        ViewId::Profile => vec![(PaneId::Profile, body)],
+        ViewId::Profile => {
+            // As many functions as there is room for below the graph, which has the eye first.
+            let list = rows.saturating_add(2).min(part(body.height, 45));
+            let (graph, functions) = top(body, body.height - if rows == 0 { 0 } else { list });
+            vec![(PaneId::Profile, graph), (PaneId::Functions, functions)]
+        }
         ViewId::Hosts => {
             let (hosts, host) = top(body, fitting(rows, body.height, 50));
             vec![(PaneId::Hosts, hosts), (PaneId::Host, host)]
@@ -312,6 +345,17 @@ pub fn arrange(
         }
         ViewId::Inflight => vec![(PaneId::Inflight, body)],
         ViewId::Why => vec![(PaneId::Why, body)],
+        ViewId::Diff => vec![(PaneId::Diff, body)],
+        ViewId::Sql => {
+            let (editor, low) =
+                top(body, rows.saturating_add(2).clamp(4, part(body.height, 45).max(4)));
+            if wide {
+                let (answer, values) = left(low, part(low.width, 66), posts);
+                vec![(PaneId::Editor, editor), (PaneId::Rows, answer), (PaneId::Values, values)]
+            } else {
+                vec![(PaneId::Editor, editor), (PaneId::Rows, low)]
+            }
+        }
     };
     frame.panes.retain(|(_, area)| area.height > 0 && area.width > 0);
     frame

@@ -3,7 +3,7 @@
 //! In: the path of a file that holds telemetry. Out: a colony of its own, private to this run, into which
 //! the file was read by the same code that takes what is received; so every view, question and filter is
 //! the same. It has its own folder and socket, no agent, keeps nothing, and is gone with whoever
-//! opened it. A profile ([`profile`]) is no telemetry: it is printed. [`kind`] tells what a file is,
+//! opened it. A profile ([`profile`]) is no telemetry: no colony is needed to show or print it. [`kind`] tells what a file is,
 //! [`private`] makes the colony, [`import`] has the file read in.
 
 pub mod import;

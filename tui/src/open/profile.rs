@@ -1,4 +1,4 @@
-//! A profile, printed: what took most, and by which way.
+//! A profile, read and printed: what took most, and by which way.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,16 +16,20 @@ const TREE: usize = 60;
 /// Branches that took less than a hundredth are left out.
 const LEAST: i64 = 100;
 
-/// Reads a profile and says what is in it.
+/// Reads a profile.
 ///
 /// # Errors
 /// When it cannot be read or is damaged.
-pub fn text(path: &Path) -> Result<String, OpenError> {
+pub fn read(path: &Path) -> Result<Profile, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     let read = std::fs::read(path).map_err(io)?;
-    let profile = Profile::read(&read)
-        .map_err(|source| OpenError::Profile { path: path.to_owned(), source })?;
-    Ok(print(&profile, &path.display().to_string()))
+    Profile::read(&read).map_err(|source| OpenError::Profile { path: path.to_owned(), source })
+}
+
+/// Says what is in a profile.
+#[must_use]
+pub fn text(profile: &Profile, path: &Path) -> String {
+    print(profile, &path.display().to_string())
 }
 
 fn print(profile: &Profile, name: &str) -> String {
@@ -73,7 +77,8 @@ fn print(profile: &Profile, name: &str) -> String {
     out
 }
 
-fn amount(n: i64, measure: &Measure) -> String {
+/// An amount of what was measured, in its unit.
+pub(crate) fn amount(n: i64, measure: &Measure) -> String {
     let size = n.unsigned_abs();
     let text = match measure.unit.as_str() {
         "nanoseconds" => duration(size),
@@ -86,7 +91,8 @@ fn amount(n: i64, measure: &Measure) -> String {
     if n < 0 { format!("-{text}") } else { text }
 }
 
-fn share(n: i64, of: i64) -> String {
+/// A share in percent.
+pub(crate) fn share(n: i64, of: i64) -> String {
     if of <= 0 {
         return "–".to_owned();
     }

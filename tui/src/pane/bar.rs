@@ -17,6 +17,17 @@ fn useful(app: &App, id: CommandId) -> bool {
             app.here.focus,
             PaneId::Services | PaneId::Operations | PaneId::Topology | PaneId::Charts
         ),
+        CommandId::Run | CommandId::Editor => app.here.view == ViewId::Sql,
+        CommandId::Diff => !matches!(
+            app.here.view,
+            ViewId::Sql
+                | ViewId::Diff
+                | ViewId::Hosts
+                | ViewId::Agents
+                | ViewId::Trace
+                | ViewId::Logs
+        ),
+        CommandId::Filter => app.here.view != ViewId::Sql,
         CommandId::Order => !crate::app::orders(app.here.focus).is_empty(),
         CommandId::Why => app.here.view == ViewId::Incident,
         CommandId::Zoom => app.frame().panes.len() > 1 || app.here.zoom,
@@ -34,6 +45,10 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
     }
     if let Some(notice) = &app.notice {
         canvas.say(area.x, area.y, area.width, notice, Role::Accent);
+        return;
+    }
+    if app.is_typing() {
+        typing(app, canvas, area);
         return;
     }
     // Help is always there; the rest as far as it fits, zooming last.
@@ -70,6 +85,33 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
         x = canvas.say(x, area.y, area.right().saturating_sub(x), &key, Role::Key);
         x = canvas.say(x + 1, area.y, area.right().saturating_sub(x + 1), spec.bar, Role::Label);
         canvas.hit(Rect { x: from, y: area.y, width: x - from, height: 1 }, Target::Run(spec.id));
+        x += 2;
+    }
+}
+
+/// What keys do while the statement has them.
+fn typing(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
+    let key = |id| app.keymap.keys(id).first().map(ToString::to_string).unwrap_or_default();
+    let esc = if app.is_running() { "stop" } else { "leave" };
+    let keys = [
+        (Some(CommandId::Run), key(CommandId::Run), "run"),
+        (None, "esc".to_owned(), esc),
+        (None, "tab".to_owned(), "complete"),
+        (None, "up".to_owned(), "earlier"),
+        (Some(CommandId::Editor), key(CommandId::Editor), "$EDITOR"),
+        (Some(CommandId::Palette), "ctrl-p".to_owned(), "command"),
+    ];
+    let mut x = area.x;
+    for (id, key, word) in keys {
+        if x + width_of(&key) + 1 + width_of(word) > area.right() {
+            break;
+        }
+        let from = x;
+        x = canvas.say(x, area.y, area.right().saturating_sub(x), &key, Role::Key);
+        x = canvas.say(x + 1, area.y, area.right().saturating_sub(x + 1), word, Role::Label);
+        if let Some(id) = id {
+            canvas.hit(Rect { x: from, y: area.y, width: x - from, height: 1 }, Target::Run(id));
+        }
         x += 2;
     }
 }

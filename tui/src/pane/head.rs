@@ -32,7 +32,10 @@ fn health(app: &App) -> Item {
         (app.clock(onset).get(..5).unwrap_or_default().to_owned(), age)
     });
     let words = match (digest.health, since) {
-        (Health::NoData, _) => vec![(Role::Blind, "NO DATA YET".to_owned())],
+        (Health::NoData, _) => {
+            let when = if digest.services_known > 0 { "HERE" } else { "YET" };
+            vec![(Role::Blind, format!("NO DATA {when}"))]
+        }
         (Health::Calm, _) => {
             // Calm is said of what is seen; what is not seen stands beside it.
             let blind = app.data.blind().len();
@@ -123,6 +126,10 @@ pub(super) fn header(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
     let dropped = app.data.dropped();
     if dropped > 0 {
         right.push((Role::Failing, format!("dropped {}", text::count(dropped))));
+    }
+    let refused = app.data.refused();
+    if refused > 0 {
+        right.push((Role::Moved, format!("refused {}", text::count(refused))));
     }
     let right_text: Vec<String> = right.iter().map(|(_, t)| t.clone()).collect();
     let right_width = crate::widget::width_of(&right_text.join(" · "));
@@ -258,7 +265,9 @@ fn found(app: &App, digest: &DigestRow) -> Vec<Vec<(Role, String)>> {
 
 fn lines(app: &App) -> Vec<Vec<(Role, String)>> {
     let mut lines = match app.data.digest() {
-        Some(digest) if digest.health == Health::NoData => return no_data(app),
+        Some(digest) if digest.health == Health::NoData && digest.services_known == 0 => {
+            return no_data(app);
+        }
         Some(digest) => found(app, digest),
         None => Vec::new(),
     };

@@ -19,11 +19,13 @@ pub(super) fn title(app: &App) -> String {
     };
     let whose =
         app.here.service.as_ref().map(|s| format!(" {}", text::fit(s, 24))).unwrap_or_default();
-    let skipped = match app.data.skipped {
+    let count = |n: u64, what: &str| match n {
         0 => String::new(),
-        n => format!(" · {} not shown", text::count(n)),
+        n => format!(" · {} {what}", text::count(n)),
     };
-    format!("logs{whose} · {what}{skipped}")
+    let skipped = count(app.data.logs.skipped, "not shown");
+    let gone = count(app.data.logs.let_go, "older let go");
+    format!("logs{whose} · {what}{skipped}{gone}")
 }
 
 fn level(severity: u8) -> (&'static str, Role) {

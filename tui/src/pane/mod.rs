@@ -8,6 +8,7 @@ mod agents;
 mod ask;
 mod bar;
 mod charts;
+mod diff;
 mod head;
 mod hosts;
 mod inflight;
@@ -18,6 +19,7 @@ mod profile;
 mod record;
 mod services;
 mod spoken;
+mod sql;
 mod timeline;
 mod topology;
 mod traces;
@@ -123,9 +125,16 @@ pub const PANES: &[PaneSpec] = &[
     PaneSpec {
         id: PaneId::Profile,
         slot: None,
-        title: |_| "profile".into(),
+        title: profile::title,
         empty: "",
         draw: profile::draw,
+    },
+    PaneSpec {
+        id: PaneId::Functions,
+        slot: None,
+        title: profile::functions_title,
+        empty: "",
+        draw: profile::functions,
     },
     PaneSpec {
         id: PaneId::Hosts,
@@ -158,6 +167,22 @@ pub const PANES: &[PaneSpec] = &[
         draw: why::draw,
     },
     PaneSpec { id: PaneId::Ask, slot: None, title: |_| "ask".into(), empty: "", draw: ask::draw },
+    PaneSpec {
+        id: PaneId::Diff,
+        slot: Some(Slot::Diff),
+        title: diff::title,
+        empty: "no request in this window matches",
+        draw: diff::draw,
+    },
+    PaneSpec { id: PaneId::Editor, slot: None, title: sql::title, empty: "", draw: sql::editor },
+    PaneSpec { id: PaneId::Rows, slot: None, title: sql::rows_title, empty: "", draw: sql::rows },
+    PaneSpec {
+        id: PaneId::Values,
+        slot: None,
+        title: |_| "row".into(),
+        empty: "",
+        draw: sql::values,
+    },
 ];
 
 /// Lines the digest's head takes.

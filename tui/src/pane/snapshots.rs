@@ -10,7 +10,7 @@ use ratatui::layout::Rect;
 use super::{PANES, one};
 use crate::export::styled;
 use crate::feed::Mail;
-use crate::feed::fake::Scenario;
+use crate::feed::fake::{self, Scenario};
 use crate::layout::{PaneId, ViewId};
 use crate::runtime::Rehearsal;
 use crate::theme::Depth;
@@ -46,10 +46,12 @@ fn home(pane: PaneId) -> (ViewId, &'static str) {
         PaneId::Waterfall | PaneId::Span => (ViewId::Trace, "4"),
         PaneId::Logs | PaneId::Record => (ViewId::Logs, "5"),
         PaneId::Timeline => (ViewId::Timeline, "6"),
-        PaneId::Profile => (ViewId::Profile, "7"),
+        PaneId::Profile | PaneId::Functions => (ViewId::Profile, "7"),
         PaneId::Hosts | PaneId::Host => (ViewId::Hosts, "8"),
         PaneId::Agents | PaneId::Agent => (ViewId::Agents, "9"),
         PaneId::Inflight => (ViewId::Inflight, "i"),
+        PaneId::Diff => (ViewId::Diff, "d"),
+        PaneId::Editor | PaneId::Rows | PaneId::Values => (ViewId::Sql, "S"),
     }
 }
 
@@ -65,6 +67,14 @@ fn prepared(state: &str, scenario: Option<Scenario>, pane: PaneId, size: (u16, u
         rehearsal.keys("enter enter").unwrap();
         rehearsal.screen.app.here.view = ViewId::Trace;
         rehearsal.mail(Mail::default());
+    }
+    if view == ViewId::Profile && !matches!(state, "empty" | "loading" | "blind") {
+        let profile = fake::profile(scenario.unwrap_or(Scenario::Calm));
+        rehearsal.screen.app.show_profile("/tmp/cpu.pb.gz".into(), profile.into());
+    }
+    if view == ViewId::Sql {
+        rehearsal.screen.app.edited(fake::STATEMENT);
+        rehearsal.keys("ctrl-r").unwrap();
     }
     if state == "stale" {
         rehearsal.now = rehearsal.now.plus(34 * coral_model::time::SECOND);

@@ -6,6 +6,8 @@
 //! person, and writes only the cells that changed.
 
 mod bytes;
+mod editor;
+mod history;
 mod plain;
 mod rehearsal;
 mod screen;
@@ -21,6 +23,7 @@ use crate::keymap::Keymap;
 use crate::theme::{Background, Depth, Theme};
 
 pub use bytes::osc52;
+pub use history::History;
 pub use rehearsal::Rehearsal;
 pub use screen::{Pace, Screen, guarded};
 
@@ -43,6 +46,10 @@ pub struct Options {
     pub window: u64,
     /// What to open first: a place, a trace id, a service.
     pub start: Option<String>,
+    /// A profile to show, and its file.
+    pub profile: Option<(std::path::PathBuf, Arc<coral_proto::pprof::Profile>)>,
+    /// Folder in which statements are remembered.
+    pub state_dir: Option<std::path::PathBuf>,
     /// Folder of `keymap.toml` and `themes/`.
     pub config_dir: Option<std::path::PathBuf>,
 }
@@ -117,6 +124,9 @@ fn app(options: &Options, size: (u16, u16)) -> Result<App, RunError> {
         let more = problems.len() - 1;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         app.say(format!("{problem}{more}"));
+    }
+    if let Some((path, profile)) = &options.profile {
+        app.show_profile(path.clone(), Arc::clone(profile));
     }
     if let Some(start) = &options.start
         && let Err(why) = app.open(start)

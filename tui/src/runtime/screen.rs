@@ -8,7 +8,7 @@ use crossterm::event::{self, Event, MouseButton, MouseEventKind};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::{Farewell, Options, RunError, bytes};
+use super::{Farewell, History, Options, RunError, bytes, editor};
 use crate::app::{App, Effect, Input};
 use crate::feed::{Desk, Engine, Feed, Inbox};
 use crate::keymap::Key;
@@ -124,12 +124,17 @@ fn translate(event: &Event) -> Option<Input> {
     })
 }
 
+/// Reads on only when what was read is dealt with: a key may start an editor, which then has the
+/// keys to itself.
 fn read_terminal(inbox: &Inbox) {
     loop {
         match event::read() {
             Ok(event) => {
                 if let Some(input) = translate(&event) {
                     inbox.input(input);
+                }
+                if !event::poll(Duration::ZERO).unwrap_or(false) {
+                    inbox.wait_until_dealt_with();
                 }
             }
             Err(_) => {
@@ -160,6 +165,10 @@ fn watch_signals(inbox: &Arc<Inbox>) -> std::io::Result<tokio::runtime::Runtime>
         let mut stream = signal(kind)?;
         runtime.spawn(async move {
             while stream.recv().await.is_some() {
+                // A Ctrl-C that is meant for an editor reaches us too.
+                if kind == SignalKind::interrupt() && crate::terminal::is_lent() {
+                    continue;
+                }
                 inbox.input(input.clone());
             }
         });
@@ -214,6 +223,9 @@ fn screen(
     std::thread::Builder::new().name("coral-input".into()).spawn(move || read_terminal(&reader))?;
     stops.take()?;
 
+    if let Some(dir) = &options.state_dir {
+        screen.app.sql.remember(History::new(dir).read());
+    }
     let mut pace = Pace::default();
     let mut effects = screen.app.receive(crate::feed::Mail::default(), Time::now());
     loop {
@@ -230,12 +242,38 @@ fn screen(
                 return Ok(farewell);
             }
         }
+        inbox.dealt_with();
         effects = pace.turn(&mut screen, inbox);
         let bytes = screen.frame();
         if !bytes.is_empty() {
             session.write(bytes)?;
             pace.drew();
         }
+    }
+}
+
+/// Opens what was named: a profile where it is a file, else a service.
+fn open(screen: &mut Screen, text: &str) {
+    let path = std::path::Path::new(text);
+    if !path.is_file() {
+        if let Err(why) = screen.app.open(text) {
+            screen.app.say(why);
+        }
+        return;
+    }
+    let shown = match crate::open::kind::of(path) {
+        Ok(crate::open::kind::Kind::Profile) => crate::open::profile::read(path),
+        Ok(_) => {
+            let quoted = coral_model::place::shell_quote(text);
+            return screen
+                .app
+                .say(format!("from a shell: coral open {quoted}, in a colony of its own"));
+        }
+        Err(error) => Err(error),
+    };
+    match shown {
+        Ok(profile) => screen.app.show_profile(path.to_owned(), Arc::new(profile)),
+        Err(error) => screen.app.say(error.to_string()),
     }
 }
 
@@ -252,6 +290,25 @@ fn perform(
         Effect::Complete(key, prefix) => desk.complete(key, prefix),
         Effect::Note(text, service, at) => desk.note(text, service, at),
         Effect::Copy(text) => session.write(&bytes::osc52(&text))?,
+        Effect::Remember(statement) => {
+            let kept = options.state_dir.as_deref().map(|dir| History::new(dir).add(&statement));
+            if let Some(Err(error)) = kept {
+                screen.app.say(format!("this statement will not be remembered: {error}"));
+            }
+        }
+        Effect::Open(text) => open(screen, &text),
+        Effect::Edit(text) => {
+            let outcome = editor::edit(session, &text);
+            if let Ok(size) = Session::size() {
+                screen.app.size = size;
+            }
+            screen.forget();
+            match outcome {
+                Ok(Some(text)) => screen.app.edited(&text),
+                Ok(None) => screen.app.say("the editor gave up; nothing was changed"),
+                Err(error) => screen.app.say(format!("no editor: {error}; $EDITOR names yours")),
+            }
+        }
         Effect::Picture(file) => {
             let said = match crate::export::write(&file, screen.shown(), &screen.app.colony) {
                 Ok(path) => format!("the picture is in {}", path.display()),

@@ -8,4 +8,4 @@ mod painter;
 mod session;
 
 pub use painter::{Painter, to_ascii};
-pub use session::{Session, Stops, restore};
+pub use session::{Session, Stops, is_lent, restore};

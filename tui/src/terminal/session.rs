@@ -18,6 +18,13 @@ const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
+static LENT: AtomicBool = AtomicBool::new(false);
+
+/// Another program has the terminal for a while.
+#[must_use]
+pub fn is_lent() -> bool {
+    LENT.load(Ordering::SeqCst)
+}
 
 /// Gives the terminal back as it was. Does nothing when it was not taken.
 pub fn restore() {
@@ -92,6 +99,19 @@ impl Session {
     /// When the terminal does not say.
     pub fn size() -> io::Result<(u16, u16)> {
         crossterm::terminal::size()
+    }
+
+    /// Gives the terminal to `work`, as it was, and takes it again.
+    ///
+    /// # Errors
+    /// When the terminal cannot be taken again.
+    pub fn lend<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        restore();
+        LENT.store(true, Ordering::SeqCst);
+        let done = work();
+        LENT.store(false, Ordering::SeqCst);
+        self.resume()?;
+        Ok(done)
     }
 
     /// Stops the process group as Ctrl-Z would, the terminal given back; returns when it goes on,

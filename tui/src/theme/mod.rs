@@ -81,6 +81,12 @@ roles! {
     Entry = "entry",
     /// A popup's ground.
     Popup = "popup",
+    /// A word of SQL's own.
+    Keyword = "keyword",
+    /// A text or number in a statement.
+    Literal = "literal",
+    /// A function in a statement.
+    Function = "function",
 }
 
 /// Looks for every role, reduced to a colour depth.

@@ -7,9 +7,11 @@
 mod canvas;
 mod chart;
 mod number;
+mod sql;
 mod table;
 
 pub use canvas::{Canvas, Hit, Piece, Target, width as width_of};
 pub use chart::{Bars, Marker, position, scale_top};
 pub use number::{error_share, hertz, latency, ratio, signed};
+pub use sql::sql_colours;
 pub use table::{Align, Column, Scroll, Table};

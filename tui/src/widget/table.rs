@@ -112,7 +112,7 @@ pub struct Table<'a> {
     /// The selected one.
     pub selected: Option<usize>,
     /// Heading of the column the rows are sorted by, and whether the greatest stands first.
-    pub sorted: Option<(&'static str, bool)>,
+    pub sorted: Option<(&'a str, bool)>,
     /// Its pane has the focus.
     pub focused: bool,
     /// Scroll state.

@@ -3,11 +3,14 @@
 //! Everything follows from the scenario and the window asked for, so the same question always has
 //! the same answer.
 
+mod diff;
 mod digest;
 mod logs;
 mod machines;
+mod profile;
 mod requests;
 mod shop;
+mod sql;
 mod topology;
 
 use coral_model::question::{Mode, Question, View};
@@ -21,7 +24,9 @@ pub use logs::log_row;
 use logs::{log_at, logs};
 pub use machines::status;
 use machines::{agent, hosts, inflight};
+pub use profile::profile;
 use requests::{operations, series, spans, traces};
+pub use sql::STATEMENT;
 use topology::topology;
 
 /// What the shop goes through.
@@ -93,15 +98,18 @@ pub fn answer(scenario: Scenario, question: &Question) -> Vec<Row> {
         View::Inflight => inflight(scenario, window),
         View::Agents if scenario == Scenario::Blind => Vec::new(),
         View::Agents => vec![Row::Agent(Box::new(agent(scenario, window.to)))],
-        View::Metrics | View::Patterns | View::Diff | View::Sql => Vec::new(),
+        View::Diff => diff::diff(scenario),
+        View::Sql => sql::answer(scenario, question.subject.as_deref().unwrap_or_default()),
+        View::Metrics | View::Patterns => Vec::new(),
     };
     let blind = if scenario == Scenario::Blind {
         vec!["no agent is connected: nothing can be seen; `coral up` starts one here".to_owned()]
     } else {
         Vec::new()
     };
+    let counted = rows.iter().filter(|row| !row.is_head()).count();
     let end = End {
-        rows: coral_model::num::u64_sat(rows.len()),
+        rows: coral_model::num::u64_sat(counted),
         from: window.from,
         to: window.to,
         newest: (!matches!(scenario, Scenario::Empty | Scenario::Blind)).then_some(window.to),

@@ -1,0 +1,73 @@
+//! From what the panes want to what is asked of the colony.
+
+use std::sync::Arc;
+
+use super::{App, ClockMode, Effect, wants};
+use crate::feed::{Slot, Want};
+
+impl App {
+    /// The difference between what is wanted and what is asked.
+    pub(super) fn sync(&mut self) -> Vec<Effect> {
+        let wanted = wants::wanted(self);
+        let paused = matches!(self.here.clock.mode, ClockMode::Paused(_));
+        let mut effects = Vec::new();
+        let gone: Vec<Slot> =
+            self.asked.keys().filter(|slot| !wanted.contains_key(slot)).copied().collect();
+        for slot in gone {
+            self.asked.remove(&slot);
+            effects.push(Effect::Want(slot, None));
+            if slot == Slot::Services {
+                self.data.forget(slot);
+            }
+        }
+        for (slot, want) in wanted {
+            let standing = self.asked.get(&slot).is_some_and(|asked| {
+                // While held still, an answer over the sliding window that ends at the hold serves.
+                if paused {
+                    let still = Want { span: asked.span, mode: asked.mode, ..want.clone() };
+                    **asked == still
+                } else {
+                    **asked == want
+                }
+            });
+            if standing {
+                if paused && self.asked.get(&slot).is_some_and(|a| a.span != want.span) {
+                    effects.push(Effect::Want(slot, None));
+                }
+                continue;
+            }
+            let subject_changed = self.asked.get(&slot).is_some_and(|asked| {
+                asked.subject != want.subject
+                    || asked.by != want.by
+                    || (slot == Slot::Operations && asked.filter != want.filter)
+            });
+            if subject_changed {
+                self.data.forget(slot);
+            }
+            if slot == Slot::Logs {
+                self.data.logs.forget();
+                self.data.forget(slot);
+            }
+            let want = Arc::new(want);
+            self.asked.insert(slot, Arc::clone(&want));
+            effects.push(Effect::Want(slot, Some(want)));
+        }
+        effects
+    }
+
+    /// The question a slot is being asked.
+    #[must_use]
+    pub fn standing(&self, slot: Slot) -> Option<Arc<Want>> {
+        self.asked.get(&slot).cloned()
+    }
+
+    /// Whether a slot's answer is still awaited.
+    #[must_use]
+    pub fn is_loading(&self, slot: Slot) -> bool {
+        match (self.asked.get(&slot), self.data.known(slot)) {
+            (Some(asked), Some(known)) => known.want != *asked,
+            (Some(_), None) => self.data.failure(slot).is_none(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Sessions of looking closer: what differs, and where time goes.
+
+use coral_model::question::View;
+
+use super::{App, Effect, Input};
+use crate::feed::Slot;
+use crate::feed::fake::{self, Scenario};
+use crate::layout::{PaneId, ViewId};
+use crate::runtime::Rehearsal;
+use crate::theme::Depth;
+
+fn session(size: (u16, u16)) -> Rehearsal {
+    Rehearsal::new(Some(Scenario::Incident), size, "default", Depth::Ansi16).unwrap()
+}
+
+fn copied(s: &Rehearsal) -> String {
+    let Some(Effect::Copy(line)) = s.effects.last().cloned() else { panic!("nothing copied") };
+    line
+}
+
+fn selected(app: &App) -> &str {
+    app.flame.as_ref().unwrap().branches[app.flame_cursor()].row.name.as_str()
+}
+
+#[test]
+fn what_differs_is_asked_of_the_selection_and_a_finding_becomes_the_filter() {
+    let mut s = session((80, 24));
+    s.keys("j d").unwrap();
+    let want = s.screen.app.standing(Slot::Diff).unwrap();
+    assert_eq!((want.view, want.filter.as_str()), (View::Diff, "service=payments"));
+    assert!(s.text().contains("requests that failed or took longer"), "{}", s.text());
+    s.keys("y").unwrap();
+    assert!(copied(&s).starts_with("coral query diff --from "), "{}", copied(&s));
+    s.keys("enter enter").unwrap();
+    assert_eq!(s.screen.app.here.filter, "version=v42");
+    assert_eq!(s.screen.app.standing(Slot::Diff).unwrap().filter, "service=payments version=v42");
+    s.keys("j enter").unwrap();
+    assert_eq!(s.screen.app.here.filter, "version=v42 db.pool.wait_ms=1024..2048");
+    s.keys("esc esc").unwrap();
+    assert_eq!((s.screen.app.here.view, s.screen.app.here.filter.as_str()), (ViewId::Diff, ""));
+    // What is of a span's events is said to be out of reach; an absent value is not.
+    s.keys("g j j j enter").unwrap();
+    assert!(s.text().contains("no filter reaches"), "{}", s.text());
+    s.keys("G k enter").unwrap();
+    assert_eq!(s.screen.app.here.filter, "not:has:cache.hit");
+    // A filter of alternatives stays one.
+    s.screen.app.here.filter = "status=500 or error".into();
+    s.keys("G enter").unwrap();
+    assert_eq!(s.screen.app.here.filter, "(status=500 or error) version=v41");
+}
+
+#[test]
+fn a_profile_is_walked_through_and_narrowed() {
+    let mut s = session((120, 40));
+    s.keys("7").unwrap();
+    assert!(s.text().contains("No profile is open"), "{}", s.text());
+    s.keys("o").unwrap();
+    s.type_text("/tmp/cpu.pb.gz");
+    s.keys("enter").unwrap();
+    assert_eq!(s.effects.last(), Some(&Effect::Open("/tmp/cpu.pb.gz".to_owned())));
+    let profile = fake::profile(Scenario::Incident);
+    s.screen.app.show_profile("/tmp/my cpu.pb.gz".into(), profile.into());
+    let text = s.text();
+    assert!(text.contains("futex_wait") && text.contains("cpu 3.92s over 30s"), "{text}");
+    s.keys("j j").unwrap();
+    assert_eq!(selected(&s.screen.app), "POST /charge");
+    s.keys("l").unwrap();
+    assert_eq!(selected(&s.screen.app), "POST /refund");
+    s.keys("h enter").unwrap();
+    assert_eq!(s.screen.app.flame_root(), Some(s.screen.app.flame_cursor()));
+    assert!(!s.text().contains("▸main"), "{}", s.text());
+    // Nothing above what fills the width, nor beside it.
+    s.keys("k l").unwrap();
+    assert_eq!(selected(&s.screen.app), "POST /charge");
+    s.keys("y").unwrap();
+    assert_eq!(copied(&s), "coral open '/tmp/my cpu.pb.gz'");
+    s.keys("esc").unwrap();
+    assert_eq!(s.screen.app.flame_root(), None);
+    // From the table to the branch; and the other measure.
+    s.keys("tab j j enter").unwrap();
+    assert_eq!((s.screen.app.here.focus, selected(&s.screen.app)), (PaneId::Profile, "gc::mark"));
+    s.keys("s").unwrap();
+    assert!(s.text().contains("samples 391"), "{}", s.text());
+    s.keys("tab O").unwrap();
+    assert!(s.text().contains("with calls ▼"), "{}", s.text());
+    for size in [(40, 10), (80, 24), (250, 80)] {
+        s.input(Input::Resize(size.0, size.1));
+        assert!(!s.text().trim().is_empty());
+    }
+}
+
+#[test]
+fn what_is_refused_stands_beside_what_is_dropped() {
+    let mut s = session((120, 36));
+    assert!(!s.text().contains("refused"));
+    let mut status = fake::status(Scenario::Incident, s.now);
+    status.agents[0].counters.insert("requests_refused_busy".into(), 1_200);
+    status.counters.insert("connections_refused".into(), 34);
+    status.counters.insert("commits_refused_disk_full".into(), 5);
+    s.mail(crate::feed::Mail { status: Some(Box::new(status)), ..Default::default() });
+    assert!(s.text().contains("refused 1.2k"), "{}", s.text());
+}
+
+#[test]
+fn the_line_that_asks_for_a_live_picture_has_times_one_can_read() {
+    let mut s = session((80, 24));
+    s.screen.app.data.newest = Some(fake::NOW.plus(123_456_789));
+    s.keys("y").unwrap();
+    let line = copied(&s);
+    assert!(line.contains("--from 2026-11-22T13:47:32Z --to 2026-11-22T14:02:32Z"), "{line}");
+    s.keys("p Y").unwrap();
+    assert!(copied(&s).contains("/2026-11-22T13:47:32Z..2026-11-22T14:02:32Z/"), "{}", copied(&s));
+}
