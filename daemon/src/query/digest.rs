@@ -122,8 +122,11 @@ pub fn tell(scene: &Scene<'_>) -> DigestRow {
     let blame = blame::find(scene);
     let mut movers = movers(scene);
     movers.truncate(MOVERS);
+    // What was heard after the window says nothing about the window.
+    let window = scene.plan.window;
+    let inside = |t: Time| t >= window.from && (t < window.to || window.to >= scene.plan.now);
     let heard =
-        scene.services.iter().any(|j| j.row.last_seen.is_some_and(|t| t >= scene.plan.window.from));
+        scene.services.iter().any(|j| j.row.red.is_some() || j.row.last_seen.is_some_and(inside));
     let worst = scene.services.iter().map(|j| j.row.level).max().unwrap_or(0);
     let health = match worst {
         _ if !heard => Health::NoData,

@@ -152,6 +152,18 @@ fn no_data_is_said_to_be_no_data() {
 }
 
 #[test]
+fn a_window_without_data_is_not_called_calm() {
+    let fixture = shop(0, |_, _, _| {});
+    let long_ago = coral_model::Window::before(ago(7 * 86_400), 900 * SECOND);
+    let answer = fixture.ask(&question(View::Digest, long_ago, "")).unwrap();
+    let digest = rows!(answer, Digest).remove(0);
+    assert_eq!(digest.health, Health::NoData, "{:#?}", digest.why);
+    let text = why(&digest, "WHY");
+    assert!(text.contains("no requests between") || text.contains("nothing has arrived"), "{text}");
+    assert!(!text.contains("in line"), "{text}");
+}
+
+#[test]
 fn latency_in_payments_is_found_below_its_callers() {
     let fixture = shop(240, |service, _, row| {
         if above(service) {

@@ -30,13 +30,7 @@ pub fn lines(scene: &Scene<'_>, blame: &Blame, health: Health) -> Vec<Line> {
     let mut lines = Vec::new();
     match health {
         Health::NoData => {
-            lines.push(line(
-                "WHY",
-                &format!(
-                    "nothing has arrived between {}",
-                    window(scene.plan.window, scene.plan.now)
-                ),
-            ));
+            lines.push(line("WHY", &nothing(scene)));
         }
         Health::Calm => lines.push(line("WHY", &calm(scene))),
         Health::Moved | Health::Failing => trouble(scene, blame, &mut lines),
@@ -118,8 +112,23 @@ fn number(off: &Off, now: &rules::Stretch) -> String {
     }
 }
 
+/// No data is neither calm nor trouble.
+fn nothing(scene: &Scene<'_>) -> String {
+    let when = window(scene.plan.window, scene.plan.now);
+    match scene.services.len() {
+        0 => format!("nothing has arrived between {when}"),
+        1 => format!("no requests between {when}; 1 service is known from other times"),
+        n => format!("no requests between {when}; {n} services are known from other times"),
+    }
+}
+
 fn calm(scene: &Scene<'_>) -> String {
     let seen = scene.services.iter().filter(|j| j.row.red.is_some()).count();
+    if seen == 0 {
+        let when = window(scene.plan.window, scene.plan.now);
+        let n = scene.services.len();
+        return format!("no requests between {when}: nothing to judge {n} services by");
+    }
     let silent = scene.services.len() - seen;
     let rest = match silent {
         0 => String::new(),
