@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/lib.sh
-export INSTA_UPDATE=no CARGO_TERM_COLOR=never RUST_BACKTRACE=1
+export CORAL_BPF=required INSTA_UPDATE=no CARGO_TERM_COLOR=never RUST_BACKTRACE=1
 
 run() {
     local name=$1 started=$SECONDS
@@ -15,6 +15,7 @@ run() {
 
 run "set-up" tools/setup.sh
 run "format" cargo fmt --all --check
+run "format of eBPF programs" cargo fmt --manifest-path bpf/Cargo.toml --all --check
 run "lints" cargo clippy --release --workspace --all-targets --locked -- -D warnings
 run "build" cargo build --release --workspace --bins --examples --locked
 run "applications" tools/apps.sh

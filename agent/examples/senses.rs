@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             at: Time::now(),
         });
     }
-    let mut observer = Observer::new("here", services);
+    let mut observer = Observer::new("here", services, Arc::default());
     observer.tick(None);
     let before = cpu_us();
     let mut tick = observer.tick(None);

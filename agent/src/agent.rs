@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::budget::ByteBudget;
 use crate::counters::Counters;
 use crate::home::{Home, HomeError, Ports};
+use crate::observe::kernel::{self, Ends};
 use crate::observe::{self, ServiceProcesses, logs, sources};
 use crate::pipeline::Pipeline;
 use crate::receive::listen::Receiver;
@@ -67,6 +68,8 @@ pub struct Options {
     pub ports_file: Option<PathBuf>,
     /// Whether to watch the host.
     pub observe: bool,
+    /// Whether to watch it through eBPF too.
+    pub ebpf: bool,
     /// `agent.toml`: what else is read.
     pub config: Option<PathBuf>,
 }
@@ -89,6 +92,7 @@ impl Options {
             leave_after: None,
             ports_file: None,
             observe: false,
+            ebpf: false,
             config: None,
         }
     }
@@ -207,7 +211,6 @@ impl Agent {
         };
         agent.otlp_grpc = agent.listen("otlp/grpc", grpc, "--otlp-grpc 127.0.0.1:4317");
         agent.otlp_http = agent.listen("otlp/http", http, "--otlp-http 127.0.0.1:4318");
-        agent.senses.off("ebpf", "not part of this build", None);
         agent.tasks.spawn(flush_often(agent.pipeline.clone(), agent.intake.clone()));
         let watch = Watch {
             pipeline: agent.pipeline.clone(),
@@ -216,8 +219,16 @@ impl Agent {
             host: options.host.clone(),
         };
         agent.tasks.spawn(watch.run(agent.intake.clone()));
+        let ends = Arc::new(Ends::default());
+        if options.observe && options.ebpf {
+            let (ends, senses) = (ends.clone(), agent.senses.clone());
+            let eyes = kernel::run(ends, senses, agent.counters.clone(), agent.intake.clone());
+            agent.tasks.spawn(eyes);
+        } else {
+            agent.senses.off("ebpf", "turned off", Some("start coral-agent without --no-ebpf"));
+        }
         if options.observe {
-            agent.observe(&options.host, services);
+            agent.observe(&options.host, services, ends);
         }
         if let Some(file) = options.config {
             agent.read_what_is_named(file, &options.host);
@@ -263,11 +274,12 @@ impl Agent {
         Some(address)
     }
 
-    fn observe(&self, host: &str, services: Arc<ServiceProcesses>) {
+    fn observe(&self, host: &str, services: Arc<ServiceProcesses>, ends: Arc<Ends>) {
         let (own, spool) = (self.pipeline.clone(), self.pipeline.spool.clone());
         let setup = observe::Setup {
             host: host.to_owned(),
             services,
+            ends,
             spool: Arc::new(move || Some(spool.usage())),
             sink: Arc::new(move |kind, body: Vec<u8>| own.own(kind, &body, Time::now())),
             senses: self.senses.clone(),

@@ -84,6 +84,8 @@ counters! {
     budget_bytes,
     /// The most of them there may be.
     budget_capacity_bytes,
+    /// Ends of processes that found no room on their way from the kernel.
+    process_ends_lost,
     /// Own observations dropped because the spool was full.
     dropped_observations,
     /// Spans of operations folded into `__other__`.

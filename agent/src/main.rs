@@ -56,6 +56,9 @@ struct Args {
     /// Do not watch the host
     #[arg(long)]
     no_host: bool,
+    /// Do not load eBPF programs
+    #[arg(long, env = "CORAL_NO_EBPF", value_parser = clap::builder::FalseyValueParser::new())]
+    no_ebpf: bool,
     /// Read this file (OTLP/JSON or a log) instead of receiving, ship it, say what it held, and leave
     #[arg(long, value_name = "FILE", requires = "colony")]
     import: Option<PathBuf>,
@@ -160,6 +163,7 @@ async fn run(args: Args, home: Home) -> anyhow::Result<()> {
         leave_after: args.leave_after,
         ports_file: args.ports_file,
         observe: !args.no_host && import.is_none(),
+        ebpf: !args.no_ebpf,
         config: if import.is_some() { None } else { args.config.or_else(default_config) },
     };
     let agent = Agent::start(options, home).await?;

@@ -1,4 +1,5 @@
-//! What the agent sees of its host by itself: no root, no eBPF, only what the kernel tells anyone.
+//! What the agent sees of its host by itself: what the kernel tells anyone, and, where it may load
+//! them, what its eBPF programs see ([`kernel`]).
 //!
 //! Comes in: the kernel's text files, and [`ServiceProcesses`] from the receiving side. Goes out,
 //! every 2 s: a `HostReading` for the spool, `AgentEvent`s when something happened, and the list of
@@ -6,7 +7,7 @@
 //! nothing is guessed. Every number, its unit and its source: `docs/senses.md`.
 //!
 //! Parsers ([`parse`]), rates ([`host`]) and watches ([`events`]) are pure; files are opened in
-//! [`files`] and clocks read in [`clock`]. What OTLP brings, and what eBPF sees, is elsewhere.
+//! [`files`] and clocks read in [`clock`]. What OTLP brings is elsewhere.
 //!
 //! What a person names in `agent.toml` is read as well: metrics that services publish
 //! ([`prometheus`]), log files and the journal ([`logs`]); [`sources`] reads that file and keeps what it names going.
@@ -15,6 +16,7 @@ pub mod clock;
 pub mod events;
 pub mod files;
 pub mod host;
+pub mod kernel;
 pub mod logs;
 pub mod parse;
 pub mod process;

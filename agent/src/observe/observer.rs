@@ -10,6 +10,7 @@ use super::clock::Clocks;
 use super::events::{BoundWatch, ClockWatch, KillWatch, Noticed, ProcessWatch};
 use super::files::Files;
 use super::host::{self, HostReader, Reading};
+use super::kernel::Ends;
 use super::process::{ProcessReader, ProcessReading, ServiceProcesses};
 
 /// Reads the host and its services' processes, and notices what happened between readings.
@@ -22,6 +23,7 @@ pub struct Observer {
     kills: KillWatch,
     bounds: BoundWatch,
     restarts: ProcessWatch,
+    ends: Arc<Ends>,
 }
 
 /// What one reading gave.
@@ -49,8 +51,8 @@ impl Tick {
 impl Observer {
     /// Observes this machine, which calls itself `host`.
     #[must_use]
-    pub fn new(host: impl Into<String>, services: Arc<ServiceProcesses>) -> Self {
-        Self::below("/", host, services)
+    pub fn new(host: impl Into<String>, services: Arc<ServiceProcesses>, ends: Arc<Ends>) -> Self {
+        Self { ends, ..Self::below("/", host, services) }
     }
 
     /// Observes what is recorded below a folder.
@@ -65,6 +67,7 @@ impl Observer {
             kills: KillWatch::default(),
             bounds: BoundWatch::default(),
             restarts: ProcessWatch::default(),
+            ends: Arc::default(),
         }
     }
 
@@ -96,9 +99,10 @@ impl Observer {
         let kills = row.memory.and_then(|m| m.oom_kills);
         let mut out = Vec::new();
         out.extend(self.clock.step(clocks));
-        out.extend(self.kills.step(wall, kills, row.cgroup.get("oom_kill").copied()));
+        let victims = self.ends.take_victims();
+        out.extend(self.kills.step(wall, kills, row.cgroup.get("oom_kill").copied(), &victims));
         out.extend(self.bounds.step(row, spool));
-        out.extend(self.restarts.step(clocks.boot_ns, wall, came, went));
+        out.extend(self.restarts.step(clocks.boot_ns, wall, came, went, &self.ends));
         out
     }
 }
@@ -177,7 +181,7 @@ mod tests {
     #[test]
     fn a_full_spool_becomes_an_event() {
         let services = Arc::new(ServiceProcesses::new("h"));
-        let mut observer = Observer::new("h", services);
+        let mut observer = Observer::new("h", services, Arc::default());
         assert!(observer.tick(Some((1, 100))).events.iter().all(|e| !e.text.contains("spool")));
         let events = observer.tick(Some((81, 100))).events;
         let event = events.iter().find(|e| e.text.contains("spool")).unwrap();

@@ -8,6 +8,7 @@ use prost::Message;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::kernel::Ends;
 use super::observer::{Observer, Tick};
 use super::process::ServiceProcesses;
 use crate::senses::Senses;
@@ -38,6 +39,8 @@ pub struct Setup {
     pub host: String,
     /// Filled by the receiving side.
     pub services: Arc<ServiceProcesses>,
+    /// Filled by the eBPF side, where there is one.
+    pub ends: Arc<Ends>,
     /// How full the spool is.
     pub spool: SpoolUse,
     /// Takes `HostReading`s and `AgentEvent`s, encoded.
@@ -49,7 +52,7 @@ pub struct Setup {
 /// Reads until cancelled. Readings are taken on a blocking thread; one that hangs delays the next
 /// one and nothing else.
 pub async fn run(setup: Setup, cancel: CancellationToken) {
-    let mut observer = Observer::new(setup.host, setup.services);
+    let mut observer = Observer::new(setup.host, setup.services, setup.ends);
     let mut every = tokio::time::interval_at(tokio::time::Instant::now() + SOON, EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut first = true;
@@ -105,6 +108,7 @@ mod tests {
         let setup = Setup {
             host: "h".into(),
             services: Arc::new(ServiceProcesses::new("h")),
+            ends: Arc::default(),
             spool: Arc::new(|| None),
             sink: Arc::new(move |kind, body| {
                 let _ = send.send((kind, body));

@@ -64,9 +64,8 @@ pub fn blind(facts: &Facts<'_>) -> Vec<String> {
             found.push(text::clean(&line).into_owned());
         }
     }
-    let ebpf = active().any(|a| a.senses.iter().any(|s| s.name.starts_with("ebpf")));
-    if !ebpf && active().next().is_some() {
-        found.push("eBPF is not part of this build: applications without OpenTelemetry are seen only as processes".into());
+    if active().next().is_some() {
+        found.push("requests are not seen through eBPF in this build: applications without OpenTelemetry are seen only as processes".into());
     }
     if facts.services == Some(0) && active().next().is_some() {
         found.push(match otlp(active()) {
@@ -131,7 +130,7 @@ mod tests {
         let running = Supervised::Running { pid: 1 };
         let text = told(&agents.rows(Time(SECOND)), &running, Some(0), Time(SECOND));
         assert!(text.contains("process is partial on web-1: hidepid=2"), "{text}");
-        assert!(text.contains("eBPF is not part of this build"), "{text}");
+        assert!(text.contains("requests are not seen through eBPF"), "{text}");
         assert!(text.contains("http://127.0.0.1:4317"), "{text}");
         let later = Time(100 * SECOND);
         let text = told(&agents.rows(later), &running, Some(3), later);

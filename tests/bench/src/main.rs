@@ -28,6 +28,9 @@ struct Options {
     otelite: Option<std::path::PathBuf>,
 }
 
+/// Measures one figure.
+type Measure = fn(&mut Report) -> anyhow::Result<()>;
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let mut report = Report::open()?;
@@ -41,7 +44,7 @@ fn main() -> anyhow::Result<()> {
     if wanted("agent_rss") {
         ingest::agent_rss(&mut report)?;
     }
-    let screens: [(&str, fn(&mut Report) -> anyhow::Result<()>); 5] = [
+    let screens: [(&str, Measure); 5] = [
         ("screen_first_frame_p50", screen::first_frame),
         ("screen_idle_bytes_5s", screen::idle),
         ("screen_draw_p99", screen::draw),

@@ -288,10 +288,6 @@ fn agent_checks(agent: &AgentRow) -> Vec<Check> {
         };
         all.push(check(&name(&sense.name), state, sense.why.clone(), sense.remedy.clone()));
     }
-    if !agent.senses.iter().any(|s| s.name.contains("ebpf")) {
-        let why = "not part of this build: kernel-level requests and in-flight counts are not seen";
-        all.push(check(&name("ebpf"), Health::Note, why, None));
-    }
     if dropped(&agent.counters) > 0 {
         all.push(check(&name("drops"), Health::Bad, named_drops(&agent.counters), None));
     }

@@ -6,6 +6,7 @@ use coral_model::time::{SECOND, Time};
 use coral_model::view::EventKind;
 
 use super::Noticed;
+use crate::observe::kernel::{Ended, Ends};
 use crate::observe::process::Known;
 
 /// How long a successor may take to report before the process counts as gone without one.
@@ -33,7 +34,7 @@ struct Service {
     told_at: Option<u64>,
     untold: u64,
     /// The newest restart among the untold: when, from which process, to which.
-    newest: Option<(Time, u32, Known)>,
+    newest: Option<(Time, Known, Known)>,
 }
 
 /// Pairs the ends of processes with their successors.
@@ -51,6 +52,7 @@ impl ProcessWatch {
         wall: Time,
         came: &[Known],
         went: &[Known],
+        ends: &Ends,
     ) -> Vec<Noticed> {
         for was in went {
             if !self.services.contains_key(&was.service) && self.services.len() >= MAX_SERVICES {
@@ -68,12 +70,12 @@ impl ProcessWatch {
             if let Some(at) = service.ends.iter().position(after) {
                 let end = service.ends.remove(at);
                 service.untold += 1;
-                service.newest = Some((end.wall, end.was.pid, new.clone()));
+                service.newest = Some((end.wall, end.was, new.clone()));
             }
         }
         let mut out = Vec::new();
         for (name, service) in &mut self.services {
-            out.extend(service.tell(name, steady));
+            out.extend(service.tell(name, steady, ends));
         }
         self.services.retain(|_, service| !service.is_done(steady));
         out
@@ -81,19 +83,31 @@ impl ProcessWatch {
 }
 
 impl Service {
-    fn tell(&mut self, name: &str, steady: u64) -> Vec<Noticed> {
+    fn tell(&mut self, name: &str, steady: u64, ends: &Ends) -> Vec<Noticed> {
         let mut out = Vec::new();
         let calm = self.told_at.is_none_or(|at| steady.saturating_sub(at) >= CALM);
         if let Some((at, from, to)) = self.newest.take_if(|_| calm) {
-            let text = match self.untold {
-                1 => format!("{name} restarted: process {from} ended, {} took its place", to.pid),
-                n => format!("{name} restarted {n} times, last process {from} → {}", to.pid),
+            let how = ends.of(&from);
+            let ended = sentence(how.as_ref());
+            let from = from.pid;
+            let text = match (self.untold, &how) {
+                (1, _) => {
+                    format!("{name} restarted: process {from} {ended}, {} took its place", to.pid)
+                }
+                (n, None) => {
+                    format!("{name} restarted {n} times, last process {from} → {}", to.pid)
+                }
+                (n, Some(_)) => format!(
+                    "{name} restarted {n} times; last, process {from} {ended}, {} took its place",
+                    to.pid
+                ),
             };
             let mut event = Noticed::new(at, EventKind::Restart, text)
                 .with("from", &from)
                 .with("to", &to.pid)
                 .with("count", &self.untold);
             event.attributes.extend(to.instance.map(|i| ("instance".to_owned(), i)));
+            event.attributes.extend(how.iter().flat_map(Ended::attributes));
             event.service = Some(name.to_owned());
             out.push(event);
             self.untold = 0;
@@ -102,11 +116,13 @@ impl Service {
         for end in &mut self.ends {
             if !end.told && steady.saturating_sub(end.at) >= GRACE {
                 end.told = true;
-                let text = format!("process {} of {name} ended", end.was.pid);
+                let how = ends.of(&end.was);
+                let text = format!("process {} of {name} {}", end.was.pid, sentence(how.as_ref()));
                 let mut event =
                     Noticed::new(end.wall, EventKind::ProcessEnded, text).with("pid", &end.was.pid);
                 let instance = end.was.instance.clone();
                 event.attributes.extend(instance.map(|i| ("instance".to_owned(), i)));
+                event.attributes.extend(how.iter().flat_map(Ended::attributes));
                 event.service = Some(name.to_owned());
                 out.push(event);
             }
@@ -121,6 +137,11 @@ impl Service {
     }
 }
 
+/// How it ended, as far as anybody saw.
+fn sentence(how: Option<&Ended>) -> String {
+    how.map_or_else(|| "ended".to_owned(), ToString::to_string)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +152,8 @@ mod tests {
     }
 
     fn step(watch: &mut ProcessWatch, s: u64, came: &[Known], went: &[Known]) -> Vec<String> {
-        let told = watch.step(s * SECOND, Time(1_000 * SECOND + s * SECOND), came, went);
+        let told =
+            watch.step(s * SECOND, Time(1_000 * SECOND + s * SECOND), came, went, &Ends::default());
         told.into_iter().map(|n| format!("{}: {}", n.kind.word(), n.text)).collect()
     }
 
