@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::time::Time;
+
 /// Why a text is not an id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{text}` is not a {what}: {want}")]
@@ -127,6 +129,64 @@ pub fn resource_id<'a>(attributes: impl IntoIterator<Item = (&'a str, &'a str)>)
         hash.update(value.as_bytes());
     }
     ResourceId(hash.digest())
+}
+
+/// A log record's: when it was written, and a hash of who said what. Two records that agree in all of
+/// it have the same id, and nothing tells them apart anyway.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct RecordId {
+    /// When it was written.
+    pub at: Time,
+    /// Hash of service and body.
+    pub mark: u32,
+}
+
+impl RecordId {
+    /// The id of a record.
+    #[must_use]
+    pub fn of(at: Time, service: &str, body: &str) -> Self {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(service.as_bytes());
+        hash.update(&[0]);
+        hash.update(body.as_bytes());
+        Self { at, mark: crate::num::u32_sat(hash.digest() >> 32) }
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:08x}", self.at.0, self.mark)
+    }
+}
+
+impl FromStr for RecordId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let parsed = text.split_once('-').and_then(|(at, mark)| {
+            let digits = at.len() >= 10 && at.bytes().all(|b| b.is_ascii_digit());
+            let hex = mark.len() == 8 && mark.bytes().all(|b| b.is_ascii_hexdigit());
+            let at = at.parse().ok().filter(|_| digits && hex)?;
+            Some(Self { at: Time(at), mark: u32::from_str_radix(mark, 16).ok()? })
+        });
+        parsed.ok_or_else(|| IdError {
+            text: crate::text::fit(text, 60),
+            what: "log record's id",
+            want: "nanoseconds and eight hex digits, like 1795356151123000000-1f2e3d4c",
+        })
+    }
+}
+
+impl Serialize for RecordId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RecordId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 #[cfg(test)]

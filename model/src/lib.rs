@@ -31,6 +31,6 @@ pub mod view;
 pub mod when;
 
 pub use hist::Histogram;
-pub use id::{AgentId, ResourceId, SegmentId, SpanId, TraceId};
+pub use id::{AgentId, RecordId, ResourceId, SegmentId, SpanId, TraceId};
 pub use question::{Dimension, Mode, Question, View};
 pub use time::{Time, Window};

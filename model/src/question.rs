@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Window;
+use crate::time::{Time, Window};
 
 /// A word that is not one of the words allowed at its place.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -146,8 +146,153 @@ words!(
         Slow = "slow",
         /// Failed first, then longest.
         Error = "error",
+        /// Of a rare shape, or with spans far from what their operation takes, first.
+        Unusual = "unusual",
     }
 );
+
+words!(
+    /// Which way calls are followed.
+    Direction, "direction", {
+        /// Both ways.
+        Both = "both",
+        /// To those who call.
+        Upstream = "upstream",
+        /// To those who are called.
+        Downstream = "downstream",
+    }
+);
+
+/// Which builds of each service are compared; without names the newest with the one before it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Builds {
+    /// The earlier one.
+    pub from: Option<String>,
+    /// The later one.
+    pub to: Option<String>,
+}
+
+/// What `--compare build…` says after `build`.
+const BUILD: &str = "build";
+
+impl fmt::Display for Builds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(BUILD)?;
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => write!(f, ":{from}..{to}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Builds {
+    /// What `--compare` says of builds: `build`, or `build:v41..v42`; `None` where it says a time.
+    ///
+    /// # Errors
+    /// It names one version, or none, where two belong.
+    pub fn parse(text: &str) -> Option<Result<Self, WordError>> {
+        let rest = text.trim().strip_prefix(BUILD)?;
+        if rest.is_empty() {
+            return Some(Ok(Self::default()));
+        }
+        let named = rest.strip_prefix(':')?;
+        let ends = named.split_once("..").filter(|(a, b)| !a.is_empty() && !b.is_empty());
+        Some(match ends {
+            Some((from, to)) => Ok(Self { from: Some(from.into()), to: Some(to.into()) }),
+            None => Err(WordError::new(named, "pair of builds", &["build", "build:v41..v42"])),
+        })
+    }
+}
+
+/// What can be reached from a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reach {
+    /// Name of the node.
+    pub of: String,
+    /// Which way.
+    pub direction: Direction,
+    /// At most so many calls away; `None`: as far as calls go.
+    pub depth: Option<u32>,
+}
+
+/// Records before and after one of the same instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Around {
+    /// When the record was written; or a moment, of which the nearest record is meant.
+    pub at: Time,
+    /// What tells it from others of that moment ([`crate::RecordId`]).
+    pub mark: Option<u32>,
+    /// Records on either side.
+    pub lines: u32,
+}
+
+/// How the series of a metric become one number.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Measure {
+    /// Not at all: which labels it has, and their values.
+    Labels,
+    /// By how much a second it grew; of distributions, observations a second.
+    Rate,
+    /// By how much it grew; of levels, their sum; of distributions, the sum of what was observed.
+    Sum,
+    /// Mean of levels, or of what was observed.
+    Mean,
+    /// Least of levels.
+    Min,
+    /// Greatest of levels.
+    Max,
+    /// Of what was observed, 0 to 1.
+    Quantile(f64),
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Labels => f.write_str("labels"),
+            Self::Rate => f.write_str("rate"),
+            Self::Sum => f.write_str("sum"),
+            Self::Mean => f.write_str("mean"),
+            Self::Min => f.write_str("min"),
+            Self::Max => f.write_str("max"),
+            // No more digits than were typed: 0.999 is p99.9.
+            Self::Quantile(q) => write!(f, "p{}", (q * 1e6).round() / 1e4),
+        }
+    }
+}
+
+impl FromStr for Measure {
+    type Err = WordError;
+    fn from_str(word: &str) -> Result<Self, WordError> {
+        let all = [Self::Labels, Self::Rate, Self::Sum, Self::Mean, Self::Min, Self::Max];
+        if let Some(known) = all.into_iter().find(|m| m.to_string() == word) {
+            return Ok(known);
+        }
+        let percent = word.strip_prefix('p').and_then(|p| p.parse::<f64>().ok());
+        match percent.filter(|p| (0.0..=100.0).contains(p)) {
+            // So that it prints as it was typed: 99.9 / 100 is not 0.999.
+            Some(percent) => Ok(Self::Quantile((percent * 1e4).round() / 1e6)),
+            None => Err(WordError::new(
+                word,
+                "measure",
+                &["labels", "rate", "sum", "mean", "min", "max", "p50", "p99"],
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for Measure {
+    type Error = WordError;
+    fn try_from(word: String) -> Result<Self, WordError> {
+        word.parse()
+    }
+}
+
+impl From<Measure> for String {
+    fn from(measure: Measure) -> Self {
+        measure.to_string()
+    }
+}
 
 /// A question, complete: asking it twice of unchanged data gives the same answer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -172,6 +317,24 @@ pub struct Question {
     pub of: Option<String>,
     /// `diff`: which they are compared with. Without: all others.
     pub against: Option<String>,
+    /// Builds to compare with each other, instead of a second window.
+    #[serde(default)]
+    pub builds: Option<Builds>,
+    /// Only so many groups, the busiest; the others become one named `__other__`.
+    #[serde(default)]
+    pub top: Option<usize>,
+    /// `topology`: only what this can reach.
+    #[serde(default)]
+    pub reach: Option<Reach>,
+    /// `logs`: only the records beside this one.
+    #[serde(default)]
+    pub around: Option<Around>,
+    /// `metrics`: labels the series are grouped by.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// `metrics`: how the series of a group become one number.
+    #[serde(default)]
+    pub measure: Option<Measure>,
     /// Rank of traces.
     pub order: TraceOrder,
     /// Once, or again and again.
@@ -193,8 +356,42 @@ impl Question {
             subject: None,
             of: None,
             against: None,
+            builds: None,
+            top: None,
+            reach: None,
+            around: None,
+            labels: Vec::new(),
+            measure: None,
             order: TraceOrder::Recent,
             mode: Mode::Once,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_back_as_they_were_printed() {
+        let all = [
+            Measure::Labels,
+            Measure::Rate,
+            Measure::Sum,
+            Measure::Quantile(0.5),
+            Measure::Quantile(0.999),
+            Measure::Quantile(0.0),
+        ];
+        for measure in all {
+            assert_eq!(measure.to_string().parse(), Ok(measure));
+        }
+        assert_eq!(Measure::Quantile(0.999).to_string(), "p99.9");
+        assert!("p101".parse::<Measure>().is_err() && "pnan".parse::<Measure>().is_err());
+        let named = Builds { from: Some("v41".into()), to: Some("v42".into()) };
+        for builds in [Builds::default(), named] {
+            assert_eq!(Builds::parse(&builds.to_string()), Some(Ok(builds)));
+        }
+        assert!(Builds::parse("1h").is_none() && Builds::parse("builder").is_none());
+        assert!(Builds::parse("build:v41").is_some_and(|b| b.is_err()));
     }
 }

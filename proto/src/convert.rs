@@ -1,6 +1,8 @@
 //! Model ↔ wire.
 
-use coral_model::question::{Dimension, Mode, Question, TraceOrder, View, WordError};
+use coral_model::question::{
+    Around, Builds, Dimension, Mode, Question, Reach, TraceOrder, View, WordError,
+};
 use coral_model::time::{Time, Window};
 
 use crate::v1;
@@ -43,6 +45,19 @@ impl From<&Question> for v1::QueryRequest {
             mode: q.mode.word().to_owned(),
             of: q.of.clone(),
             against: q.against.clone(),
+            builds: q
+                .builds
+                .as_ref()
+                .map(|b| v1::Builds { from: b.from.clone(), to: b.to.clone() }),
+            top: q.top.map(coral_model::num::u32_sat),
+            reach: q.reach.as_ref().map(|r| v1::Reach {
+                of: r.of.clone(),
+                direction: r.direction.word().to_owned(),
+                depth: r.depth,
+            }),
+            around: q.around.map(|a| v1::Around { at_ns: a.at.0, mark: a.mark, lines: a.lines }),
+            labels: q.labels.clone(),
+            measure: q.measure.map(|m| m.to_string()),
         }
     }
 }
@@ -65,6 +80,21 @@ impl TryFrom<v1::QueryRequest> for Question {
             mode: request.mode.parse::<Mode>()?,
             of: request.of,
             against: request.against,
+            builds: request.builds.map(|b| Builds { from: b.from, to: b.to }),
+            top: request.top.map(coral_model::num::usize_sat),
+            reach: match request.reach {
+                Some(r) => {
+                    Some(Reach { of: r.of, direction: r.direction.parse()?, depth: r.depth })
+                }
+                None => None,
+            },
+            around: request.around.map(|a| Around {
+                at: Time(a.at_ns),
+                mark: a.mark,
+                lines: a.lines,
+            }),
+            labels: request.labels,
+            measure: request.measure.map(|word| word.parse()).transpose()?,
         })
     }
 }
@@ -82,6 +112,13 @@ mod tests {
         q.compare = Some(Window::new(Time(1), Time(5)));
         q.of = Some("error=true".into());
         q.against = Some("version=v41".into());
+        q.builds = Some(Builds { from: Some("v41".into()), to: Some("v42".into()) });
+        q.top = Some(5);
+        let direction = coral_model::question::Direction::Upstream;
+        q.reach = Some(Reach { of: "payments".into(), direction, depth: Some(2) });
+        q.around = Some(Around { at: Time(7), mark: Some(9), lines: 3 });
+        q.labels = vec!["http.route".into()];
+        q.measure = Some(coral_model::question::Measure::Quantile(0.99));
         assert_eq!(Question::try_from(v1::QueryRequest::from(&q)), Ok(q));
     }
 }

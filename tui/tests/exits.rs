@@ -33,6 +33,7 @@ type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Se
 impl Colony for Fake {
     type QueryStream = Stream<v1::Rows>;
     type ExportStream = Stream<v1::Chunk>;
+    type ParquetStream = Stream<v1::Chunk>;
 
     async fn hello(
         &self,
@@ -88,6 +89,13 @@ impl Colony for Fake {
         &self,
         _: Request<v1::ExportRequest>,
     ) -> Result<Response<Self::ExportStream>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn parquet(
+        &self,
+        _: Request<v1::QueryRequest>,
+    ) -> Result<Response<Self::ParquetStream>, Status> {
         Err(Status::unimplemented("no"))
     }
 

@@ -59,6 +59,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The state of the colony.
     fn footing(&self) -> Work<'_, Footing>;
 
+    /// The records behind a question as a Parquet file without a name.
+    fn parquet<'a>(&'a self, _: &'a Question) -> Work<'a, Result<std::fs::File, QueryError>> {
+        Box::pin(async { Err(QueryError::Store("this colony has no store".into())) })
+    }
+
     /// The store, for whoever writes a window of it into a file; `None` where there is none.
     fn store(&self) -> Option<Arc<Store>> {
         None

@@ -97,6 +97,7 @@ impl Colony {
 impl v1::colony_server::Colony for Colony {
     type QueryStream = ReceiverStream<Result<v1::Rows, Status>>;
     type ExportStream = super::transfer::Chunks;
+    type ParquetStream = super::transfer::Chunks;
 
     async fn hello(
         &self,
@@ -210,6 +211,18 @@ impl v1::colony_server::Colony for Colony {
         let slot = slot.map_err(|_| failure::busy("streams", MAX_STREAMS))?;
         let held = (slot, self.activity.viewer());
         super::transfer::export(self.backend(), &self.about.colony, request, held)
+    }
+
+    async fn parquet(
+        &self,
+        request: Request<v1::QueryRequest>,
+    ) -> Result<Response<Self::ParquetStream>, Status> {
+        let question = Question::try_from(request.into_inner());
+        let question = question.map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let slot = Arc::clone(&self.open).try_acquire_owned();
+        let slot = slot.map_err(|_| failure::busy("streams", MAX_STREAMS))?;
+        let held = (slot, self.activity.viewer());
+        super::transfer::parquet(self.backend(), &question, held).await
     }
 
     async fn import(

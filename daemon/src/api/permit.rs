@@ -12,6 +12,7 @@ pub const RPCS: &[(&str, Role)] = &[
     ("/coral.v1.Colony/Status", Role::Viewer),
     ("/coral.v1.Colony/Complete", Role::Viewer),
     ("/coral.v1.Colony/Export", Role::Viewer),
+    ("/coral.v1.Colony/Parquet", Role::Viewer),
     ("/coral.v1.Colony/Import", Role::Admin),
     ("/coral.v1.Colony/PostEvent", Role::Operator),
     ("/coral.v1.Colony/Stay", Role::Operator),

@@ -3,14 +3,14 @@
 use std::io::Read;
 
 use bytes::{Buf as _, Bytes};
-use coral_model::{Time, Window};
+use coral_model::{Question, Time, Window};
 use coral_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
-use super::Backend;
 use super::rows::json;
+use super::{Backend, failure};
 use crate::incident::{IncidentError, export as out, import as into};
 
 /// A file on its way out.
@@ -32,6 +32,7 @@ fn status(error: &IncidentError) -> Status {
         IncidentError::Zstd(_)
         | IncidentError::Line { .. }
         | IncidentError::Cut(_)
+        | IncidentError::Asked(_)
         | IncidentError::Changed { .. } => Status::invalid_argument(text),
     }
 }
@@ -55,6 +56,8 @@ pub(super) fn export(
         .map_err(|e| Status::unavailable(format!("there is no randomness for pseudonyms: {e}")))?;
     let wanted = out::Wanted {
         window,
+        filter: request.filter,
+        place: request.place,
         more: request.redact_more,
         colony: colony.to_owned(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -81,6 +84,33 @@ pub(super) fn export(
                 if chunks.send(chunk).await.is_err() {
                     return;
                 }
+            }
+        }
+    });
+    Ok(Response::new(ReceiverStream::new(receiver)))
+}
+
+/// The records behind a question; `held` is let go when the file was taken.
+pub(super) async fn parquet(
+    backend: &dyn Backend,
+    question: &Question,
+    held: impl Send + 'static,
+) -> Result<Response<Chunks>, Status> {
+    let mut file = backend.parquet(question).await.map_err(|e| failure::status(&e))?;
+    let (chunks, receiver) = mpsc::channel(WAITING);
+    tokio::task::spawn_blocking(move || {
+        let _held = held;
+        loop {
+            let mut bytes = Vec::with_capacity(CHUNK);
+            let room = coral_model::num::u64_sat(CHUNK);
+            let chunk = match (&mut file).take(room).read_to_end(&mut bytes) {
+                Ok(0) => return,
+                Ok(_) => Ok(v1::Chunk { bytes: bytes.into() }),
+                Err(error) => Err(Status::unavailable(format!("the file cannot be read: {error}"))),
+            };
+            // Whoever asked has left.
+            if chunks.blocking_send(chunk).is_err() {
+                return;
             }
         }
     });

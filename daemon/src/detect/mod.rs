@@ -1,5 +1,5 @@
 //! What happened, told from what arrived: services appearing and vanishing, deploys, restarts,
-//! error bursts, agents lost, clocks jumping, bounds approached.
+//! error bursts, new log patterns, agents lost, clocks jumping, bounds approached.
 //!
 //! In: every batch on its way to the store, and once a second the clock and the agents. Out:
 //! [`EventRow`]s; those told from a batch are committed in its transaction. A plain state machine
@@ -11,6 +11,7 @@ mod batch;
 mod bursts;
 mod fold;
 mod hosts;
+mod patterns;
 mod seed;
 mod services;
 
@@ -34,6 +35,7 @@ pub struct Detector {
     bursts: bursts::Bursts,
     agents: agents::Watched,
     hosts: hosts::Filling,
+    patterns: patterns::Patterns,
     resources: batch::Known,
     last_tick: Option<(Time, Duration)>,
 }
@@ -62,6 +64,12 @@ impl Detector {
         self.services.forgotten.saturating_add(self.bursts.forgotten)
     }
 
+    /// Log records that were not looked at for new patterns, because there were too many.
+    #[must_use]
+    pub fn unmined(&self) -> u64 {
+        self.patterns.skipped.saturating_add(self.patterns.unheard)
+    }
+
     /// A batch arrived. Its events belong into the same transaction.
     pub fn observe(&mut self, batch: &Batch, now: Time) -> Vec<EventRow> {
         let mut events = Vec::new();
@@ -79,6 +87,7 @@ impl Detector {
         if !batch.red.is_empty() {
             self.bursts.judge(now, &mut events);
         }
+        self.patterns.observe(&batch.logs, now, &mut events);
         for reading in &batch.hosts {
             self.hosts.saw(&reading.row, now, &mut events);
         }
@@ -98,6 +107,7 @@ impl Detector {
         self.agents.tick(now, agents, own, jumped, &mut events);
         let watched = agents.iter().any(|a| a.state == coral_model::view::State::Active);
         self.services.tick(now, watched, &mut events);
+        self.patterns.tick(now, &mut events);
         events
     }
 

@@ -8,14 +8,18 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coral_model::filter::{self, Test};
+use coral_model::place::{Place, PlaceError};
 use coral_model::redaction::RULES;
 use coral_model::time::{SECOND, Time, Window};
 use duckdb::params;
-use serde_json::{Value, json};
+use duckdb::types::Value;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::redact::Redactor;
 use super::{BEGIN, END, IncidentError};
+use crate::query::passing;
 use crate::store::schema::Signal;
 use crate::store::{Reading, Store, StoreError};
 
@@ -31,6 +35,11 @@ const LEVEL: i32 = 6;
 pub struct Wanted {
     /// The window.
     pub window: Window,
+    /// Which records; empty is all ([`passing`]). Requests, edges, hosts and requests in flight are
+    /// always whole: they are small, and a part of a topology is none.
+    pub filter: String,
+    /// Where whoever opens the file looks first; empty is wherever they like.
+    pub place: String,
     /// Names of attributes that are replaced besides those of [`RULES`].
     pub more: Vec<String>,
     /// The colony's name.
@@ -44,11 +53,12 @@ pub struct Wanted {
 }
 
 /// Tables in the order they are written: who spoke first, then what was said.
-const TABLES: [(Signal, &str); 7] = [
+const TABLES: [(Signal, &str); 8] = [
     (Signal::Red, "bucket_ns"),
     (Signal::Edges, "bucket_ns"),
     (Signal::Events, "time_ns"),
     (Signal::Hosts, "at_ns"),
+    (Signal::Inflight, "at_ns"),
     (Signal::Metrics, "time_ns"),
     (Signal::Logs, "time_ns"),
     (Signal::Spans, "start_ns"),
@@ -69,7 +79,16 @@ pub async fn run(
     wanted: Wanted,
     out: mpsc::Sender<Result<Bytes, IncidentError>>,
 ) -> Result<(), IncidentError> {
-    let mut file = File::new(Redactor::new(wanted.key, wanted.more.clone()))?;
+    let mut redactor = Redactor::new(wanted.key, wanted.more.clone());
+    // Redacted like the rows, so that the filter means the same of them.
+    let (filter, place) =
+        (said(&mut redactor, &wanted.filter)?, where_to(&mut redactor, &wanted.place)?);
+    let mut parts = BTreeMap::new();
+    for (signal, _) in TABLES {
+        let part = passing(signal, &wanted.filter);
+        parts.insert(signal, part.map_err(|e| IncidentError::Asked(e.to_string()))?);
+    }
+    let mut file = File::new(redactor)?;
     let all = whole(wanted.window);
     file.line(&json!({
         "schema": BEGIN,
@@ -80,6 +99,8 @@ pub async fn run(
         "from": wanted.window.from,
         "to": wanted.window.to,
         "data_from": all.from,
+        "filter": filter,
+        "place": place,
         "redaction": RULES.iter().map(|(name, what)| json!({"rule": name, "what": what})).collect::<Vec<_>>(),
         "redact_more": wanted.more,
     }))?;
@@ -89,7 +110,9 @@ pub async fn run(
     for (signal, column) in TABLES {
         let slices = store.read(move |conn| slices(conn, signal, column, all)).await?;
         for slice in slices {
-            let rows = store.read(move |conn| rows(conn, signal, column, slice)).await?;
+            let part = parts.get(&signal).cloned().flatten();
+            let read = move |conn: &Reading<'_>| rows(conn, signal, column, slice, part.as_ref());
+            let rows = store.read(read).await?;
             file.rows(signal.name(), rows, &mut counts)?;
             if let Some(bytes) = file.take()
                 && out.send(Ok(bytes)).await.is_err()
@@ -119,7 +142,7 @@ impl File {
         Ok(Self { packed, redactor, crc: 0, lines: 0 })
     }
 
-    fn line(&mut self, value: &Value) -> Result<(), IncidentError> {
+    fn line(&mut self, value: &serde_json::Value) -> Result<(), IncidentError> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
         self.crc = crc32c::crc32c_append(self.crc, &line);
@@ -135,7 +158,7 @@ impl File {
         counts: &mut BTreeMap<&'static str, u64>,
     ) -> Result<(), IncidentError> {
         for row in rows {
-            let mut row: Value = serde_json::from_str(&row)?;
+            let mut row: serde_json::Value = serde_json::from_str(&row)?;
             self.redactor.value("", &mut row);
             self.line(&json!({ "table": table, "row": row }))?;
             *counts.entry(table).or_default() += 1;
@@ -221,24 +244,82 @@ fn slices(
     Ok(out)
 }
 
+/// A condition on `t` and its resource `r`, and its values.
+type Part = (String, Vec<Value>);
+
 fn rows(
     conn: &Reading<'_>,
     signal: Signal,
     column: &str,
     window: Window,
+    part: Option<&Part>,
 ) -> Result<Vec<String>, StoreError> {
     let relation = conn.relation(signal, window.from, window.to);
     let (from, to) = (window.from.as_i64(), window.to.as_i64());
     // JSON has no NaN and no infinity.
     let finite = if signal == Signal::Metrics {
-        "* EXCLUDE (received_ns) REPLACE (CASE WHEN isfinite(value) THEN value END AS value, \
-         CASE WHEN isfinite(sum) THEN sum END AS sum)"
+        "t.* EXCLUDE (received_ns) REPLACE (CASE WHEN isfinite(t.value) THEN t.value END AS value, \
+         CASE WHEN isfinite(t.sum) THEN t.sum END AS sum)"
     } else {
-        "* EXCLUDE (received_ns)"
+        "t.* EXCLUDE (received_ns)"
+    };
+    let (join, condition, values) = match part {
+        Some((condition, values)) if signal == Signal::Events => {
+            (String::new(), condition.as_str(), values.as_slice())
+        }
+        Some((condition, values)) => {
+            let join = format!("LEFT JOIN {} r ON r.id = t.resource", conn.resources());
+            (join, condition.as_str(), values.as_slice())
+        }
+        None => (String::new(), "true", [].as_slice()),
     };
     let sql = format!(
-        "SELECT to_json(t)::VARCHAR FROM (SELECT {finite} FROM {relation} \
-         WHERE {column} >= {from} AND {column} < {to} ORDER BY {column}) t"
+        "SELECT to_json(x)::VARCHAR FROM (SELECT {finite} FROM {relation} t {join} \
+         WHERE t.{column} >= {from} AND t.{column} < {to} AND {condition} ORDER BY t.{column}) x"
     );
-    texts(conn, &sql)
+    let mut statement = conn.prepare(&sql)?;
+    let found =
+        statement.query_map(duckdb::params_from_iter(values), |row| row.get::<_, String>(0))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// A filter without secrets: values of its tests by the names they stand under, then as text.
+fn said(redactor: &mut Redactor, text: &str) -> Result<String, IncidentError> {
+    let expr = filter::parse(text).map_err(|e| IncidentError::Asked(e.to_string()))?;
+    let mut out = text.to_owned();
+    for term in expr.terms() {
+        let Test::Any(values) = &term.test else { continue };
+        for value in values {
+            if let filter::Value::Text(value) = value {
+                let name = term.key.to_string();
+                let replaced = redactor.attribute(&name, value);
+                if replaced != *value {
+                    out = out.replace(value.as_str(), &replaced);
+                }
+            }
+        }
+    }
+    Ok(redactor.text(&out))
+}
+
+/// A place without secrets.
+fn where_to(redactor: &mut Redactor, text: &str) -> Result<String, IncidentError> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let mut place: Place =
+        text.parse().map_err(|e: PlaceError| IncidentError::Asked(e.to_string()))?;
+    place.filter = said(redactor, &place.filter)?;
+    let selection = &mut place.selection;
+    for (name, value) in [
+        ("service", &mut selection.service),
+        ("operation", &mut selection.operation),
+        ("instance", &mut selection.instance),
+        ("host", &mut selection.host),
+    ] {
+        if let Some(value) = value {
+            *value = redactor.attribute(name, value);
+        }
+    }
+    Ok(place.to_string())
 }

@@ -37,6 +37,10 @@ pub struct Manifest {
     pub from: Time,
     /// Its end.
     pub to: Time,
+    /// Which records were written; empty: all.
+    pub filter: String,
+    /// Where to look first; empty: wherever.
+    pub place: String,
     /// Rows taken, by table.
     #[serde(skip_deserializing)]
     pub rows: BTreeMap<String, u64>,

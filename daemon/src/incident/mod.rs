@@ -39,6 +39,9 @@ pub enum IncidentError {
         /// What was expected.
         why: String,
     },
+    /// The filter or place that was asked for cannot be understood.
+    #[error("{0}")]
+    Asked(String),
     /// The file ends too early.
     #[error("the file is cut off after line {0}: its end record is missing; copy it again")]
     Cut(u64),

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::store::columns::logs::Log;
 use crate::store::columns::metrics::Point;
 use crate::store::columns::spans::Span;
-use crate::store::{Batch, EdgeDelta, HostReading, Node, RedDelta, Resource};
+use crate::store::{Batch, EdgeDelta, HostReading, InflightReading, Node, RedDelta, Resource};
 
 type Text = Option<String>;
 type Attributes = Option<BTreeMap<String, Option<String>>>;
@@ -149,6 +149,20 @@ struct EventLine {
 }
 
 #[derive(Deserialize)]
+struct InflightLine {
+    at_ns: u64,
+    agent: String,
+    resource: u64,
+    service: Text,
+    operation: Text,
+    count: u64,
+    oldest_start_ns: Option<u64>,
+    oldest_hi: Option<u64>,
+    oldest_lo: Option<u64>,
+    exact: bool,
+}
+
+#[derive(Deserialize)]
 struct HostLine {
     at_ns: u64,
     host: Text,
@@ -211,6 +225,7 @@ pub fn push(table: &str, row: Value, batch: &mut Batch) -> Result<(), String> {
         "edges" => edges(read(row)?, batch),
         "events" => events(read(row)?, batch),
         "hosts" => hosts(read(row)?, batch),
+        "inflight" => inflight(read(row)?, batch),
         // Of a newer build.
         _ => Ok(()),
     }
@@ -374,6 +389,22 @@ fn hosts(line: HostLine, batch: &mut Batch) -> Result<(), String> {
         agent,
         host: shared(line.host),
         row: line.row.into(),
+    });
+    Ok(())
+}
+
+fn inflight(line: InflightLine, batch: &mut Batch) -> Result<(), String> {
+    let agent: AgentId = line.agent.parse().map_err(|_| "an agent is 32 hex digits".to_owned())?;
+    batch.inflight.push(InflightReading {
+        at: Time(line.at_ns),
+        agent,
+        resource: ResourceId(line.resource),
+        service: shared(line.service),
+        operation: shared(line.operation),
+        count: line.count,
+        oldest_start: line.oldest_start_ns.map(Time),
+        oldest_trace: trace(line.oldest_hi, line.oldest_lo),
+        exact: line.exact,
     });
     Ok(())
 }

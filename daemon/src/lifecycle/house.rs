@@ -72,6 +72,13 @@ impl Backend for House {
         Box::pin(async move { query::complete(&context, key, prefix, limit).await })
     }
 
+    fn parquet<'a>(
+        &'a self,
+        question: &'a Question,
+    ) -> Work<'a, Result<std::fs::File, QueryError>> {
+        Box::pin(crate::query::parquet(&self.context, question))
+    }
+
     fn record(&self, event: EventRow) -> Work<'_, Result<(), QueryError>> {
         Box::pin(async move {
             self.context.store.commit(Batch::of_events(vec![event])).await?;
@@ -84,9 +91,10 @@ impl Backend for House {
             let now = self.now();
             let agents = self.context.agents.rows(now);
             let health = self.context.store.health();
-            let (services, forgotten) = {
+            let (services, forgotten, unmined) = {
                 let detector = self.detector.lock().unwrap_or_else(PoisonError::into_inner);
-                (num::u32_sat(detector.services_since(now.minus(LATELY))), detector.forgotten())
+                let services = num::u32_sat(detector.services_since(now.minus(LATELY)));
+                (services, detector.forgotten(), detector.unmined())
             };
             let local = self.local.state();
             let facts = Facts {
@@ -104,6 +112,7 @@ impl Backend for House {
             let mut counters = self.context.counters.snapshot();
             counters.insert("store_file_bytes".into(), health.file_bytes);
             counters.insert("detector_forgotten".into(), forgotten);
+            counters.insert("log_records_unmined".into(), unmined);
             counters.insert("live_buckets_evicted".into(), self.context.live.evicted());
             counters.insert("store_pending_bytes".into(), num::u64_sat(health.pending_bytes));
             Footing {

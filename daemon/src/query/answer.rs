@@ -54,42 +54,52 @@ pub struct Found {
     pub newest: Option<Time>,
     /// The window compared with, where the question named none.
     pub compare: Option<Window>,
+    /// Why there is nothing.
+    pub nothing: Option<String>,
 }
 
 /// Answers a question.
 pub fn answer(inputs: &Inputs<'_>, question: &Question) -> Result<Answer, QueryError> {
     let plan = Plan::new(question, inputs.now)?.settled(inputs.conn);
-    let found = match question.view {
-        View::Red => answer_red(inputs, &plan)?,
-        View::Services => services::answer(inputs, &plan)?,
-        View::Topology => topology::answer(inputs, &plan)?,
-        View::Digest => digest::answer(inputs, &plan)?,
-        View::Metrics => metrics::answer(inputs.conn, &plan)?,
-        View::Traces => traces::answer(inputs.conn, &plan)?,
-        View::Trace => trace::answer(inputs.conn, &plan)?,
-        View::Logs => logs::answer(inputs.conn, &plan)?,
-        View::Events => events::answer(inputs.conn, &plan)?,
-        View::Hosts => hosts::answer(inputs, &plan)?,
-        View::Inflight => inflight::answer(inputs, &plan)?,
-        View::Agents => agents::answer(inputs, &plan),
-        View::Patterns => patterns::answer(inputs.conn, &plan)?,
-        View::Diff => diff::answer(inputs.conn, &plan)?,
-        View::Sql => statement::answer(inputs.conn, &plan)?,
+    let found = match found(inputs, &plan) {
+        Err(QueryError::Nothing(why)) => Found { nothing: Some(why), ..Found::default() },
+        found => found?,
     };
     let end = end(inputs, &plan, &found);
     Ok(Answer { rows: found.rows, end })
 }
 
+fn found(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
+    Ok(match plan.question.view {
+        View::Red => answer_red(inputs, plan)?,
+        View::Services => services::answer(inputs, plan)?,
+        View::Topology => topology::answer(inputs, plan)?,
+        View::Digest => digest::answer(inputs, plan)?,
+        View::Metrics => metrics::answer(inputs.conn, plan)?,
+        View::Traces => traces::answer(inputs.conn, plan)?,
+        View::Trace => trace::answer(inputs.conn, plan)?,
+        View::Logs => logs::answer(inputs.conn, plan)?,
+        View::Events => events::answer(inputs.conn, plan)?,
+        View::Hosts => hosts::answer(inputs, plan)?,
+        View::Inflight => inflight::answer(inputs, plan)?,
+        View::Agents => agents::answer(inputs, plan),
+        View::Patterns => patterns::answer(inputs.conn, plan)?,
+        View::Diff => diff::answer(inputs.conn, plan)?,
+        View::Sql => statement::answer(inputs.conn, plan)?,
+    })
+}
+
 fn answer_red(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let (mut cells, cut) = requests(inputs, plan, &plan.windows())?;
-    let (rows, truncated) = red::finish(plan, &mut cells);
+    let (rows, truncated) = red::finish(plan, &mut cells)?;
     let newest = cells.newest_in(plan.window, plan.now);
     Ok(Found {
         rows,
         truncated,
         stored_to: Some(cut.min(plan.window.to)),
         newest,
-        compare: plan.compare,
+        compare: plan.compared(),
+        ..Found::default()
     })
 }
 
@@ -186,6 +196,6 @@ fn end(inputs: &Inputs<'_>, plan: &Plan, found: &Found) -> End {
         resolution_s: resolution,
         stored_to: found.stored_to,
         newest: found.newest,
-        blind: agents::blind(inputs.agents),
+        blind: found.nothing.iter().cloned().chain(agents::blind(inputs.agents)).collect(),
     }
 }

@@ -125,6 +125,8 @@ pub struct Cells {
     pub resources: HashMap<u64, Resource>,
     /// When each service was first seen at all.
     pub first_seen: HashMap<Symbol, Time>,
+    /// Groups that are kept apart, where not all are.
+    pub folded: Option<super::group::Folded>,
     by_key: HashMap<Series, u32>,
     buckets: Vec<(u16, u64)>,
 }

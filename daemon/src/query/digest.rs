@@ -103,6 +103,7 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
         newest,
         stored_to: Some(cut.min(plan.window.to)),
         compare: Some(compared),
+        ..Found::default()
     })
 }
 

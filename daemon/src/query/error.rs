@@ -21,6 +21,9 @@ pub enum QueryError {
     /// The question contradicts itself or lacks something.
     #[error("{0}")]
     Question(String),
+    /// There is nothing to answer from; the answer is empty, and says why.
+    #[error("{0}")]
+    Nothing(String),
     /// The statement ran into its time limit.
     #[error(
         "the answer took longer than {0} s and was stopped; ask about less time, fewer services, or a coarser step"

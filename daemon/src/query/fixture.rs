@@ -388,12 +388,13 @@ pub fn question(view: View, window: Window, filter: &str) -> Question {
     Question { filter: filter.to_owned(), ..Question::new(view, window) }
 }
 
-/// The rows of one kind.
+/// The rows of one kind; what stands at their head is left out.
 macro_rules! rows {
     ($answer:expr, $kind:ident) => {
         $answer
             .rows
             .iter()
+            .filter(|r| !r.is_head())
             .map(|r| match r {
                 coral_model::view::Row::$kind(row) => row.as_ref().clone(),
                 other => panic!("a row of another kind: {other:?}"),

@@ -14,6 +14,16 @@ use super::symbols::Symbol;
 /// Values of the dimensions grouped by, in the order asked; unused places are 0.
 pub type Key = [Symbol; Dimension::ALL.len()];
 
+/// What groups beyond those kept apart are called.
+pub const OTHER: &str = "__other__";
+
+/// Which groups are kept apart, and the key of all others.
+#[derive(Debug, Clone)]
+pub struct Folded {
+    kept: hashbrown::HashSet<Key>,
+    other: Key,
+}
+
 /// Requests added up.
 #[derive(Debug, Clone, Default)]
 pub struct Sum {
@@ -169,8 +179,48 @@ impl Cells {
         kinds
     }
 
-    /// The key of every series.
+    /// Keeps the `top` groups with the most requests in `windows` apart; from now on the others are
+    /// one, whose every value is [`OTHER`].
+    pub fn fold(&mut self, selected: &[bool], windows: &[Window], by: &[Dimension], top: usize) {
+        let keys = self.keys(by);
+        let mut ranked = self.ranked(selected, windows, &keys);
+        if ranked.len() <= top {
+            return;
+        }
+        ranked.truncate(top);
+        let mut other = Key::default();
+        let symbol = self.symbols.of(OTHER);
+        other.iter_mut().take(by.len()).for_each(|slot| *slot = symbol);
+        let kept = ranked.into_iter().map(|(_, key)| key).collect();
+        self.folded = Some(Folded { kept, other });
+    }
+
+    /// Requests of every group in `windows`, most first.
+    fn ranked(&self, selected: &[bool], windows: &[Window], keys: &[Key]) -> Vec<(u64, Key)> {
+        let mut totals: HashMap<Key, u64> = HashMap::new();
+        for cell in self.cells.iter().filter(|c| windows.iter().any(|w| w.contains(c.bucket))) {
+            let at = usize_sat(cell.series);
+            if let (Some(true), Some(key)) = (selected.get(at), keys.get(at)) {
+                *totals.entry(*key).or_default() += cell.requests;
+            }
+        }
+        let mut ranked: Vec<(u64, Key)> = totals.into_iter().map(|(k, n)| (n, k)).collect();
+        ranked.sort_unstable_by(|a, b| b.cmp(a));
+        ranked
+    }
+
+    /// The key of every series; what was folded has the key of all that were.
     pub fn keys(&mut self, by: &[Dimension]) -> Vec<Key> {
+        let mut keys = self.own_keys(by);
+        if let Some(folded) = &self.folded {
+            for key in keys.iter_mut().filter(|key| !folded.kept.contains(*key)) {
+                *key = folded.other;
+            }
+        }
+        keys
+    }
+
+    fn own_keys(&mut self, by: &[Dimension]) -> Vec<Key> {
         let kinds = self.kind_symbols();
         let key_of = |series: &Series| {
             let resource = self.resources.get(&series.resource);
@@ -193,18 +243,10 @@ impl Cells {
         room: usize,
     ) -> bool {
         let keys = self.keys(by);
-        let mut totals: HashMap<Key, u64> = HashMap::new();
-        for cell in self.cells.iter().filter(|c| windows.iter().any(|w| w.contains(c.bucket))) {
-            let at = usize_sat(cell.series);
-            if let (Some(true), Some(key)) = (selected.get(at), keys.get(at)) {
-                *totals.entry(*key).or_default() += cell.requests;
-            }
-        }
-        if totals.len() <= room {
+        let mut ranked = self.ranked(selected, windows, &keys);
+        if ranked.len() <= room {
             return false;
         }
-        let mut ranked: Vec<(u64, Key)> = totals.into_iter().map(|(k, n)| (n, k)).collect();
-        ranked.sort_unstable_by(|a, b| b.cmp(a));
         ranked.truncate(room);
         let kept: hashbrown::HashSet<Key> = ranked.into_iter().map(|(_, k)| k).collect();
         for (flag, key) in selected.iter_mut().zip(&keys) {
@@ -295,5 +337,5 @@ pub fn baseline(window: Window, now: &Red, before: Option<Red>) -> Baseline {
     let p99 = |red: &Red| red.p99_ns.map(f64_from);
     let p99_ratio = before.as_ref().and_then(|b| ratio(p99(now)?, p99(b)?));
     let rate_ratio = before.as_ref().and_then(|b| ratio(now.rate, b.rate));
-    Baseline { window, red: before, p99_ratio, rate_ratio }
+    Baseline { window, red: before, p99_ratio, rate_ratio, versions: None, shifts: Vec::new() }
 }

@@ -1,10 +1,11 @@
-//! `logs`: the newest records that pass the filter, oldest of them first.
+//! `logs`: the newest records that pass the filter, oldest of them first; or those beside one.
 
 use coral_model::filter::{Key, Level};
-use coral_model::num::i64_sat;
-use coral_model::question::View;
-use coral_model::time::Time;
+use coral_model::num::{i64_sat, usize_sat};
+use coral_model::question::{Around, View};
+use coral_model::time::{SECOND, Time};
 use coral_model::view::{LogRow, Row};
+use coral_model::{RecordId, TraceId};
 
 use super::QueryError;
 use super::answer::Found;
@@ -13,6 +14,9 @@ use super::plan::Plan;
 use super::sql::{Field, Layout};
 use crate::store::Reading;
 use crate::store::schema::Signal;
+
+/// Records of a trace are looked for this far outside its spans.
+const BESIDE: u64 = 60 * SECOND;
 
 /// How the filter sees log records.
 pub const LAYOUT: Layout =
@@ -44,7 +48,7 @@ fn column(key: &Key) -> Option<Field> {
 fn select(conn: &Reading<'_>, logs: &str) -> Sql {
     Sql::new(format!(
         "SELECT t.time_ns, t.service, r.instance, r.host, t.severity, t.body, \
-         t.trace_hi, t.trace_lo, t.span_id, t.attributes, t.received_ns \
+         t.trace_hi, t.trace_lo, t.span_id, t.attributes, t.received_ns, t.resource \
          FROM {logs} t LEFT JOIN {} r ON r.id = t.resource WHERE true",
         conn.resources()
     ))
@@ -52,6 +56,9 @@ fn select(conn: &Reading<'_>, logs: &str) -> Sql {
 
 /// Answers the question.
 pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
+    if let Some(around) = plan.question.around {
+        return context(conn, plan, around);
+    }
     let limit = plan.limit();
     let sql = select(conn, &conn.relation(Signal::Logs, plan.window.from, plan.window.to))
         .within("t.time_ns", plan.window.from, plan.window.to)
@@ -63,8 +70,8 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let truncated = rows.len() > limit;
     rows.truncate(limit);
     rows.reverse();
-    let newest = rows.last().map(|(_, row)| row.time);
-    let rows = rows.into_iter().map(|(_, row)| Row::Log(Box::new(row))).collect();
+    let newest = rows.last().map(|stored| stored.row.time);
+    let rows = rows.into_iter().map(|stored| Row::Log(Box::new(stored.row))).collect();
     Ok(Found { rows, truncated, newest, ..Found::default() })
 }
 
@@ -82,34 +89,130 @@ pub fn committed(
         .then(" ORDER BY t.received_ns, t.time_ns LIMIT ")
         .bind(i64_sat(super::plan::MAX_ROWS));
     let rows = fetch_rows(conn, &sql)?;
-    Ok(rows.into_iter().map(|(_, row)| Row::Log(Box::new(row))).collect())
+    Ok(rows.into_iter().map(|stored| Row::Log(Box::new(stored.row))).collect())
 }
 
-fn fetch_rows(conn: &Reading<'_>, sql: &Sql) -> Result<Vec<(Time, LogRow)>, QueryError> {
+/// Records that name a trace whose spans lie between two moments, the first `limit`, oldest first.
+pub fn of_trace(
+    conn: &Reading<'_>,
+    id: TraceId,
+    from: Time,
+    to: Time,
+    limit: usize,
+) -> Result<Vec<LogRow>, QueryError> {
+    let (hi, lo) = fetch::halves(id);
+    let (from, to) = (from.minus(BESIDE), to.plus(BESIDE));
+    let sql = select(conn, &conn.relation(Signal::Logs, from, to))
+        .within("t.time_ns", from, to)
+        .then(" AND t.trace_hi = ")
+        .bind(hi)
+        .then(" AND t.trace_lo = ")
+        .bind(lo)
+        .then(" ORDER BY t.time_ns, t.received_ns, t.body LIMIT ")
+        .bind(i64_sat(limit));
+    Ok(fetch_rows(conn, &sql)?.into_iter().map(|stored| stored.row).collect())
+}
+
+/// Records beside one, of the same instance: so many before it and after it.
+///
+/// The filter says which record is meant where a moment alone does not; its neighbours are shown
+/// whatever they are.
+pub fn context(conn: &Reading<'_>, plan: &Plan, around: Around) -> Result<Found, QueryError> {
+    let window = plan.window;
+    let logs = conn.relation(Signal::Logs, window.from, window.to);
+    let within = || select(conn, &logs).within("t.time_ns", window.from, window.to);
+    let found = match around.mark {
+        Some(_) => within().then(" AND t.time_ns = ").time(around.at),
+        None => within()
+            .then(" AND ")
+            .part(LAYOUT.condition(&plan.filter)?)
+            .then(" ORDER BY abs(t.time_ns - ")
+            .time(around.at)
+            .then("), t.time_ns, t.body LIMIT 1"),
+    };
+    let meant = |stored: &Stored| around.mark.is_none_or(|mark| stored.row.id.mark == mark);
+    let Some(record) = fetch_rows(conn, &found)?.into_iter().find(meant) else {
+        return Err(QueryError::Nothing(match around.mark {
+            Some(mark) => format!(
+                "there is no log record {}: it was not kept, or lies outside {} – {}",
+                RecordId { at: around.at, mark },
+                window.from,
+                window.to
+            ),
+            None => format!("no log record between {} and {} passes", window.from, window.to),
+        }));
+    };
+    let lines = usize_sat(around.lines).min(plan.limit());
+    let side = |before: bool| {
+        let (test, order) = if before { (" < (", "DESC") } else { (" > (", "ASC") };
+        // Records of one moment have an order of their own, the same every time.
+        let sql = within()
+            .then(" AND t.resource = ")
+            .bind(record.resource)
+            .then(" AND (t.time_ns, t.received_ns, t.body)")
+            .then(test)
+            .time(record.row.time)
+            .then(", ")
+            .time(record.received)
+            .then(", ")
+            .bind(record.row.body.clone())
+            .then(&format!(
+                ") ORDER BY t.time_ns {order}, t.received_ns {order}, t.body {order} LIMIT "
+            ))
+            .bind(i64_sat(lines));
+        fetch_rows(conn, &sql)
+    };
+    let (mut rows, after) = (side(true)?, side(false)?);
+    rows.reverse();
+    let before = i64_sat(rows.len());
+    rows.push(record);
+    rows.extend(after);
+    let newest = rows.last().map(|stored| stored.row.time);
+    let numbered = rows
+        .into_iter()
+        .zip(-before..)
+        .map(|(stored, offset)| Row::Log(Box::new(LogRow { offset: Some(offset), ..stored.row })));
+    Ok(Found { rows: numbered.collect(), newest, ..Found::default() })
+}
+
+/// A record as stored.
+struct Stored {
+    received: Time,
+    resource: u64,
+    row: LogRow,
+}
+
+fn fetch_rows(conn: &Reading<'_>, sql: &Sql) -> Result<Vec<Stored>, QueryError> {
     let mut rows = Vec::new();
     fetch::run(conn, sql, |batch| {
         let (at, service) = (batch.i64s(0)?, batch.texts(1)?);
         let (instance, host) = (batch.texts(2)?, batch.texts(3)?);
         let (severity, body) = (batch.u8s(4)?, batch.texts(5)?);
         let (high, low, span) = (batch.u64s(6)?, batch.u64s(7)?, batch.u64s(8)?);
-        let (attributes, received) = (batch.maps(9)?, batch.i64s(10)?);
+        let (attributes, received, resource) = (batch.maps(9)?, batch.i64s(10)?, batch.u64s(11)?);
         for row in 0..batch.len() {
             let severity = fetch::byte(severity, row);
-            rows.push((
-                fetch::time(received, row),
-                LogRow {
-                    time: fetch::time(at, row),
-                    service: fetch::owned(service, row).unwrap_or_default(),
+            let (time, from) = (fetch::time(at, row), fetch::uint(resource, row));
+            let (service, body) = (fetch::text(service, row), fetch::text(body, row));
+            let (service, body) = (service.unwrap_or_default(), body.unwrap_or_default());
+            rows.push(Stored {
+                received: fetch::time(received, row),
+                resource: from,
+                row: LogRow {
+                    id: RecordId::of(time, service, body),
+                    offset: None,
+                    time,
+                    service: service.to_owned(),
                     instance: fetch::owned(instance, row),
                     host: fetch::owned(host, row),
                     severity,
                     level: Level::of_severity(severity).map_or("", Level::word).to_owned(),
-                    body: fetch::owned(body, row).unwrap_or_default(),
+                    body: body.to_owned(),
                     trace_id: fetch::trace_id(high, low, row),
                     span_id: fetch::span_id(span, row),
                     attributes: fetch::map(attributes, row),
                 },
-            ));
+            });
         }
         Ok(())
     })?;

@@ -1,7 +1,7 @@
 //! `patterns`: what log records have in common, mined from their bodies, most frequent first.
 
 use coral_model::filter::Level;
-use coral_model::num::{f64_from, u64_sat};
+use coral_model::num::f64_from;
 use coral_model::time::Time;
 use coral_model::view::{PatternRow, Row};
 use hashbrown::HashMap;
@@ -27,6 +27,8 @@ const MAX_BODY: usize = 2_000;
 /// What is known of one pattern.
 struct Seen {
     count: u64,
+    /// In the window compared with.
+    before: u64,
     severity: u8,
     services: Vec<String>,
     first: Time,
@@ -37,7 +39,9 @@ struct Seen {
 
 /// Answers the question.
 pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
-    let (from, to) = (plan.window.from, plan.window.to);
+    let windows = std::iter::once(plan.window).chain(plan.compare);
+    let from = windows.clone().map(|w| w.from).min().unwrap_or(plan.window.from);
+    let to = windows.map(|w| w.to).max().unwrap_or(plan.window.to);
     let matching = Sql::new(format!(
         " FROM {} t LEFT JOIN {} r ON r.id = t.resource WHERE true",
         conn.relation(Signal::Logs, from, to),
@@ -46,6 +50,15 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     .within("t.time_ns", from, to)
     .then(" AND ")
     .part(LAYOUT.condition(&plan.filter)?);
+    let matching = match plan.compare {
+        None => matching,
+        Some(compare) => {
+            let (a, b) = (plan.window, compare);
+            let low = matching.then(" AND ((t.time_ns >= ").time(a.from);
+            let low = low.then(" AND t.time_ns < ").time(a.to).then(") OR (t.time_ns >= ");
+            low.time(b.from).then(" AND t.time_ns < ").time(b.to).then("))")
+        }
+    };
     let mut records = 0;
     fetch::run(conn, &Sql::new("SELECT count(*)::UBIGINT").part(matching.clone()), |batch| {
         records = fetch::uint(batch.u64s(0)?, 0);
@@ -63,17 +76,17 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let sql = sql.then(" ORDER BY t.time_ns, t.body");
     let mut miner = Miner::new(MAX_PATTERNS);
     let mut seen: HashMap<Option<usize>, Seen> = HashMap::new();
-    let mut looked = 0;
+    let mut looked = 0u64;
     fetch::run(conn, &sql, |batch| {
         let (at, service) = (batch.i64s(0)?, batch.texts(1)?);
         let (severity, body) = (batch.u8s(2)?, batch.texts(3)?);
         let (high, low) = (batch.u64s(4)?, batch.u64s(5)?);
-        looked += u64_sat(batch.len());
         for row in 0..batch.len() {
             let text = fetch::text(body, row).unwrap_or_default();
             let time = fetch::time(at, row);
             let pattern = seen.entry(miner.add(text)).or_insert_with(|| Seen {
                 count: 0,
+                before: 0,
                 severity: 0,
                 services: Vec::new(),
                 first: time,
@@ -81,6 +94,14 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
                 example: String::new(),
                 trace: None,
             });
+            pattern.before += u64::from(plan.compare.is_some_and(|w| w.contains(time)));
+            if !plan.window.contains(time) {
+                continue;
+            }
+            looked += 1;
+            if pattern.count == 0 {
+                pattern.first = time;
+            }
             pattern.count += 1;
             pattern.severity = pattern.severity.max(fetch::byte(severity, row));
             pattern.last = time;
@@ -96,9 +117,11 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     })?;
     let mut rows: Vec<PatternRow> = seen
         .into_iter()
+        .filter(|(_, seen)| seen.count > 0)
         .map(|(at, seen)| PatternRow {
             pattern: at.map_or_else(|| OTHER.to_owned(), |at| miner.pattern(at)),
             count: seen.count,
+            before: plan.compare.map(|_| seen.before),
             share: f64_from(seen.count) / f64_from(looked.max(1)),
             sampled_every: every,
             level: Level::of_severity(seen.severity).map_or("", Level::word).to_owned(),
@@ -114,7 +137,7 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     rows.truncate(plan.limit());
     let newest = rows.iter().map(|r| r.last_seen).max();
     let rows = rows.into_iter().map(|r| Row::Pattern(Box::new(r))).collect();
-    Ok(Found { rows, truncated, newest, ..Found::default() })
+    Ok(Found { rows, truncated, newest, compare: plan.compare, ..Found::default() })
 }
 
 #[cfg(test)]
@@ -159,5 +182,22 @@ mod tests {
         let only = ask("service=gateway");
         assert_eq!((only.len(), only[0].share), (1, 1.0));
         assert!(ask("service=nobody").is_empty());
+    }
+
+    #[test]
+    fn a_pattern_without_records_before_is_new() {
+        let fixture = Fixture::default();
+        for n in 0..20u64 {
+            write(&fixture, 1000 - n, "gateway", 9, &format!("took {n}ms"));
+            write(&fixture, 500 - n, "gateway", 9, &format!("took {n}ms"));
+        }
+        write(&fixture, 300, "gateway", 17, "pool exhausted");
+        write(&fixture, 1001, "gateway", 17, "gone since");
+        let mut q = question(View::Patterns, last(900), "");
+        q.compare = Some(q.window.previous());
+        let found = rows!(fixture.ask(&q).unwrap(), Pattern);
+        let told: Vec<_> = found.iter().map(|r| (r.pattern.as_str(), r.count, r.before)).collect();
+        assert_eq!(told, [("took <num>ms", 20, Some(20)), ("pool exhausted", 1, Some(0))]);
+        assert_eq!(found[0].first_seen, ago(500));
     }
 }

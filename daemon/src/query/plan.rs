@@ -63,6 +63,7 @@ impl Plan {
                 "the window is empty: it ends where it begins".into(),
             ));
         }
+        plan.comparable()?;
         if question.view == View::Metrics && question.step == Some(0) {
             return Err(QueryError::Question("a step of nothing has no rows".into()));
         }
@@ -115,6 +116,45 @@ impl Plan {
         self
     }
 
+    /// The window compared with: the one asked for, or where the earlier builds are looked for.
+    pub fn compared(&self) -> Option<Window> {
+        let builds = self.question.builds.as_ref().map(|_| super::builds::reach(self.window));
+        self.compare.or(builds)
+    }
+
+    /// Whether the view has an answer to the comparison that is asked for.
+    fn comparable(&self) -> Result<(), QueryError> {
+        let (view, question) = (self.question.view, &self.question);
+        let by_time = matches!(
+            view,
+            View::Red
+                | View::Services
+                | View::Topology
+                | View::Digest
+                | View::Diff
+                | View::Patterns
+        );
+        let by_build = matches!(view, View::Red | View::Services | View::Diff);
+        let refused = |what: &str| {
+            Err(QueryError::Question(format!(
+                "`{view}` {what}; coral query red --compare has before, after and difference by operation"
+            )))
+        };
+        match (&question.compare, &question.builds) {
+            (Some(_), Some(_)) => {
+                Err(QueryError::Question("compare by time or by build, not by both".into()))
+            }
+            (Some(_), None) if !by_time => refused("has no numbers to compare over time"),
+            (None, Some(_)) if !by_build => {
+                refused("does not keep what is needed to compare builds")
+            }
+            (None, Some(_)) if question.step.is_some() => Err(QueryError::Question(
+                "builds are compared over the whole window: leave out --step".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Answered from 10 s buckets.
     pub fn bucketed(&self) -> bool {
         matches!(self.question.view, View::Red | View::Services | View::Topology | View::Digest)
@@ -133,6 +173,7 @@ impl Plan {
     /// From the start of the earlier to the end of the later of its windows, each once.
     pub fn windows(&self) -> Vec<Window> {
         match self.compare {
+            None if self.question.builds.is_some() => vec![super::builds::reach(self.window)],
             None => vec![self.window],
             Some(w) if w.to >= self.window.from && w.from <= self.window.to => {
                 vec![Window::new(w.from.min(self.window.from), w.to.max(self.window.to))]

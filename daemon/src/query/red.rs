@@ -9,10 +9,12 @@ use coral_model::view::{RedRow, Row, State};
 use coral_model::{Dimension, Question};
 use hashbrown::HashSet;
 
+use super::builds::{self, Pairs};
 use super::cells::Cells;
-use super::filter;
 use super::group::{Groups, Key, Sum, baseline, observed_seconds};
 use super::plan::Plan;
+use super::shift::{self, Side};
+use super::{QueryError, filter};
 
 /// A bucket may still grow this long after its end: the slowest way of a record from export to
 /// commit in normal operation.
@@ -27,21 +29,41 @@ pub fn dimensions(question: &Question) -> Vec<Dimension> {
         return DEFAULT_BY.to_vec();
     }
     let mut seen = HashSet::new();
-    question.by.iter().copied().filter(|d| seen.insert(*d)).collect()
+    let by = question.by.iter().copied().filter(|d| seen.insert(*d)).collect();
+    builds::dimensions(question, by)
 }
 
 /// Rows from all deltas of the window and, where asked for, of the window compared with; and
 /// whether the limit left any out. The limit keeps the busiest groups; rows come by name.
-pub fn finish(plan: &Plan, cells: &mut Cells) -> (Vec<Row>, bool) {
+///
+/// # Errors
+/// Builds are to be compared, and no service ran two.
+pub fn finish(plan: &Plan, cells: &mut Cells) -> Result<(Vec<Row>, bool), QueryError> {
     let by = dimensions(&plan.question);
     let mut selected = filter::select(cells, &plan.filter);
     let step = plan.question.step;
     let room = plan.limit().checked_div(plan.steps()).unwrap_or(1).max(1);
     let windows: Vec<Window> = std::iter::once(plan.window).chain(plan.compare).collect();
+    let pairs = match &plan.question.builds {
+        Some(builds) => Some(builds::pairs(cells, &selected, plan.window, builds)?),
+        None => None,
+    };
+    let builds = pairs.as_ref().map(|pairs| {
+        let sides = pairs.select(cells, &selected);
+        selected.clone_from(&sides.to);
+        (pairs, sides)
+    });
+    if let Some(top) = plan.question.top {
+        cells.fold(&selected, &windows, &by, top);
+    }
     let mut truncated = cells.narrow(&mut selected, &windows, &by, room);
     let now = cells.group(&selected, plan.window, &by, step);
     let before = plan.compare.map(|w| (w, cells.group(&selected, w, &by, step)));
-    let builder = Builder { plan, cells, by: &by, before: before.as_ref() };
+    let builds = builds.map(|(pairs, sides)| {
+        (pairs, cells.group(&sides.from, builds::reach(plan.window), &by, None))
+    });
+    let builds = builds.as_ref().map(|(pairs, groups)| (*pairs, groups));
+    let builder = Builder { plan, cells, by: &by, before: before.as_ref(), builds };
     let mut rows: Vec<RedRow> = Vec::new();
     for key in &now.keys {
         builder.group(key, &now, &mut rows);
@@ -57,7 +79,8 @@ pub fn finish(plan: &Plan, cells: &mut Cells) -> (Vec<Row>, bool) {
     });
     truncated |= rows.len() > plan.limit();
     rows.truncate(plan.limit());
-    (rows.into_iter().map(|r| Row::Red(Box::new(r))).collect(), truncated)
+    shift::settle(rows.iter_mut().filter_map(|row| row.baseline.as_mut()));
+    Ok((rows.into_iter().map(|r| Row::Red(Box::new(r))).collect(), truncated))
 }
 
 /// A window compared with, and what the group had in it since when.
@@ -68,6 +91,8 @@ struct Builder<'a> {
     cells: &'a Cells,
     by: &'a [Dimension],
     before: Option<&'a (Window, Groups)>,
+    /// The two builds of services, and groups of the earlier ones.
+    builds: Option<(&'a Pairs, &'a Groups)>,
 }
 
 impl Builder<'_> {
@@ -82,7 +107,13 @@ impl Builder<'_> {
         let Some(step) = self.plan.question.step else {
             let sum = now.sums.get(&(group, window.from));
             let other = self.before.map(|(w, groups)| (*w, groups.sum(key, w.from)));
-            rows.push(self.row(key, None, window, first, sum, other));
+            let mut row = self.row(key, None, window, first, sum, other);
+            if let Some((pairs, from)) = self.builds {
+                let service = self.by.iter().zip(key).find(|(d, _)| **d == Dimension::Service);
+                let versions = service.and_then(|(_, s)| pairs.versions(self.cells, *s));
+                row.baseline = Some(builds::compare(self.plan, (from, now), key, versions));
+            }
+            rows.push(row);
             return;
         };
         // Silence before the first sight of a service is not silence: no row.
@@ -115,9 +146,16 @@ impl Builder<'_> {
         let sum = sum.unwrap_or(&none);
         let now = self.plan.now;
         let red = sum.red(observed_seconds(window, first, sum, now));
+        let seconds = observed_seconds(window, first, sum, now);
         let baseline = other.map(|(w, before)| {
-            let before = before.map(|(s, first)| s.red(observed_seconds(w, first, s, now)));
-            baseline(w, &red, before)
+            let side = before.map(|(s, first)| (s, observed_seconds(w, first, s, now)));
+            let mut baseline = baseline(w, &red, side.map(|(s, seconds)| s.red(seconds)));
+            // Of buckets there are too many to test each.
+            if start.is_none() {
+                let then = side.map_or_else(Side::default, |(s, seconds)| Side::of(s, seconds));
+                baseline.shifts = shift::shifts(&then, &Side::of(sum, seconds));
+            }
+            baseline
         });
         let symbols = &self.cells.symbols;
         let mut row = RedRow {
@@ -148,9 +186,9 @@ impl Builder<'_> {
 }
 
 /// Checks what is particular to `red`: the step.
-pub fn check_step(step: u64) -> Result<(), super::QueryError> {
+pub fn check_step(step: u64) -> Result<(), QueryError> {
     if step == 0 || !step.is_multiple_of(BUCKET) {
-        return Err(super::QueryError::Question(format!(
+        return Err(QueryError::Question(format!(
             "a step is a multiple of 10 s, the finest time Coral keeps RED in; not {}",
             coral_model::text::duration(step)
         )));
@@ -377,5 +415,41 @@ mod tests {
         assert!(key.is_usage() && key.to_string().contains("service operation status"), "{key}");
         assert!(error("service=cart duration=fast", None).to_string().contains('^'));
         assert!(error("", Some(SECOND)).to_string().contains("multiple of 10 s"));
+    }
+
+    #[test]
+    fn what_is_beyond_the_top_is_one_group() {
+        let fixture = Fixture::default();
+        let mut stored = Vec::new();
+        for n in 1..=9u64 {
+            let mut row =
+                RedRow::new(ago(n * 20), n, &format!("s{n}"), &vec![n * 1000; n as usize]);
+            row.errors = 1;
+            stored.push(row);
+        }
+        fixture.red(&stored);
+        let mut q = question(View::Red, last(900), "");
+        q.by = vec![Dimension::Service];
+        let all = rows!(fixture.ask(&q).unwrap(), Red);
+        q.top = Some(3);
+        let answer = fixture.ask(&q).unwrap();
+        let rows = rows!(answer, Red);
+        let names: Vec<_> = rows.iter().map(|r| r.service.as_deref().unwrap()).collect();
+        assert_eq!(names, ["__other__", "s7", "s8", "s9"]);
+        assert_eq!((rows[0].red.requests, rows[0].red.errors), (1 + 2 + 3 + 4 + 5 + 6, 6));
+        assert!(!answer.end.truncated, "nothing is left out");
+        let sum = |rows: &[Answered]| rows.iter().map(|r| r.red.requests).sum::<u64>();
+        assert_eq!(sum(&rows), sum(&all));
+        // In steps too: the top is that of the whole window.
+        q.step = Some(60 * SECOND);
+        let stepped = rows!(fixture.ask(&q).unwrap(), Red);
+        assert_eq!(sum(&stepped), sum(&all));
+        assert!(stepped.iter().all(|r| names.contains(&r.service.as_deref().unwrap())));
+        q.top = Some(9);
+        assert!(
+            rows!(fixture.ask(&q).unwrap(), Red)
+                .iter()
+                .all(|r| r.service.as_deref() != Some("__other__"))
+        );
     }
 }

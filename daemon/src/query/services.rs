@@ -16,10 +16,11 @@ use hashbrown::HashMap;
 use super::answer::{self, Found, Inputs};
 use super::cells::Cells;
 use super::fetch::{self, Sql};
-use super::group::{baseline, observed_seconds};
+use super::group::{Sum, baseline, observed_seconds};
 use super::inflight::{self, OfService};
 use super::plan::Plan;
 use super::rules::{self, Off, Stretch, Waiting};
+use super::shift::{self, Side};
 use super::symbols::Symbol;
 use super::timeline::{self, Course};
 use super::{QueryError, filter, place};
@@ -70,6 +71,10 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let judged =
         judge(plan, &mut cells, &selected, plan.window, before, &courses, &heard, inputs.agents);
     let mut rows: Vec<ServiceRow> = judged.into_iter().map(|j| j.row).collect();
+    if let Some(builds) = &plan.question.builds {
+        super::builds::of_services(plan, &mut cells, &selected, builds, &mut rows)?;
+    }
+    shift::settle(rows.iter_mut().filter_map(|row| row.baseline.as_mut()));
     rows.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.service.cmp(&b.service)));
     let truncated = rows.len() > plan.limit();
     rows.truncate(plan.limit());
@@ -80,7 +85,8 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
         truncated,
         newest,
         stored_to: Some(cut.min(plan.window.to)),
-        compare: Some(before),
+        compare: plan.compared().or(Some(before)),
+        ..Found::default()
     })
 }
 
@@ -188,7 +194,7 @@ pub fn judge(
         let first = cells.first_seen.get(&symbol).copied();
         let sum = groups.sum(&key, now.from).map(|(s, _)| s);
         let was = earlier.sum(&key, before.from).map(|(s, _)| s);
-        let seconds = |w, sum| observed_seconds(w, first, sum, plan.now);
+        let seconds = |w, sum: &Sum| observed_seconds(w, first, sum, plan.now);
         let none = super::group::Sum::default();
         let stretch = sum.unwrap_or(&none).stretch(seconds(now, sum.unwrap_or(&none)));
         let then = was.map(|s| s.stretch(seconds(before, s)));
@@ -206,16 +212,25 @@ pub fn judge(
             heard.piles.get(&name).copied(),
         );
         let red = sum.filter(|s| s.requests > 0).map(|s| s.red(seconds(now, s)));
-        let comparison = match (&red, was) {
+        let mut comparison = match (&red, was) {
             (Some(red), was) => Some(baseline(before, red, was.map(|s| s.red(seconds(before, s))))),
             (None, Some(was)) => Some(Baseline {
                 window: before,
                 red: Some(was.red(seconds(before, was))),
                 p99_ratio: None,
                 rate_ratio: Some(0.0),
+                versions: None,
+                shifts: Vec::new(),
             }),
             (None, None) => None,
         };
+        // Tests cost as much as the rest: only who asked for a comparison has them made.
+        if let Some(comparison) = comparison.as_mut().filter(|_| plan.compare.is_some()) {
+            let side = |w, sum: Option<&Sum>| {
+                sum.map_or_else(Side::default, |s| Side::of(s, seconds(w, s)))
+            };
+            comparison.shifts = shift::shifts(&side(before, was), &side(now, sum));
+        }
         let last_seen = heard.last.get(&name).copied();
         let detail = details.get(&symbol);
         let bad_from = verdict.since.unwrap_or(now.from).max(now.from.min(plan.window.from));

@@ -14,6 +14,7 @@ use super::fetch::Sql;
 use super::filter::unknown;
 
 /// How the rows of a view are laid out: one row of a table `t` joined with its resource `r`.
+#[derive(Debug)]
 pub struct Layout {
     /// The view, for messages.
     pub view: View,

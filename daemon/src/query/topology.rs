@@ -11,18 +11,20 @@ use coral_model::num::f64_from;
 use coral_model::time::{SECOND, Time, Window};
 use coral_model::view::{EdgeRow, Evidence, NodeKind, NodeRow, Red, Row, State};
 
-use super::QueryError;
 use super::answer::{self, Found, Inputs};
 use super::edges::{EdgeSum, Edges};
 use super::group::baseline;
 use super::plan::Plan;
 use super::rules::{self, Off, Stretch, What};
 use super::services::{self, Judged};
-use super::timeline;
+use super::shift::{self, Side};
+use super::{QueryError, reach, timeline};
 
 /// An edge with what the rules say about it.
 #[derive(Debug, Clone)]
 pub struct JudgedEdge {
+    /// Its number among the edges.
+    pub number: usize,
     /// Its row.
     pub row: EdgeRow,
     /// Numbers out of line, worst first.
@@ -103,9 +105,15 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
         &heard,
         inputs.agents,
     );
-    let edge_rows = judge(&edges, plan.window, before, plan.now);
+    let mut edge_rows = judge(&edges, plan.window, before, plan.now);
+    if plan.compare.is_some() {
+        compare(&edges, plan.window, before, &mut edge_rows);
+    }
     let mut nodes = nodes(&judged, &edge_rows, plan);
     let mut edge_rows: Vec<EdgeRow> = edge_rows.into_iter().map(|e| e.row).collect();
+    if let Some(wanted) = &plan.question.reach {
+        reach::narrow(wanted, &mut nodes, &mut edge_rows)?;
+    }
     edge_rows.retain(|e| plan.filter.matches(&EdgeFields(e)));
     nodes.retain(|n| {
         let end = |e: &EdgeRow| {
@@ -124,6 +132,7 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
         newest,
         stored_to: Some(cut.min(plan.window.to)),
         compare: Some(before),
+        ..Found::default()
     })
 }
 
@@ -189,9 +198,10 @@ pub fn judge(edges: &Edges, now: Window, before: Window, at: Time) -> Vec<Judged
                 red: now_red,
                 callee_p99_ns: callee.quantile_ns(0.99),
                 level: rules::level(&off),
+                hop: None,
             };
             let unheard = sum.lone_errors.saturating_mul(2) > sum.errors;
-            Some(JudgedEdge { row, off, unheard })
+            Some(JudgedEdge { number: *number, row, off, unheard })
         })
         .collect();
     rows.sort_by(|a, b| {
@@ -199,6 +209,27 @@ pub fn judge(edges: &Edges, now: Window, before: Window, at: Time) -> Vec<Judged
         b.row.level.cmp(&a.row.level).then_with(|| key(a).cmp(&key(b)))
     });
     rows
+}
+
+/// Before and now of every edge, with what chance explains.
+fn compare(edges: &Edges, now: Window, before: Window, rows: &mut [JudgedEdge]) {
+    let (sums, earlier) = (edges.sums(now), edges.sums(before));
+    let side = |sum: Option<&EdgeSum>, red: Option<&Red>| {
+        let seconds = red.filter(|r| r.rate > 0.0).map_or(0.0, |r| f64_from(r.requests) / r.rate);
+        sum.map_or_else(Side::default, |sum| Side {
+            requests: sum.requests,
+            errors: sum.errors,
+            histogram: sum.durations.histogram(),
+            seconds,
+        })
+    };
+    for judged in rows.iter_mut() {
+        let row = &mut judged.row;
+        let Some(baseline) = &mut row.baseline else { continue };
+        let then = side(earlier.get(&judged.number), baseline.red.as_ref());
+        baseline.shifts = shift::shifts(&then, &side(sums.get(&judged.number), Some(&row.red)));
+    }
+    shift::settle(rows.iter_mut().filter_map(|judged| judged.row.baseline.as_mut()));
 }
 
 /// Services and what their calls name.
@@ -215,6 +246,7 @@ pub fn nodes(judged: &[Judged], edges: &[JudgedEdge], plan: &Plan) -> Vec<NodeRo
                 last_seen: service.last_seen,
                 red: service.red.clone(),
                 level: service.level,
+                hop: None,
             },
         );
     }
@@ -233,6 +265,7 @@ pub fn nodes(judged: &[Judged], edges: &[JudgedEdge], plan: &Plan) -> Vec<NodeRo
                 last_seen: None,
                 red: None,
                 level: 0,
+                hop: None,
             });
             if other && callee {
                 node.system = node.system.take().or_else(|| edge.protocol.clone());

@@ -21,7 +21,7 @@ pub use look::{Look, Sort};
 
 use crate::filter;
 use crate::paths::ColonyName;
-use crate::question::{Mode, Question, TraceOrder};
+use crate::question::{Direction, Mode, Question, TraceOrder};
 use crate::time::{Time, Window};
 use crate::when::print_duration;
 
@@ -313,7 +313,18 @@ pub fn arguments(question: &Question) -> Vec<String> {
     if let Some(against) = &q.against {
         flag("--against", against.clone());
     }
-    if q.mode == Mode::Once {
+    if let Some(reach) = &q.reach {
+        flag("--of", reach.of.clone());
+        if let Some(depth) = reach.depth {
+            flag("--depth", depth.to_string());
+        }
+    }
+    if let Some(around) = &q.around {
+        let id = around.mark.map(|mark| crate::RecordId { at: around.at, mark }.to_string());
+        flag("--around", id.unwrap_or_else(|| around.at.to_string()));
+        flag("--lines", around.lines.to_string());
+        flag("--since", print_duration(q.window.length()));
+    } else if q.mode == Mode::Once {
         flag("--from", q.window.from.to_string());
         flag("--to", q.window.to.to_string());
     } else {
@@ -322,6 +333,15 @@ pub fn arguments(question: &Question) -> Vec<String> {
     if !q.by.is_empty() {
         let by: Vec<_> = q.by.iter().map(|d| d.word()).collect();
         flag("--by", by.join(","));
+    }
+    if !q.labels.is_empty() {
+        flag("--by", q.labels.join(","));
+    }
+    if let Some(measure) = &q.measure {
+        flag("--measure", measure.to_string());
+    }
+    if let Some(top) = q.top {
+        flag("--top", top.to_string());
     }
     if let Some(step) = q.step {
         flag("--step", print_duration(step));
@@ -334,6 +354,14 @@ pub fn arguments(question: &Question) -> Vec<String> {
     }
     if let Some(compare) = &q.compare {
         words.push(format!("--compare={}", window(compare)));
+    }
+    if let Some(builds) = &q.builds {
+        words.push(format!("--compare={builds}"));
+    }
+    match q.reach.as_ref().map(|r| r.direction) {
+        Some(Direction::Upstream) => words.push("--upstream".to_owned()),
+        Some(Direction::Downstream) => words.push("--downstream".to_owned()),
+        Some(Direction::Both) | None => {}
     }
     if q.mode != Mode::Once {
         words.push("--follow".to_owned());

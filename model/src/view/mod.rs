@@ -22,11 +22,16 @@ pub use diff::{DiffRow, DiffSides, Origin, Side};
 pub use digest::{Change, DigestRow, Health, Line, Mover, PathStep};
 pub use hosts::{Cpu, Disk, Filesystem, HostRow, Memory, Network, Pressure, ProcessRow};
 pub use patterns::PatternRow;
-pub use records::{EventKind, EventRow, LogRow, MetricKind, MetricRow};
-pub use red::{Baseline, Evidence, InflightRow, Red, RedRow, ServiceRow, State};
+pub use records::{EventKind, EventRow, LabelRow, LabelValue, LogRow, MetricKind, MetricRow};
+pub use red::{
+    Baseline, Evidence, InflightRow, Quantity, Red, RedRow, ServiceRow, Shift, State, Versions,
+};
 pub use sql::{SqlColumn, SqlColumns, SqlRow};
 pub use topology::{EdgeEnds, EdgeRow, NodeKind, NodeRow};
-pub use traces::{SpanEvent, SpanKind, SpanLink, SpanRow, SpanStatus, TraceRow};
+pub use traces::{
+    ClockShift, CriticalSpan, Gap, SpanEvent, SpanKind, SpanLink, SpanRow, SpanStatus, TraceHead,
+    TraceRow,
+};
 
 use crate::time::{Time, Window};
 
@@ -46,6 +51,9 @@ pub enum Row {
     /// A trace, summed up.
     #[serde(rename = "coral.traces/1")]
     Trace(Box<TraceRow>),
+    /// A trace as a whole, before its spans.
+    #[serde(rename = "coral.trace.head/1")]
+    TraceHead(Box<TraceHead>),
     /// A span of the trace asked for.
     #[serde(rename = "coral.trace/1")]
     Span(Box<SpanRow>),
@@ -67,6 +75,9 @@ pub enum Row {
     /// A metric, or a point of one.
     #[serde(rename = "coral.metrics/1")]
     Metric(Box<MetricRow>),
+    /// A label of a metric.
+    #[serde(rename = "coral.metrics.labels/1")]
+    Label(Box<LabelRow>),
     /// A host.
     #[serde(rename = "coral.hosts/1")]
     Host(Box<HostRow>),
@@ -100,7 +111,7 @@ impl Row {
     /// It comes before the rows and tells of them, and is not counted among them.
     #[must_use]
     pub const fn is_head(&self) -> bool {
-        matches!(self, Self::DiffSides(_) | Self::SqlColumns(_))
+        matches!(self, Self::DiffSides(_) | Self::SqlColumns(_) | Self::TraceHead(_))
     }
 }
 

@@ -13,6 +13,9 @@ pub struct PatternRow {
     pub pattern: String,
     /// Records, of those looked at.
     pub count: u64,
+    /// Records in the window compared with; 0: it is new since. `null` without a comparison.
+    #[serde(default)]
+    pub before: Option<u64>,
     /// Their share of the records looked at.
     pub share: f64,
     /// One record in so many was looked at; 1 is all.

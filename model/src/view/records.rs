@@ -6,13 +6,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{SpanId, TraceId};
+use crate::id::{RecordId, SpanId, TraceId};
 use crate::question::{WordError, words};
 use crate::time::Time;
 
 /// A log record.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LogRow {
+    /// What it is asked for by (`coral query logs --around ID --lines 20`).
+    #[serde(default)]
+    pub id: RecordId,
+    /// Records between it and the one whose neighbours were asked for: negative before it, 0 that one.
+    #[serde(default)]
+    pub offset: Option<i64>,
     /// When it was written, or observed where the writer did not say.
     pub time: Time,
     /// `service.name`.
@@ -52,6 +58,8 @@ words!(
         OomKill = "oom_kill",
         /// Errors rose far above what they were.
         ErrorBurst = "error_burst",
+        /// A service logs something it never did before.
+        NewPattern = "new_pattern",
         /// An agent joined.
         AgentConnected = "agent_connected",
         /// An agent is gone.
@@ -141,4 +149,31 @@ pub struct MetricRow {
     pub sum: Option<f64>,
     /// Quantiles, where the shape gives them: `p50`, `p90`, `p99`.
     pub quantiles: BTreeMap<String, f64>,
+    /// Why a number that was asked for is not there, or what it rests on.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// A label of a metric, and the values it has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LabelRow {
+    /// The metric.
+    pub metric: String,
+    /// The label.
+    pub label: String,
+    /// Series that have it.
+    pub series: u64,
+    /// Different values it has.
+    pub values: u64,
+    /// Values of most series first.
+    pub top: Vec<LabelValue>,
+}
+
+/// A value of a label.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LabelValue {
+    /// The value.
+    pub value: String,
+    /// Series that have it.
+    pub series: u64,
 }

@@ -1,11 +1,14 @@
 //! Rate, errors, duration; services; requests in flight.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::hist::Histogram;
 use crate::id::TraceId;
+use crate::question::{WordError, words};
 use crate::time::{Time, Window};
 
 /// Whether silence means anything.
@@ -99,6 +102,53 @@ pub struct Baseline {
     pub p99_ratio: Option<f64>,
     /// Rate now ÷ rate then.
     pub rate_ratio: Option<f64>,
+    /// The builds compared; `null` when windows are.
+    #[serde(default)]
+    pub versions: Option<Versions>,
+    /// What moved, and whether chance explains it; empty unless a comparison was asked for.
+    #[serde(default)]
+    pub shifts: Vec<Shift>,
+}
+
+/// Two builds of one service.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Versions {
+    /// The earlier one; the baseline's numbers are its.
+    pub from: String,
+    /// The later one.
+    pub to: String,
+}
+
+words!(
+    /// A number that is compared.
+    Quantity, "quantity", {
+        /// Requests per second.
+        Rate = "rate",
+        /// Share of failed requests.
+        Errors = "errors",
+        /// Median duration, ns.
+        P50 = "p50",
+        /// 99th percentile, ns.
+        P99 = "p99",
+    }
+);
+
+/// One number before and now.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Shift {
+    /// Which.
+    pub what: Quantity,
+    /// Before; `null` where it is not known.
+    pub before: Option<f64>,
+    /// Now.
+    pub now: Option<f64>,
+    /// `now - before`.
+    pub delta: Option<f64>,
+    /// Probability of such a difference by chance, multiplied by the number of tests in the answer;
+    /// `null`: not tested, because there is too little, or because no test would be honest (rate).
+    pub p_value: Option<f64>,
+    /// No chance, and of a size worth acting on.
+    pub significant: bool,
 }
 
 /// One group of requests, over the whole window or one bucket of it.

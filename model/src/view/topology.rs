@@ -50,6 +50,9 @@ pub struct NodeRow {
     pub red: Option<Red>,
     /// 0 calm, 1 moved (`!`), 2 failing (`!!`).
     pub level: u8,
+    /// Calls between it and the node whose reach was asked for: negative upstream, 0 that node.
+    #[serde(default)]
+    pub hop: Option<i32>,
 }
 
 /// An edge: requests from one node to another, as the callee saw them where it did, else the caller.
@@ -75,4 +78,7 @@ pub struct EdgeRow {
     pub baseline: Option<Baseline>,
     /// 0 calm, 1 moved (`!`), 2 failing (`!!`).
     pub level: u8,
+    /// The hop of its end that is farther from the node whose reach was asked for.
+    #[serde(default)]
+    pub hop: Option<i32>,
 }

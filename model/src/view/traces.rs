@@ -111,6 +111,15 @@ pub struct TraceRow {
     pub services: Vec<String>,
     /// The root's protocol status.
     pub status: Option<String>,
+    /// How unusual it is, when ranked by that: 0 is like the others.
+    #[serde(default)]
+    pub score: Option<f64>,
+    /// What is unusual about it, worst first, when ranked by that.
+    #[serde(default)]
+    pub unusual: Vec<String>,
+    /// One trace in so many was looked at, when ranked by that; 1 is all.
+    #[serde(default)]
+    pub sampled_every: Option<u64>,
 }
 
 /// One span of a trace, in the order a waterfall draws them.
@@ -134,12 +143,22 @@ pub struct SpanRow {
     pub operation: String,
     /// Its kind.
     pub kind: SpanKind,
-    /// When it began.
+    /// When it began, by the clock of its trace's root: as reported plus `shift_ns`.
     pub start: Time,
     /// How long it took, in nanoseconds.
     pub duration_ns: u64,
     /// Its duration less the time covered by its children, in nanoseconds.
     pub self_ns: u64,
+    /// How much of the trace's duration passed in this span and in none below it, on the path that
+    /// decided how long the trace took, in nanoseconds.
+    #[serde(default)]
+    pub critical_ns: u64,
+    /// By how much its times were moved to correct its host's clock, in nanoseconds.
+    #[serde(default)]
+    pub shift_ns: i64,
+    /// Stretches between its children in which none of them ran, the longest ones, by time.
+    #[serde(default)]
+    pub gaps: Vec<Gap>,
     /// How it ended.
     pub status: SpanStatus,
     /// What its status said.
@@ -172,4 +191,71 @@ pub struct SpanLink {
     pub trace_id: TraceId,
     /// Span linked to.
     pub span_id: SpanId,
+}
+
+/// A stretch of a span that none of its children covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Gap {
+    /// When it begins.
+    pub start: Time,
+    /// How long it is, in nanoseconds.
+    pub duration_ns: u64,
+}
+
+/// A trace as a whole. Comes before its spans, and is not counted as a row.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TraceHead {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// Start of its earliest span, clocks corrected.
+    pub start: Time,
+    /// From there to its latest end, in nanoseconds.
+    pub duration_ns: u64,
+    /// Spans.
+    pub spans: u64,
+    /// Failed spans.
+    pub errors: u64,
+    /// Spans whose parent has not arrived.
+    pub orphans: u64,
+    /// Services it passed through.
+    pub services: Vec<String>,
+    /// Where its time went: the spans of the critical path with most time of their own, most first.
+    pub critical: Vec<CriticalSpan>,
+    /// Clocks that were corrected, and those that could not be.
+    pub clocks: Vec<ClockShift>,
+    /// Log records that name it, at most as many as follow the spans.
+    pub logs: u64,
+}
+
+/// A span's part of the critical path.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CriticalSpan {
+    /// The span.
+    pub span_id: SpanId,
+    /// Its service.
+    pub service: String,
+    /// Its name.
+    pub operation: String,
+    /// Its part, in nanoseconds.
+    pub critical_ns: u64,
+    /// Its share of the path.
+    pub share: f64,
+}
+
+/// By how much a host's clock was corrected in a trace.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ClockShift {
+    /// The host; or the instance, where its host is not known.
+    pub host: String,
+    /// Added to its times, in nanoseconds; 0 where nothing could be said.
+    pub shift_ns: i64,
+    /// The calls leave this much room around the correction, to either side, in nanoseconds.
+    pub within_ns: u64,
+    /// Calls it was derived from.
+    pub calls: u64,
+    /// Its spans in the trace.
+    pub spans: u64,
+    /// The calls contradict each other: the clock drifted or jumped meanwhile, and the correction is
+    /// the one that most of them agree with best.
+    pub contradictory: bool,
 }

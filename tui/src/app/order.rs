@@ -43,8 +43,12 @@ const SERVICES: &[OrderSpec] = &[
     falling("oldest", "oldest"),
     rising("name", "SERVICE"),
 ];
-const TRACES: &[OrderSpec] =
-    &[falling("recent", "START"), falling("slow", "duration"), falling("error", "errors")];
+const TRACES: &[OrderSpec] = &[
+    falling("recent", "START"),
+    falling("slow", "duration"),
+    falling("error", "errors"),
+    falling("unusual", ""),
+];
 const HOSTS: &[OrderSpec] = &[
     rising("name", "HOST"),
     falling("cpu", "cpu"),

@@ -7,7 +7,7 @@
 use clap::builder::ValueHint;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use coral_model::filter::nearest;
-use coral_model::question::{Dimension, TraceOrder};
+use coral_model::question::{Dimension, Measure, TraceOrder};
 
 use super::exit::Failure;
 
@@ -212,7 +212,7 @@ pub struct When {
     /// Up to this moment
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub to: Option<String>,
-    /// Around this moment; --since says how wide
+    /// Around this moment, or with --lines this log record; --since says how wide
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub around: Option<String>,
 }
@@ -246,30 +246,54 @@ pub struct Query {
     pub words: Vec<String>,
     #[command(flatten)]
     pub when: When,
-    /// Compare with another window: alone, the equal one before; or yesterday, 1d, 13:40..13:55
+    /// Compare with another window: alone, the equal one before; or yesterday, 1d, 13:40..13:55. Or
+    /// with another build: build, build:v41..v42
     #[arg(long, value_name = "WINDOW", num_args = 0..=1, require_equals = true, default_missing_value = "previous", help_heading = "Time")]
     pub compare: Option<String>,
-    /// Group by these, like host,version
-    #[arg(long, value_name = "DIMENSIONS", value_delimiter = ',', value_parser = dimension)]
-    pub by: Vec<Dimension>,
+    /// Group by these, like host,version; of metrics by labels, like http.route
+    #[arg(long, value_name = "DIMENSIONS", value_delimiter = ',')]
+    pub by: Vec<String>,
+    /// Only the N busiest groups; the others become one, __other__
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
     /// One row per time bucket of this width
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", visible_alias = "every")]
     pub step: Option<String>,
     /// At most so many rows
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Rank of traces
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, visible_alias = "rank")]
     pub order: Option<Order>,
+    /// metrics: labels, or rate, sum, mean, min, max, p50, p99 … of each group's series
+    #[arg(long, value_name = "MEASURE", value_parser = measure)]
+    pub measure: Option<Measure>,
+    /// logs: with --around, so many records before and after the one it names
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub lines: Option<u32>,
     /// logs: what they have in common instead of the records (same as `query patterns`)
     #[arg(long)]
     pub patterns: bool,
-    /// diff: the spans of interest, as a filter; without, the slow and the failed
+    /// diff: the spans of interest, as a filter; without, the slow and the failed. topology: whose
+    /// callers and callees
     #[arg(long, value_name = "FILTER")]
     pub of: Option<String>,
+    /// topology: who calls it, directly and through others
+    #[arg(long, requires = "of", conflicts_with = "downstream")]
+    pub upstream: bool,
+    /// topology: whom it calls, directly and through others
+    #[arg(long, requires = "of")]
+    pub downstream: bool,
+    /// topology: at most so many calls away
+    #[arg(long, value_name = "N", requires = "of")]
+    pub depth: Option<u32>,
     /// diff: what to compare them with, as a filter; without, all others
     #[arg(long, value_name = "FILTER")]
     pub against: Option<String>,
+    /// Save the records behind the answer (spans, logs, metrics, events, red) as Parquet; - is standard
+    /// output
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["json", "csv", "follow", "check", "limit"], help_heading = "Output")]
+    pub parquet: Option<String>,
     #[command(flatten)]
     pub output: Output,
 }
@@ -298,6 +322,8 @@ pub enum Order {
     Slow,
     /// Failed first, then longest
     Error,
+    /// Of a rare shape, or far from what is usual, first
+    Unusual,
 }
 
 impl From<Order> for TraceOrder {
@@ -306,6 +332,7 @@ impl From<Order> for TraceOrder {
             Order::Recent => Self::Recent,
             Order::Slow => Self::Slow,
             Order::Error => Self::Error,
+            Order::Unusual => Self::Unusual,
         }
     }
 }
@@ -330,6 +357,12 @@ pub enum Incident {
 /// `coral incident export`.
 #[derive(Args, Clone, Debug)]
 pub struct Export {
+    /// Which records; without, all
+    #[arg(value_name = "FILTER")]
+    pub words: Vec<String>,
+    /// Where whoever opens it looks first (Y on the screen copies one); also its time, without one
+    #[arg(long, value_name = "PLACE")]
+    pub place: Option<String>,
     #[command(flatten)]
     pub when: When,
     /// The file; - is standard output
@@ -362,7 +395,12 @@ pub struct Event {
     pub format: Format,
 }
 
-fn dimension(word: &str) -> Result<Dimension, String> {
+fn measure(word: &str) -> Result<Measure, String> {
+    word.parse().map_err(|e: coral_model::question::WordError| e.to_string())
+}
+
+/// A dimension by its word.
+pub fn dimension(word: &str) -> Result<Dimension, String> {
     word.parse().map_err(|e: coral_model::question::WordError| {
         let near = nearest(word, Dimension::ALL.iter().map(|d| d.word()));
         near.map_or_else(|| e.to_string(), |near| format!("{e}; did you mean `{near}`?"))
@@ -476,7 +514,8 @@ fn compare_word(typed: Vec<String>) -> Vec<String> {
 
 fn is_window(word: &str) -> bool {
     let duration = |w: &str| coral_model::when::parse_duration(w.trim_start_matches('-')).is_ok();
-    matches!(word, "previous" | "before" | "yesterday" | "last week")
+    matches!(word, "previous" | "before" | "yesterday" | "last week" | "build")
+        || word.starts_with("build:")
         || duration(word)
         || (word.contains("..") && !word.contains('='))
 }

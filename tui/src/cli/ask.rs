@@ -2,10 +2,10 @@
 
 use coral_model::filter::{self, nearest};
 use coral_model::place::Place;
-use coral_model::question::{Mode, Question, View};
+use coral_model::question::{Around, Builds, Direction, Measure, Mode, Question, Reach, View};
 use coral_model::time::SECOND;
 use coral_model::when::{self, Clock, Span};
-use coral_model::{Time, TraceId, Window};
+use coral_model::{RecordId, Time, TraceId, Window};
 
 use super::args::{Query, Tail, When};
 use super::exit::Failure;
@@ -16,6 +16,8 @@ const TAIL: u64 = 60 * SECOND;
 const READABLE: usize = 100;
 /// How far back a trace is looked for by its id alone: the id is what narrows it down.
 const TRACE: u64 = 30 * 86_400 * SECOND;
+/// How wide the neighbours of a log record are looked for.
+const BESIDE: u64 = 2 * 3600 * SECOND;
 /// Questions of product.md that this build does not answer.
 const PLANNED: &[&str] = &["profile", "incidents", "alerts"];
 
@@ -143,13 +145,18 @@ pub fn question(query: &Query, clock: &Clock, default: u64, human: bool) -> Resu
     let filter = both(filter, more)?;
     filter::parse(&filter)?.check_for(view, &filter)?;
 
-    if view != View::Diff && (query.of.is_some() || query.against.is_some()) {
-        return Err(Failure::usage("--of and --against are for diff: they name its two sides")
-            .next("coral query diff service=checkout --of version=v42 --against version=v41"));
+    let reach = reach(query, view)?;
+    let of = query.of.as_ref().filter(|_| reach.is_none());
+    if view != View::Diff && (of.is_some() || query.against.is_some()) {
+        return Err(Failure::usage(
+            "--of and --against are for diff: they name its two sides (--of for topology, too)",
+        )
+        .next("coral query diff service=checkout --of version=v42 --against version=v41"));
     }
-    for side in [&query.of, &query.against].into_iter().flatten() {
+    for side in [of, query.against.as_ref()].into_iter().flatten() {
         filter::parse(side)?.check_for(view, side)?;
     }
+    let around = around(query, view, clock)?;
 
     let follow = query.output.follow;
     let mode = match view {
@@ -172,7 +179,15 @@ pub fn question(query: &Query, clock: &Clock, default: u64, human: bool) -> Resu
     };
     let window = match fixed {
         Some(window) if !said => window,
-        _ => window(&query.when, clock, default)?,
+        _ => match around {
+            // Its neighbours are looked for on either side of the record.
+            Some(around) => {
+                let half =
+                    query.when.since.as_deref().map_or(Ok(BESIDE), when::parse_duration)? / 2;
+                Window::new(around.at.minus(half), around.at.plus(half))
+            }
+            None => window(&query.when, clock, default)?,
+        },
     };
     if follow && !span(&query.when).is_live() && mode == Mode::Watch {
         return Err(Failure::usage(
@@ -181,10 +196,11 @@ pub fn question(query: &Query, clock: &Clock, default: u64, human: bool) -> Resu
         .next("coral query … --since 15m --follow"));
     }
     let mut question = Question::new(view, window);
-    question.compare = match &query.compare {
-        Some(text) => Some(when::compare(text, window, clock)?),
-        None => None,
-    };
+    match query.compare.as_deref().map(|text| (text, Builds::parse(text))) {
+        Some((_, Some(builds))) => question.builds = Some(builds?),
+        Some((text, None)) => question.compare = Some(when::compare(text, window, clock)?),
+        None => {}
+    }
     question.step = match &query.step {
         Some(text) => Some(when::parse_duration(text)?).filter(|step| *step > 0),
         None => None,
@@ -199,10 +215,30 @@ pub fn question(query: &Query, clock: &Clock, default: u64, human: bool) -> Resu
     if let Some(order) = query.order {
         question.order = order.into();
     }
-    question.by.clone_from(&query.by);
+    if view == View::Metrics {
+        question.labels.clone_from(&query.by);
+        question.measure = query.measure;
+        grouping(&question, subject.is_some())?;
+    } else {
+        let by: Result<_, String> = query.by.iter().map(|w| super::args::dimension(w)).collect();
+        question.by = by.map_err(Failure::usage)?;
+        if query.measure.is_some() {
+            return Err(Failure::usage("--measure is for a metric")
+                .next("coral query metrics NAME --measure p99 --by http.route"));
+        }
+    }
+    question.top = query.top.map(coral_model::num::usize_sat);
+    if question.top.is_some() && !matches!(view, View::Red | View::Metrics) {
+        return Err(Failure::usage(
+            "--top is for grouped answers: red, and metrics with --measure",
+        )
+        .next("coral query red --by service --top 5"));
+    }
+    question.reach = reach;
+    question.around = around;
     question.filter = filter;
     question.subject = subject;
-    question.of.clone_from(&query.of);
+    question.of = of.cloned();
     question.against.clone_from(&query.against);
     question.mode = mode;
     Ok(Asked { question, colony })
@@ -238,6 +274,65 @@ fn span(when: &When) -> Span<'_> {
 /// What cannot be understood.
 pub fn window(flags: &When, clock: &Clock, default: u64) -> Result<Window, Failure> {
     Ok(when::window(&span(flags), clock, default)?)
+}
+
+/// What `topology --of` asks for.
+fn reach(query: &Query, view: View) -> Result<Option<Reach>, Failure> {
+    let ways = query.upstream || query.downstream || query.depth.is_some();
+    match (&query.of, view) {
+        (Some(of), View::Topology) => {
+            let direction = match (query.upstream, query.downstream) {
+                (true, false) => Direction::Upstream,
+                (false, true) => Direction::Downstream,
+                _ => Direction::Both,
+            };
+            Ok(Some(Reach { of: of.clone(), direction, depth: query.depth }))
+        }
+        _ if ways => Err(Failure::usage("--upstream, --downstream and --depth are for topology")
+            .next("coral query topology --of payments --upstream")),
+        _ => Ok(None),
+    }
+}
+
+/// What `logs --around … --lines …` asks for.
+fn around(query: &Query, view: View, clock: &Clock) -> Result<Option<Around>, Failure> {
+    let Some(lines) = query.lines else { return Ok(None) };
+    let next = "coral query logs --around 14:02:31 --lines 20 service=payments";
+    if view != View::Logs || query.output.follow {
+        return Err(Failure::usage("--lines is for logs around a record").next(next));
+    }
+    let Some(text) = query.when.around.as_deref() else {
+        return Err(Failure::usage("--lines needs --around: a record's id, or a time").next(next));
+    };
+    if query.when.from.is_some() || query.when.to.is_some() {
+        return Err(Failure::usage("--around already says where; leave out --from and --to"));
+    }
+    Ok(Some(match text.trim().parse::<RecordId>() {
+        Ok(id) => Around { at: id.at, mark: Some(id.mark), lines },
+        Err(_) => Around { at: when::parse_time(text, clock)?, mark: None, lines },
+    }))
+}
+
+/// Whether labels, measure and metric fit together.
+fn grouping(question: &Question, named: bool) -> Result<(), Failure> {
+    let next = "coral query metrics NAME --measure rate --by http.route";
+    if question.measure.is_some() && !named {
+        return Err(Failure::usage("--measure is of one metric: name it").next(next));
+    }
+    let labels = question.measure == Some(Measure::Labels);
+    if question.measure.is_none() && (!question.labels.is_empty() || question.top.is_some()) {
+        return Err(Failure::usage(
+            "--by and --top group a metric's series: say with --measure what becomes of them",
+        )
+        .next(next));
+    }
+    if labels && (!question.labels.is_empty() || question.step.is_some()) {
+        return Err(Failure::usage(
+            "--measure labels lists labels and their values, not in groups or steps",
+        )
+        .next("coral query metrics NAME --measure labels"));
+    }
+    Ok(())
 }
 
 fn trace_id(words: &[String]) -> Result<(TraceId, &[String]), Failure> {

@@ -7,6 +7,7 @@ use coral_model::config::ConfigError;
 use coral_model::filter::FilterError;
 use coral_model::paths::PathsError;
 use coral_model::place::PlaceError;
+use coral_model::question::WordError;
 use coral_model::text::clean;
 use coral_model::when::WhenError;
 
@@ -166,6 +167,12 @@ impl From<WhenError> for Failure {
 
 impl From<PlaceError> for Failure {
     fn from(e: PlaceError) -> Self {
+        Self::usage(e.to_string())
+    }
+}
+
+impl From<WordError> for Failure {
+    fn from(e: WordError) -> Self {
         Self::usage(e.to_string())
     }
 }

@@ -1,24 +1,41 @@
 //! `coral incident export`: a window as one file, secrets replaced, that opens anywhere.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
 
+use coral_model::filter;
+use coral_model::place::Place;
 use coral_model::redaction::RULES;
 use coral_model::text::bytes;
+use coral_proto::v1;
 
 use super::args::Export;
 use super::exit::{Exit, Failure};
+use super::save::{Target, target_failed};
 use super::{Context, ask};
 
 /// Writes the file.
 pub async fn export(context: &Context, export: &Export) -> Result<Exit, Failure> {
     let more = named(&export.redact_more)?;
-    let window = ask::window(&export.when, &context.clock, context.config.window)?;
+    let place: Option<Place> = export.place.as_deref().map(str::parse).transpose()?;
+    let when = &export.when;
+    let said =
+        when.since.is_some() || when.from.is_some() || when.to.is_some() || when.around.is_some();
+    let window = match &place {
+        Some(place) if !said => place.window,
+        _ => ask::window(when, &context.clock, context.config.window)?,
+    };
+    // A place says where to look first, a filter what is in the file at all.
+    let words = filter::join_words(&export.words);
+    let filter = filter::parse(&words)?.to_string();
     let client = context.connect().await?;
-    let mut chunks = client.export(window, more.clone()).await?;
-    let mut target = Target::of(&export.output)?;
+    let request = v1::ExportRequest {
+        window: Some(window.into()),
+        redact_more: more.clone(),
+        filter,
+        place: place.map(|p| p.to_string()).unwrap_or_default(),
+    };
+    let mut chunks = client.export(request).await?;
+    let mut target = Target::of(&export.output, "incident.coral")?;
     let mut size = 0u64;
     while let Some(chunk) = chunks.message().await.map_err(crate::client::ClientError::from)? {
         target.out.write_all(&chunk.bytes).map_err(|e| target_failed(&export.output, &e))?;
@@ -49,52 +66,4 @@ fn named(words: &[String]) -> Result<Vec<String>, Failure> {
             .next("coral incident export --redact-more key=customer.name -o incident.coral")),
     };
     words.iter().map(name).collect()
-}
-
-fn target_failed(path: &str, error: &io::Error) -> Failure {
-    Failure::other(format!("{path} cannot be written: {error}"))
-}
-
-/// Where the file goes: beside its name until it is whole, readable for its owner only.
-struct Target {
-    out: Box<dyn Write>,
-    rename: Option<(PathBuf, PathBuf)>,
-}
-
-impl Target {
-    fn of(path: &str) -> Result<Self, Failure> {
-        if path == "-" {
-            return Ok(Self { out: Box::new(io::stdout().lock()), rename: None });
-        }
-        let whole = PathBuf::from(path);
-        if whole.is_dir() {
-            return Err(Failure::usage(format!("{path} is a folder")).next(format!(
-                "coral incident export -o {}",
-                whole.join("incident.coral").display()
-            )));
-        }
-        let mut part = whole.clone().into_os_string();
-        part.push(format!(".part-{}", std::process::id()));
-        let part = PathBuf::from(part);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
-        let file = file.map_err(|e| target_failed(path, &e))?;
-        Ok(Self { out: Box::new(io::BufWriter::new(file)), rename: Some((part, whole)) })
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        self.out.flush()?;
-        if let Some((part, whole)) = self.rename.take() {
-            fs::rename(part, whole)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        // Half a file is none.
-        if let Some((part, _)) = &self.rename {
-            _ = fs::remove_file(Path::new(part));
-        }
-    }
 }

@@ -16,7 +16,9 @@ mod incident;
 mod init;
 mod open;
 mod output;
+mod parquet;
 mod query;
+mod save;
 mod settings;
 mod standard;
 #[cfg(test)]

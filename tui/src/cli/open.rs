@@ -88,14 +88,18 @@ fn show(
     held: &Held,
     screen: OpenScreen,
 ) -> Result<Exit, Failure> {
-    let place = Place {
-        colony: None,
-        view: held.view().to_owned(),
-        window: held.window(),
-        filter: String::new(),
-        selection: Selection::default(),
-        compare: None,
-        look: Look::default(),
+    let place = match &held.place {
+        // The colony it was copied from is not this one.
+        Some(place) => Place { colony: None, ..place.clone() },
+        None => Place {
+            colony: None,
+            view: held.view().to_owned(),
+            window: held.window(),
+            filter: String::new(),
+            selection: Selection::default(),
+            compare: None,
+            look: Look::default(),
+        },
     };
     let target = private.target.clone();
     screen(&context.screen(flags, target, private.launch.clone(), Some(place.to_string())))?;

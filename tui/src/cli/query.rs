@@ -9,7 +9,7 @@ use super::args::Query;
 use super::ask;
 use super::exit::{Exit, Failure};
 use super::output::{self, Csv, Object, Reader};
-use super::{Context, Target};
+use super::{Context, Target, parquet};
 use crate::client::{Client, ClientError, Lines};
 
 /// A day: answers longer than this show dates beside their clocks.
@@ -35,6 +35,9 @@ pub async fn run(context: &Context, query: &Query) -> Result<Exit, Failure> {
         }
         _ => context.connect().await?,
     };
+    if let Some(path) = &query.parquet {
+        return parquet::save(&client, &asked.question, path).await;
+    }
     let mut reader = Reader::of_stdout(context.clock.clone());
     reader.dates = asked.question.window.length() > DAY;
     let lines = client.query_json(&asked.question).await?;

@@ -1,5 +1,5 @@
 use clap::{CommandFactory, Parser};
-use coral_model::question::{Dimension, Mode, Question, TraceOrder, View};
+use coral_model::question::{Around, Builds, Dimension, Measure, Mode, Question, TraceOrder, View};
 use coral_model::time::{SECOND, Time, Window};
 use coral_model::view::{Row, State};
 use coral_model::when::Clock;
@@ -213,7 +213,9 @@ fn question() -> impl Strategy<Value = Question> {
                 let mut q = Question::new(view, Window::before(NOW, length * SECOND + 7));
                 q.filter = filter;
                 q.by = by;
-                q.compare = compare.then(|| q.window.previous());
+                if matches!(view, View::Red | View::Services) {
+                    q.compare = compare.then(|| q.window.previous());
+                }
                 q.step = step.then_some(10 * SECOND);
                 q.limit = limit;
                 if view == View::Traces {
@@ -221,6 +223,27 @@ fn question() -> impl Strategy<Value = Question> {
                 }
                 if view == View::Metrics {
                     q.subject = Some("http.server.duration".into());
+                    q.by = Vec::new();
+                    if limit % 2 == 0 {
+                        q.labels = vec!["http.route".into(), "a".into()];
+                        q.measure = Some(Measure::Quantile(0.999));
+                    }
+                }
+                if view == View::Red && limit % 2 == 0 {
+                    q.top = Some(limit);
+                    q.compare = None;
+                    q.builds = Some(if compare {
+                        Builds::default()
+                    } else {
+                        Builds { from: Some("v41".into()), to: Some("v42".into()) }
+                    });
+                }
+                if view == View::Logs && limit % 2 == 0 && !follow {
+                    let at = Time(q.window.from.0 + q.window.length() / 2);
+                    let mark = compare.then_some(0x1f2e_3d4c);
+                    q.window = Window::new(at.minus(7 * SECOND), at.plus(7 * SECOND));
+                    q.around = Some(Around { at, mark, lines: 3 });
+                    q.compare = None;
                 }
                 if follow {
                     q.mode = if matches!(view, View::Traces | View::Logs) {
@@ -333,9 +356,24 @@ fn printed(rows: &[Row], reader: &Reader) -> String {
     String::from_utf8(out).unwrap()
 }
 
+/// Rows as they are when nobody asked for a comparison.
+fn without_shifts(mut rows: Vec<Row>) -> Vec<Row> {
+    for row in &mut rows {
+        let baselines: Vec<_> = match row {
+            Row::Red(row) => vec![&mut row.baseline],
+            Row::Service(row) => vec![&mut row.baseline],
+            Row::Edge(row) => vec![&mut row.baseline],
+            Row::Digest(row) => row.services.iter_mut().map(|s| &mut s.baseline).collect(),
+            _ => Vec::new(),
+        };
+        baselines.into_iter().flatten().for_each(|b| b.shifts.clear());
+    }
+    rows
+}
+
 #[test]
 fn tables_are_as_reviewed() {
-    let rows = sample_rows();
+    let rows = without_shifts(sample_rows());
     let (digest, rest): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|r| matches!(r, Row::Digest(_)));
     let mut all = String::new();
@@ -348,6 +386,9 @@ fn tables_are_as_reviewed() {
             printed(&digest, &reader)
         ));
     }
+    let mut compared = sample_rows();
+    compared.retain(|r| matches!(r, Row::Red(_) | Row::Service(_) | Row::Edge(_)));
+    all.push_str(&format!("## compared\n\n{}\n", printed(&compared, &reader(None))));
     snapshot("tables", &all);
 }
 
@@ -362,6 +403,7 @@ fn silence_does_not_look_like_zero() {
     row.red.errors = 0;
     row.red.error_ratio = None;
     row.red.p99_ns = None;
+    row.baseline = None;
     let line = |state| {
         let mut row = row.clone();
         row.state = state;
@@ -392,9 +434,11 @@ fn hostile_rows_stay_on_their_line() {
     assert_eq!(text.lines().count(), before);
     assert!(!text.replace('\n', "").chars().any(coral_model::text::is_hostile));
     // Tables fit; sentences and records are kept whole.
-    let sentences = ["trace ", "left out, "];
+    let sentences = ["trace ", "left out, ", "time went to", "clock of ", "+"];
     let table = |l: &&str| {
-        let sentence = sentences.iter().any(|s| l.starts_with(s)) || l.contains(" · against ");
+        let inside = [" · against ", ": linked to span ", " bits: "];
+        let sentence =
+            sentences.iter().any(|s| l.starts_with(s)) || inside.iter().any(|s| l.contains(s));
         !sentence && !l.contains("trace=")
     };
     let width = |l: &str| unicode_width::UnicodeWidthStr::width(l);

@@ -184,18 +184,26 @@ impl Client {
         }
     }
 
-    /// A window of the colony as a file, piece by piece, with what is replaced besides the rules.
+    /// A part of the colony as a file, piece by piece.
     ///
     /// # Errors
     /// When the colony refuses.
     pub async fn export(
         &self,
-        window: coral_model::Window,
-        redact_more: Vec<String>,
+        request: v1::ExportRequest,
     ) -> Result<tonic::Streaming<v1::Chunk>, ClientError> {
-        let window = v1::TimeWindow { from_ns: window.from.0, to_ns: window.to.0 };
-        let request = v1::ExportRequest { window: Some(window), redact_more };
         Ok(self.rpc.clone().export(request).await?.into_inner())
+    }
+
+    /// The records behind a question as a Parquet file, piece by piece.
+    ///
+    /// # Errors
+    /// When the colony refuses.
+    pub async fn parquet(
+        &self,
+        question: &Question,
+    ) -> Result<tonic::Streaming<v1::Chunk>, ClientError> {
+        Ok(self.rpc.clone().parquet(v1::QueryRequest::from(question)).await?.into_inner())
     }
 
     /// Such a file into a colony that was made for it; gives what the file says of itself.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use coral_model::place::Place;
 use coral_model::time::{BUCKET, SECOND, Time, Window};
 use coral_proto::v1;
 use serde::Deserialize;
@@ -35,6 +36,9 @@ pub struct Held {
     /// The window an incident was written for.
     #[serde(skip)]
     pub of: Option<Window>,
+    /// Where its writer says to look first.
+    #[serde(skip)]
+    pub place: Option<Place>,
 }
 
 /// What an incident says of itself (`coral_daemon::incident::import::Manifest`).
@@ -46,6 +50,10 @@ struct Manifest {
     written: Time,
     from: Time,
     to: Time,
+    #[serde(default)]
+    filter: String,
+    #[serde(default)]
+    place: String,
     rows: std::collections::BTreeMap<String, u64>,
 }
 
@@ -61,7 +69,11 @@ impl From<Manifest> for Held {
             spans: rows("spans").max(rows("red")),
             logs: rows("logs"),
             points: rows("metrics"),
-            notes: vec![wrote],
+            notes: std::iter::once(wrote)
+                .chain((!of.filter.is_empty()).then(|| format!("only what passes: {}", of.filter)))
+                .collect(),
+            // A place of a newer Coral is no reason not to show the file.
+            place: of.place.parse().ok(),
             of: Some(Window::new(of.from, of.to)),
             ..Self::default()
         }

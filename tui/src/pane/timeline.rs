@@ -31,6 +31,7 @@ fn kind(kind: EventKind) -> (&'static str, Role) {
         EventKind::ProcessEnded => ("ended", Role::Moved),
         EventKind::OomKill => ("OOM", Role::Failing),
         EventKind::ErrorBurst => ("errors", Role::Failing),
+        EventKind::NewPattern => ("new log", Role::Change),
         EventKind::AgentConnected => ("agent", Role::Good),
         EventKind::AgentLost => ("lost", Role::Failing),
         EventKind::ClockJumped => ("clock", Role::Moved),

@@ -15,6 +15,7 @@ pub(super) fn title(app: &App) -> String {
         coral_model::question::TraceOrder::Recent => "newest",
         coral_model::question::TraceOrder::Slow => "slowest",
         coral_model::question::TraceOrder::Error => "failed",
+        coral_model::question::TraceOrder::Unusual => "unusual",
     };
     let whose =
         app.here.service.as_ref().map(|s| format!(" {}", text::fit(s, 24))).unwrap_or_default();

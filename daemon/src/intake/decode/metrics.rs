@@ -24,8 +24,9 @@ use crate::store::columns::metrics::Point;
 
 /// `DataPointFlags::NO_RECORDED_VALUE_MASK`: the series ended; its value means nothing.
 const NO_VALUE: u32 = 1;
-/// The attribute that marks a point of series beyond the bound.
-const OTHER: &str = "__other__";
+/// The attribute that marks a point of a series beyond the bound. Its value is a hash of the series:
+/// cumulative points of different series must not be taken for one.
+pub const FOLDED: &str = "__other__";
 
 /// What all points of a metric share.
 struct Metric<'a> {
@@ -139,17 +140,19 @@ impl Decoder {
             pairs.push((pair.key.clone(), text(pair.value.as_ref())?));
         }
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let admitted =
-            series.admit(&resource.service, metric.name, resource.id, &pairs, metric.now);
+        let beyond = series.beyond(&resource.service, metric.name, resource.id, &pairs, metric.now);
         drop(series);
         let map = &mut out.batch.metrics.attributes;
-        if admitted {
-            for (key, value) in &pairs {
-                out.attributes_dropped += u64::from(!map.pair(key, value));
+        match beyond {
+            None => {
+                for (key, value) in &pairs {
+                    out.attributes_dropped += u64::from(!map.pair(key, value));
+                }
             }
-        } else {
-            out.folded += 1;
-            map.pair(OTHER, "true");
+            Some(mark) => {
+                out.folded += 1;
+                map.pair(FOLDED, &format!("{mark:016x}"));
+            }
         }
         let extra = if values.extra.is_empty() {
             String::new()

@@ -21,6 +21,7 @@ use coral_model::id::{AgentId, SegmentId};
 use coral_model::time::Time;
 use coral_proto::record::{self, HEADER, Kind, RecordError};
 
+pub use metrics::FOLDED;
 pub use series::Series;
 
 use crate::store::{Batch, Mark};

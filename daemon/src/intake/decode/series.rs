@@ -23,15 +23,16 @@ pub struct Series {
 }
 
 impl Series {
-    /// Whether this series may stand for itself; otherwise its points go into `__other__`.
-    pub fn admit(
+    /// `None` where this series may stand for itself; else its mark: its points go into `__other__`,
+    /// where the mark tells them from those of other series.
+    pub fn beyond(
         &mut self,
         service: &str,
         metric: &str,
         resource: ResourceId,
         attributes: &[(String, String)],
         now: Time,
-    ) -> bool {
+    ) -> Option<u64> {
         if now.since(self.began) >= FORGET {
             *self = Self { began: now, ..Self::default() };
         }
@@ -41,14 +42,14 @@ impl Series {
         (resource.0, attributes).hash(&mut hash);
         let series = hash.finish();
         if of_metric.contains(&series) {
-            return true;
+            return None;
         }
         if of_metric.len() >= PER_METRIC || self.count >= ALL {
-            return false;
+            return Some(series);
         }
         of_metric.insert(series);
         self.count += 1;
-        true
+        None
     }
 }
 
@@ -61,7 +62,7 @@ mod tests {
         let mut series = Series::default();
         let mut admit = |metric: &str, n: usize, hour: u64| {
             let attributes = [("user".to_owned(), n.to_string())];
-            series.admit("cart", metric, ResourceId(1), &attributes, Time(hour * FORGET))
+            series.beyond("cart", metric, ResourceId(1), &attributes, Time(hour * FORGET)).is_none()
         };
         assert!((0..PER_METRIC).all(|n| admit("hits", n, 1)));
         assert!(!admit("hits", PER_METRIC, 1));

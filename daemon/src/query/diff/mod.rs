@@ -8,14 +8,18 @@
 mod score;
 mod tally;
 
+use std::collections::BTreeMap;
+
 use coral_model::filter::{Expr, Key};
 use coral_model::num::u64_sat;
-use coral_model::question::View;
+use coral_model::question::{Builds, View};
 use coral_model::text::duration;
+use coral_model::time::{Time, Window};
 use coral_model::view::{DiffSides, Origin, Row, Side, SpanEvent, SpanKind};
 
 use self::tally::Tally;
 use super::answer::Found;
+use super::builds::{self, reach};
 use super::fetch::{self, Sql};
 use super::plan::Plan;
 use super::traces::LAYOUT;
@@ -27,6 +31,9 @@ use crate::store::schema::Signal;
 const MAX_SIDE: u64 = 50_000;
 /// Of spans that did not fail, those beyond this quantile are slow.
 const SLOW: f64 = 0.95;
+
+/// Services whose builds are named.
+const NAMED: usize = 3;
 
 /// Attributes of a resource that have a column.
 const PROMOTED: [&str; 6] = [
@@ -64,7 +71,10 @@ struct Sides {
 /// Answers the question.
 pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let (filter, of) = split(plan)?;
-    let (from, to) = (plan.window.from, plan.window.to);
+    let also = plan.compare.or_else(|| plan.question.builds.as_ref().map(|_| reach(plan.window)));
+    let (from, to) = also.map_or((plan.window.from, plan.window.to), |also| {
+        (plan.window.from.min(also.from), plan.window.to.max(also.to))
+    });
     let mut scope = Scope {
         from: format!(
             " FROM {} t LEFT JOIN {} r ON r.id = t.resource",
@@ -110,7 +120,7 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     };
     let mut all = vec![Row::DiffSides(Box::new(head))];
     all.extend(rows.into_iter().map(|row| Row::Diff(Box::new(row))));
-    Ok(Found { rows: all, truncated, ..Found::default() })
+    Ok(Found { rows: all, truncated, compare: plan.compared(), ..Found::default() })
 }
 
 fn why_nothing(looked: [u64; 2]) -> String {
@@ -127,6 +137,11 @@ fn why_nothing(looked: [u64; 2]) -> String {
 
 /// What both sides share, and what selects: `--of`, else the filter's own words on duration and error.
 fn split(plan: &Plan) -> Result<(Expr, Option<Expr>), QueryError> {
+    if plan.compare.is_some() || plan.question.builds.is_some() {
+        // The sides are two times or two builds; what both have in common says the filter.
+        let of = plan.question.of.as_deref().map(|of| filter::read(of, View::Diff)).transpose()?;
+        return Ok((plan.filter.clone(), of));
+    }
     if let Some(of) = &plan.question.of {
         return Ok((plan.filter.clone(), Some(filter::read(of, View::Diff)?)));
     }
@@ -149,6 +164,12 @@ fn sides(
     of: Option<Expr>,
     noun: &str,
 ) -> Result<Sides, QueryError> {
+    if let Some(compare) = plan.compare {
+        return times(plan, compare, of.as_ref(), noun);
+    }
+    if let Some(builds) = &plan.question.builds {
+        return versions(conn, plan, scope, builds, of.as_ref(), noun);
+    }
     let (of, slow_ns) = match of {
         Some(of) => ((LAYOUT.condition(&of)?, format!("{noun} with {of}")), None),
         None => match slow(conn, scope)? {
@@ -172,6 +193,93 @@ fn sides(
         None => (Sql::new("NOT ").part(of.0.clone()), format!("all other {noun}")),
     };
     Ok(Sides { of, against, slow_ns })
+}
+
+fn during(window: Window) -> Sql {
+    let low = Sql::new("(t.start_ns >= ").time(window.from);
+    low.then(" AND t.start_ns < ").time(window.to).then(")")
+}
+
+/// Both sides pass the same filter, or each one of its own.
+fn passing(plan: &Plan, of: Option<&Expr>) -> Result<[(Sql, String); 2], QueryError> {
+    let against = match &plan.question.against {
+        Some(text) => Some(filter::read(text, View::Diff)?),
+        None => of.cloned(),
+    };
+    let side = |expr: Option<&Expr>| match expr {
+        Some(expr) => Ok((LAYOUT.condition(expr)?, format!(" with {expr}"))),
+        None => Ok::<_, QueryError>((Sql::new("true"), String::new())),
+    };
+    Ok([side(of)?, side(against.as_ref())?])
+}
+
+/// The spans of one time against those of another.
+fn times(plan: &Plan, compare: Window, of: Option<&Expr>, noun: &str) -> Result<Sides, QueryError> {
+    let [(of, with), (against, without)] = passing(plan, of)?;
+    let what = |w: Window, with: String| format!("{noun} of {} – {}{with}", w.from, w.to);
+    // One span never stands on both sides.
+    let before = during(compare).then(" AND NOT ").part(during(plan.window));
+    Ok(Sides {
+        of: (during(plan.window).then(" AND ").part(of), what(plan.window, with)),
+        against: (before.then(" AND ").part(against), what(compare, without)),
+        slow_ns: None,
+    })
+}
+
+/// The spans of the later build of each service against those of the earlier.
+fn versions(
+    conn: &Reading<'_>,
+    plan: &Plan,
+    scope: &Scope,
+    builds: &Builds,
+    of: Option<&Expr>,
+    noun: &str,
+) -> Result<Sides, QueryError> {
+    let sql = Sql::new("SELECT t.service, r.version, min(r.first_ns)")
+        .part(scope.rows())
+        .then(" AND r.version IS NOT NULL AND r.version <> '' GROUP BY ALL");
+    let mut seen: BTreeMap<String, Vec<(Time, String)>> = BTreeMap::new();
+    fetch::run(conn, &sql, |batch| {
+        let (service, version, first) = (batch.texts(0)?, batch.texts(1)?, batch.i64s(2)?);
+        for row in 0..batch.len() {
+            let service = fetch::owned(service, row).unwrap_or_default();
+            let version = fetch::owned(version, row).unwrap_or_default();
+            seen.entry(service).or_default().push((fetch::time(first, row), version));
+        }
+        Ok(())
+    })?;
+    let pairs: Vec<(String, String, String)> = seen
+        .into_iter()
+        .filter_map(|(service, versions)| {
+            let (from, to) = builds::pick(versions, builds)?;
+            Some((service, from, to))
+        })
+        .collect();
+    if pairs.is_empty() {
+        return Err(builds::none(builds, plan.window));
+    }
+    let side = |pick: fn(&(String, String, String)) -> &String| {
+        let mut sql = Sql::new("(false");
+        for pair in &pairs {
+            sql = sql.then(" OR (t.service = ").bind(pair.0.clone());
+            sql = sql.then(" AND r.version = ").bind(pick(pair).clone()).then(")");
+        }
+        sql.then(")")
+    };
+    let names = |pick: fn(&(String, String, String)) -> &String| {
+        let all: Vec<String> =
+            pairs.iter().take(NAMED).map(|pair| format!("{} {}", pair.0, pick(pair))).collect();
+        let more = if pairs.len() > NAMED { " …" } else { "" };
+        format!("{noun} of {}{more}", all.join(", "))
+    };
+    let [(of, with), (against, without)] = passing(plan, of)?;
+    // The later build's are those of the window, as everywhere.
+    let later = side(|p| &p.2).then(" AND ").part(during(plan.window));
+    Ok(Sides {
+        of: (later.then(" AND ").part(of), names(|p| &p.2) + &with),
+        against: (side(|p| &p.1).then(" AND ").part(against), names(|p| &p.1) + &without),
+        slow_ns: None,
+    })
 }
 
 /// The duration beyond which a span that did not fail is slow.

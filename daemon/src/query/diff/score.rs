@@ -6,9 +6,7 @@
 //!   nobody would act on is none, however many spans prove it;
 //! - chance would make such a difference with a probability below [`CHANCE`], after multiplying by
 //!   the number of values tested (Bonferroni): of a thousand values, ten differ at "p < 0.01" without
-//!   any cause. The probability is that of the two-proportion z test with pooled variance and
-//!   continuity correction (Fleiss, *Statistical Methods for Rates and Proportions*, 3rd ed., 3.2), and
-//!   of Fisher's exact test where fewer than five spans would be expected in a cell.
+//!   any cause ([`crate::chance::chance`]).
 //!
 //! Values that the selected have less often are the other side of the same coin, and shown only
 //! where no value of the same attribute is more frequent among them.
@@ -18,6 +16,7 @@ use coral_model::view::{DiffRow, Origin};
 use hashbrown::HashSet;
 
 use super::tally::{Count, Tally, Values};
+use crate::chance::chance;
 
 /// Spans a side needs before anything is said.
 pub const LEAST: u64 = 10;
@@ -73,10 +72,24 @@ pub fn rank(tally: Tally, looked: [u64; 2]) -> Ranked {
         let more = found.iter().any(|(row, _)| row.score > 0.0);
         rows.extend(found.into_iter().filter(|(row, _)| row.score > 0.0 || !more));
     }
-    // Stable: among equals, columns come before attributes.
-    rows.sort_by(|a, b| b.0.score.abs().total_cmp(&a.0.score.abs()));
+    // Among equals, what causes comes before what it ran on; columns come before attributes.
+    rows.sort_by(|a, b| {
+        let by_score = b.0.score.abs().total_cmp(&a.0.score.abs());
+        by_score.then_with(|| explains(&a.0).cmp(&explains(&b.0)))
+    });
     ranked.rows = fold(rows);
     ranked
+}
+
+/// How much a value explains, by its attribute: of the same spans a build says more than the
+/// instances, hosts and zones it runs on. The sort is stable, so all else stays by name.
+fn explains(row: &DiffRow) -> usize {
+    const LAST: [&str; 4] = ["zone", "namespace", "host", "instance"];
+    match row.attribute.as_str() {
+        _ if row.origin != Origin::Span => 10,
+        "version" => 0,
+        name => 1 + LAST.iter().position(|last| *last == name).map_or(0, |at| at + 2),
+    }
 }
 
 /// As a filter names it.
@@ -140,88 +153,9 @@ fn fold(rows: Vec<(DiffRow, Count)>) -> Vec<DiffRow> {
     out.into_iter().map(|(row, _)| row).collect()
 }
 
-/// Probability that two samples of one population differ as much: `x` of `n` against `y` of `m`.
-pub fn chance([x, y]: [u64; 2], [n, m]: [u64; 2]) -> f64 {
-    if n == 0 || m == 0 {
-        return 1.0;
-    }
-    let (a, b, big_n, big_m) = (f64_from(x), f64_from(y), f64_from(n), f64_from(m));
-    let pooled = (a + b) / (big_n + big_m);
-    let smallest = pooled.min(1.0 - pooled) * big_n.min(big_m);
-    if smallest < 5.0 {
-        return fisher([x, y], [n, m]);
-    }
-    let spread = (pooled * (1.0 - pooled) * (1.0 / big_n + 1.0 / big_m)).sqrt();
-    let correction = 0.5 * (1.0 / big_n + 1.0 / big_m);
-    let z = ((a / big_n - b / big_m).abs() - correction).max(0.0) / spread;
-    erfc(z / std::f64::consts::SQRT_2)
-}
-
-/// Fisher's exact test, two-sided: all tables at most as likely as the one at hand.
-fn fisher([x, y]: [u64; 2], [n, m]: [u64; 2]) -> f64 {
-    let k = x + y;
-    let total = ln_choose(n + m, k);
-    let table = |i: u64| (ln_choose(n, i) + ln_choose(m, k - i) - total).exp();
-    let here = table(x) * (1.0 + 1e-7);
-    let (first, last) = (k.saturating_sub(m), k.min(n));
-    // Where many tables are possible, those beyond this many on either side weigh nothing.
-    let (first, last) = (first.max(x.saturating_sub(2_000)), last.min(x + 2_000));
-    (first..=last).map(table).filter(|p| *p <= here).sum::<f64>().min(1.0)
-}
-
-fn ln_choose(n: u64, k: u64) -> f64 {
-    ln_factorial(n) - ln_factorial(k) - ln_factorial(n.saturating_sub(k))
-}
-
-/// Stirling's series; exact to 1e-10 from 10 on, summed below.
-fn ln_factorial(n: u64) -> f64 {
-    if n < 10 {
-        return (2..=n).map(|i| f64_from(i).ln()).sum();
-    }
-    let x = f64_from(n);
-    x * x.ln() - x + 0.5 * (std::f64::consts::TAU * x).ln() + 1.0 / (12.0 * x)
-        - 1.0 / (360.0 * x.powi(3))
-        + 1.0 / (1260.0 * x.powi(5))
-}
-
-/// The complementary error function for x ≥ 0, to 1.2e-7 of its value (Press et al., *Numerical
-/// Recipes in C*, 2nd ed., 6.2).
-fn erfc(x: f64) -> f64 {
-    let t = 1.0 / (1.0 + 0.5 * x);
-    const TERMS: [f64; 10] = [
-        0.170_872_77,
-        -0.822_152_23,
-        1.488_515_87,
-        -1.135_203_98,
-        0.278_868_07,
-        -0.186_288_06,
-        0.096_784_18,
-        0.374_091_96,
-        1.000_023_68,
-        -1.265_512_23,
-    ];
-    let series = TERMS.iter().fold(0.0, |sum, term| sum * t + term);
-    t * (-x * x + series).exp()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn chance_is_what_the_books_say() {
-        let near = |a: f64, b: f64| assert!((a - b).abs() < 0.002 * b.max(1e-9) + 1e-9, "{a} {b}");
-        // scipy.stats.fisher_exact([[8, 2], [1, 5]]) and [[3, 1], [1, 3]].
-        near(fisher([8, 1], [10, 6]), 0.034_965);
-        near(fisher([3, 1], [4, 4]), 0.485_714);
-        near(erfc(1.0), 0.157_299_2);
-        near(erfc(3.0), 2.209_05e-5);
-        // z = 1.96 is five in a hundred.
-        near(erfc(1.959_964 / std::f64::consts::SQRT_2), 0.05);
-        assert_eq!(chance([0, 0], [10, 0]), 1.0);
-        assert!(chance([50, 5], [100, 1000]) < 1e-20);
-        assert!(chance([5, 50], [100, 1000]) > 0.9);
-    }
 
     fn tally(selected: &[(&str, u64)], others: &[(&str, u64)]) -> (Tally, [u64; 2]) {
         let mut tally = Tally::default();
@@ -265,5 +199,20 @@ mod tests {
         assert_eq!(ranked.rows.len(), 1);
         assert_eq!(ranked.rows[0].attribute, "version");
         assert_eq!(ranked.rows[0].same_as, ["res.image=shop:42"]);
+    }
+
+    #[test]
+    fn a_version_stands_for_its_instances() {
+        let mut tally = Tally::default();
+        for n in 0..200u64 {
+            let bad = n % 2 == 0;
+            let mut span = tally.span(usize::from(!bad));
+            span.add(Origin::Span, "host", if bad { "web-2" } else { "web-1" });
+            span.add(Origin::Span, "instance", if bad { "i2" } else { "i1" });
+            span.add(Origin::Span, "version", if bad { "v42" } else { "v41" });
+        }
+        let ranked = rank(tally, [100, 100]);
+        assert_eq!((ranked.rows.len(), ranked.rows[0].attribute.as_str()), (1, "version"));
+        assert_eq!(ranked.rows[0].same_as, ["host=web-2", "instance=i2"]);
     }
 }

@@ -72,9 +72,9 @@ fn a_slow_version_is_found_with_its_counts() {
         }
     });
     let (head, rows) = diff(&fixture, "service=payments duration=100ms..");
-    assert_eq!(first(&rows), ("host", Some("web-2")));
-    // The instance, the version and the pod part the spans in the same way.
-    assert_eq!(rows[0].same_as, ["instance=p-2", "version=v42", "res.k8s.pod.name=pod-2"]);
+    assert_eq!(first(&rows), ("version", Some("v42")));
+    // The host, the instance and the pod part the spans in the same way.
+    assert_eq!(rows[0].same_as, ["host=web-2", "instance=p-2", "res.k8s.pod.name=pod-2"]);
     assert_eq!((rows[0].selected, rows[0].baseline), (head.selected.spans, 0));
     assert!((rows[0].score - 1.0).abs() < 1e-9);
     assert_eq!(head.selected.spans + head.baseline.spans, 4000);
@@ -192,4 +192,42 @@ fn the_type_of_an_exception_is_found() {
     said.extend(rows.iter().flat_map(|r| r.same_as.clone()));
     assert!(said.contains(&"exception.type=PoolTimeout".to_owned()), "{said:?}");
     assert_eq!(rows[0].origin, Origin::Event);
+}
+
+#[test]
+fn times_and_builds_are_sides_too() {
+    // Another tenant in the last 350 s; v42 asks for another operation.
+    let fixture = shop(|n, span| {
+        if span.start >= ago(350) {
+            span.attributes.push(("campaign".to_owned(), "spring".to_owned()));
+        }
+        if span.resource == 2 && n % 2 == 0 {
+            span.attributes.push(("cache".to_owned(), "miss".to_owned()));
+        }
+    });
+    let ask = |q: &coral_model::Question| {
+        let answer = fixture.ask(q).unwrap();
+        let rows: Vec<DiffRow> = answer
+            .rows
+            .iter()
+            .filter_map(|r| if let Row::Diff(row) = r { Some((**row).clone()) } else { None })
+            .collect();
+        let Some(Row::DiffSides(head)) = answer.rows.first() else { panic!("no head") };
+        ((**head).clone(), rows)
+    };
+    let mut q = question(View::Diff, last(350), "service=payments");
+    q.compare = Some(q.window.previous());
+    let (head, rows) = ask(&q);
+    assert_eq!(first(&rows), ("campaign", Some("spring")));
+    assert_eq!((rows[0].selected_share, rows[0].baseline_share), (1.0, 0.0));
+    assert!(head.selected.what.starts_with("requests of ") && head.slow_ns.is_none());
+    let mut q = question(View::Diff, last(900), "service=payments");
+    q.builds = Some(Builds { from: Some("v41".into()), to: Some("v42".into()) });
+    let (head, rows) = ask(&q);
+    assert_eq!(head.selected.what, "requests of payments v42");
+    assert_eq!(head.baseline.what, "requests of payments v41");
+    assert!(rows.iter().any(|r| r.attribute == "cache" && r.value.as_deref() == Some("miss")));
+    q.builds = Some(Builds { from: Some("v1".into()), to: Some("v42".into()) });
+    let none = fixture.ask(&q).unwrap();
+    assert!(none.rows.is_empty() && none.end.blind[0].contains("both v1 and v42"));
 }

@@ -5,6 +5,7 @@
 //! and `stale` apart, and clean every text before a terminal sees it.
 
 pub mod cell;
+mod compare;
 mod csv;
 mod diff;
 mod digest;
@@ -13,6 +14,7 @@ pub mod rows;
 mod statement;
 mod summary;
 pub mod table;
+mod trace;
 
 use std::io::{self, IsTerminal, Write};
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use coral_model::text::{bytes, count, duration as dur};
 use coral_model::view::{
-    AgentRow, EdgeRow, EventRow, InflightRow, LogRow, MetricRow, NodeRow, PatternRow, Red, RedRow,
-    Row, SenseState, ServiceRow, SpanRow, SpanStatus, TraceRow,
+    AgentRow, EdgeRow, EventRow, InflightRow, LabelRow, LogRow, MetricRow, NodeRow, PatternRow,
+    Red, RedRow, Row, SenseState, ServiceRow, TraceRow,
 };
 
 use super::Reader;
 use super::cell::{self, Cell, Look};
+use super::compare;
 use super::table::{Block, number, text, whole};
 
 /// Rows of one answer as tables, in the order they came.
@@ -33,16 +34,23 @@ pub fn blocks(rows: &[Row], reader: &Reader) -> Vec<Block> {
     }
     push(red(&of!(Red), reader));
     push(services(&of!(Service), reader));
-    push(traces(&of!(Trace), reader));
+    let traces = of!(Trace);
+    push(self::traces(&traces, reader));
+    push(super::trace::unusual(&traces, reader));
     let spans = of!(Span);
-    push(trace_head(&spans, reader));
-    push(self::spans(&spans));
+    let heads = of!(TraceHead);
+    for head in &heads {
+        push(super::trace::head(head, reader));
+    }
+    push(super::trace::waterfall(heads.first().copied(), &spans));
+    push(super::trace::notes(&heads, &spans));
     push(logs(&of!(Log), reader));
     push(patterns(&of!(Pattern), reader));
     push(events(&of!(Event), reader));
     push(nodes(&of!(Node), reader));
     push(edges(&of!(Edge)));
     push(metrics(&of!(Metric), reader));
+    push(labels(&of!(Label)));
     super::hosts::blocks(&of!(Host), reader).into_iter().for_each(&mut push);
     push(inflight(&of!(Inflight)));
     for head in of!(DiffSides) {
@@ -90,20 +98,24 @@ fn red(rows: &[&RedRow], reader: &Reader) -> Block {
     dimensions.dedup();
     let mut columns = vec![whole("START"), text("SERVICE", 10), text("OPERATION", 12)];
     columns.extend(dimensions.iter().map(|d| text(dimension_title(d), 8)));
+    let compared = compare::any(rows.iter().map(|r| r.baseline.as_ref()));
+    if compared {
+        columns.extend(compare::columns());
+        let mut block = Block::new(columns);
+        for row in rows {
+            let mut cells = red_lead(row, &dimensions, reader);
+            cells.extend(compare::cells(row.baseline.as_ref()));
+            block.rows.push(cells);
+        }
+        return block.without_empty(&["START", "SERVICE", "OPERATION", "BUILDS"]);
+    }
     columns.extend(["RATE", "ERR"].map(number));
     columns.extend(["P50", "P90"].map(|title| number(title).extra()));
     columns.extend([number("P99"), number("REQS").extra(), number("VS")]);
     columns.push(text("NOTE", 8));
     let mut block = Block::new(columns);
     for row in rows {
-        let mut cells = vec![
-            Cell::from(row.start.map(|t| reader.time(t)).unwrap_or_default()),
-            Cell::from(row.service.clone().unwrap_or_default()),
-            Cell::from(row.operation.clone().unwrap_or_default()),
-        ];
-        for d in &dimensions {
-            cells.push(Cell::maybe(row.by.get(*d).and_then(Option::as_deref)));
-        }
+        let mut cells = red_lead(row, &dimensions, reader);
         if row.red.requests == 0 && row.state != coral_model::view::State::Active {
             let silence = cell::silence(row.state);
             cells.extend(std::iter::repeat_n(silence, 6));
@@ -119,6 +131,18 @@ fn red(rows: &[&RedRow], reader: &Reader) -> Block {
         block.rows.push(cells);
     }
     block.without_empty(&["START", "SERVICE", "OPERATION", "VS", "NOTE"])
+}
+
+/// Which requests a row is about.
+fn red_lead(row: &RedRow, dimensions: &[&str], reader: &Reader) -> Vec<Cell> {
+    let mut cells = vec![
+        Cell::from(row.start.map(|t| reader.time(t)).unwrap_or_default()),
+        Cell::from(row.service.clone().unwrap_or_default()),
+        Cell::from(row.operation.clone().unwrap_or_default()),
+    ];
+    let by = dimensions.iter().map(|d| Cell::maybe(row.by.get(*d).and_then(Option::as_deref)));
+    cells.extend(by);
+    cells
 }
 
 /// Titles are static; the dimensions are few.
@@ -138,6 +162,17 @@ fn dimension_title(word: &str) -> &'static str {
 }
 
 pub(super) fn services(rows: &[&ServiceRow], reader: &Reader) -> Block {
+    if compare::any(rows.iter().map(|r| r.baseline.as_ref())) {
+        let mut columns = vec![text("SERVICE", 10)];
+        columns.extend(compare::columns());
+        let mut block = Block::new(columns);
+        for row in rows {
+            let mut cells = vec![cell::marked(&row.service, row.level)];
+            cells.extend(compare::cells(row.baseline.as_ref()));
+            block.rows.push(cells);
+        }
+        return block.without_empty(&["BUILDS"]);
+    }
     let mut block = Block::new(vec![
         text("SERVICE", 10),
         number("RATE"),
@@ -212,61 +247,6 @@ fn traces(rows: &[&TraceRow], reader: &Reader) -> Block {
     block
 }
 
-/// What the spans have in common: which trace, when, how long, through how many services.
-fn trace_head(rows: &[&SpanRow], reader: &Reader) -> Block {
-    let first = rows.iter().min_by_key(|r| r.start);
-    let end = rows.iter().map(|r| r.start.plus(r.duration_ns)).max();
-    let (Some(first), Some(end)) = (first, end) else { return Block::default() };
-    let mut services: Vec<&str> = rows.iter().map(|r| r.service.as_str()).collect();
-    services.sort_unstable();
-    services.dedup();
-    let line = format!(
-        "trace {} · {} {} · {} · {} spans in {} services",
-        first.trace_id,
-        reader.fine_time(first.start),
-        reader.zone(first.start),
-        dur(end.since(first.start)),
-        rows.len(),
-        services.len()
-    );
-    Block::lines(vec![Cell::from(line).look(Look::Bold)])
-}
-
-fn spans(rows: &[&SpanRow]) -> Block {
-    let mut block = Block::new(vec![
-        number("AT"),
-        number("TOOK"),
-        number("SELF"),
-        text("SERVICE", 10),
-        text("SPAN", 16),
-        whole("KIND"),
-        text("STATUS", 6),
-    ]);
-    let first = rows.iter().map(|r| r.start).min().unwrap_or_default();
-    for row in rows {
-        let indent = "  ".repeat(usize::try_from(row.depth.min(40)).unwrap_or(0));
-        let orphan = if row.orphan { "⚬ " } else { "" };
-        let status = match (row.status, &row.message) {
-            (SpanStatus::Error, Some(message)) => {
-                Cell::text(&format!("error: {message}")).look(Look::Bad)
-            }
-            (SpanStatus::Error, None) => Cell::text("error").look(Look::Bad),
-            (_, _) => Cell::default(),
-        };
-        let at = row.start.since(first);
-        block.rows.push(vec![
-            Cell::from(if at == 0 { "0".to_owned() } else { format!("+{}", dur(at)) }),
-            Cell::text(&dur(row.duration_ns)),
-            Cell::text(&dur(row.self_ns)),
-            Cell::text(&row.service),
-            Cell::from(format!("{indent}{orphan}{}", row.operation)),
-            Cell::text(row.kind.word()),
-            status,
-        ]);
-    }
-    block.without_empty(&["STATUS"])
-}
-
 fn logs(rows: &[&LogRow], reader: &Reader) -> Block {
     Block::lines(rows.iter().map(|row| log_line(row, reader)).collect())
 }
@@ -282,6 +262,11 @@ fn log_line(row: &LogRow, reader: &Reader) -> Cell {
     };
     let mut line =
         format!("{} {:<5} {:<12} {}", reader.fine_time(row.time), level, row.service, row.body);
+    // Beside a record: how far from it, and which one it is.
+    if let Some(offset) = row.offset {
+        let mark = if offset == 0 { "▸" } else { " " };
+        line = format!("{mark}{offset:>+4} {line}");
+    }
     if let Some(trace) = row.trace_id {
         line.push_str(&format!("  trace={trace}"));
     }
@@ -291,6 +276,7 @@ fn log_line(row: &LogRow, reader: &Reader) -> Cell {
 fn patterns(rows: &[&PatternRow], reader: &Reader) -> Block {
     let mut block = Block::new(vec![
         number("COUNT"),
+        number("BEFORE"),
         number("SHARE"),
         whole("LEVEL"),
         text("SERVICES", 8),
@@ -304,6 +290,11 @@ fn patterns(rows: &[&PatternRow], reader: &Reader) -> Block {
         let n = count(row.count.saturating_mul(row.sampled_every));
         block.rows.push(vec![
             Cell::from(format!("{sampled}{n}")),
+            match row.before {
+                None => Cell::default(),
+                Some(0) => Cell::text("new").look(Look::Warn),
+                Some(n) => Cell::from(count(n.saturating_mul(row.sampled_every))),
+            },
             Cell::text(&cell::percent(row.share)),
             match row.level.as_str() {
                 "" => Cell::none(),
@@ -317,7 +308,7 @@ fn patterns(rows: &[&PatternRow], reader: &Reader) -> Block {
             Cell::from(reader.time(row.last_seen)),
         ]);
     }
-    block
+    block.without_empty(&["BEFORE"])
 }
 
 pub(super) fn events(rows: &[&EventRow], reader: &Reader) -> Block {
@@ -338,6 +329,7 @@ pub(super) fn events(rows: &[&EventRow], reader: &Reader) -> Block {
 
 fn nodes(rows: &[&NodeRow], reader: &Reader) -> Block {
     let mut block = Block::new(vec![
+        number("HOP"),
         text("NODE", 10),
         whole("KIND"),
         whole("SYSTEM"),
@@ -348,6 +340,7 @@ fn nodes(rows: &[&NodeRow], reader: &Reader) -> Block {
     ]);
     for row in rows {
         let mut cells = vec![
+            hop(row.hop),
             cell::marked(&row.name, row.level),
             Cell::text(row.kind.word()),
             Cell::maybe(row.system.as_deref()),
@@ -362,11 +355,38 @@ fn nodes(rows: &[&NodeRow], reader: &Reader) -> Block {
         cells.push(cell::state(row.state, row.last_seen.map(|t| reader.clock.now.since(t))));
         block.rows.push(cells);
     }
-    block.without_empty(&["SYSTEM"])
+    block.without_empty(&["HOP", "SYSTEM"])
+}
+
+/// Calls away from the node asked about: `-2` upstream, `+2` downstream.
+fn hop(hop: Option<i32>) -> Cell {
+    hop.map_or_else(Cell::default, |n| match n {
+        0 => Cell::text("0").look(Look::Bold),
+        n => Cell::from(format!("{n:+}")),
+    })
 }
 
 fn edges(rows: &[&EdgeRow]) -> Block {
+    if compare::any(rows.iter().map(|r| r.baseline.as_ref())) {
+        let mut columns = vec![number("HOP"), text("FROM", 8), whole(""), text("TO", 10)];
+        columns.extend(compare::columns());
+        columns.push(whole("EVIDENCE").extra());
+        let mut block = Block::new(columns);
+        for row in rows {
+            let mut cells = vec![
+                hop(row.hop),
+                Cell::text(&row.from),
+                Cell::text("▸"),
+                cell::marked(&row.to, row.level),
+            ];
+            cells.extend(compare::cells(row.baseline.as_ref()));
+            cells.push(Cell::text(row.ends.word()));
+            block.rows.push(cells);
+        }
+        return block.without_empty(&["HOP", "BUILDS"]);
+    }
     let mut block = Block::new(vec![
+        number("HOP"),
         text("FROM", 8),
         whole(""),
         text("TO", 10),
@@ -382,6 +402,7 @@ fn edges(rows: &[&EdgeRow]) -> Block {
     for row in rows {
         let [rate, errors, p50, _, p99, _] = numbers(&row.red);
         block.rows.push(vec![
+            hop(row.hop),
             Cell::text(&row.from),
             Cell::text("▸"),
             cell::marked(&row.to, row.level),
@@ -395,7 +416,7 @@ fn edges(rows: &[&EdgeRow]) -> Block {
             Cell::text(row.ends.word()),
         ]);
     }
-    block.without_empty(&["VS", "CALLEE P99"])
+    block.without_empty(&["HOP", "VS", "CALLEE P99"])
 }
 
 fn metrics(rows: &[&MetricRow], reader: &Reader) -> Block {
@@ -411,6 +432,7 @@ fn metrics(rows: &[&MetricRow], reader: &Reader) -> Block {
         number("SERIES").extra(),
         whole("AT").extra(),
         text("ATTRIBUTES", 10),
+        text("NOTE", 10),
     ]);
     for row in rows {
         let quantile =
@@ -427,9 +449,30 @@ fn metrics(rows: &[&MetricRow], reader: &Reader) -> Block {
             Cell::text(&count(row.series)),
             row.time.map_or_else(Cell::none, |t| Cell::from(reader.time(t))),
             Cell::from(pairs(&row.attributes)),
+            Cell::text(row.note.as_deref().unwrap_or_default()),
         ]);
     }
-    block.without_empty(&["UNIT", "COUNT", "P50", "P99", "ATTRIBUTES", "VALUE", "AT"])
+    block.without_empty(&["UNIT", "COUNT", "P50", "P99", "ATTRIBUTES", "VALUE", "AT", "NOTE"])
+}
+
+fn labels(rows: &[&LabelRow]) -> Block {
+    let mut block = Block::new(vec![
+        text("LABEL", 10),
+        number("SERIES"),
+        number("VALUES"),
+        text("MOST SERIES HAVE", 20),
+    ]);
+    for row in rows {
+        let most: Vec<String> =
+            row.top.iter().map(|v| format!("{} ({})", v.value, count(v.series))).collect();
+        block.rows.push(vec![
+            Cell::text(&row.label),
+            Cell::text(&count(row.series)),
+            Cell::text(&count(row.values)),
+            Cell::from(most.join(" · ")),
+        ]);
+    }
+    block
 }
 
 /// A number without a unit: no more digits than it has to say.

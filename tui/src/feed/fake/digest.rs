@@ -31,6 +31,8 @@ pub(super) fn service_rows(scenario: Scenario, window: Window) -> Vec<ServiceRow
                     )),
                     p99_ratio: Some(s.ratio),
                     rate_ratio: Some(1.0),
+                    versions: None,
+                    shifts: Vec::new(),
                 }),
                 inflight: Some(s.inflight),
                 oldest_ns: (s.oldest_ms > 0).then_some(s.oldest_ms * MILLI),

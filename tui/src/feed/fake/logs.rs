@@ -29,6 +29,8 @@ pub(super) fn log_at(n: u64, at: Time, scenario: Scenario) -> LogRow {
     let (service, severity, body) = BODIES.get(i).copied().unwrap_or(("gateway", 9, ""));
     let calm = scenario == Scenario::Calm && severity >= 13;
     LogRow {
+        id: coral_model::RecordId { at, mark: coral_model::num::u32_sat(n) },
+        offset: None,
         time: at,
         service: service.into(),
         instance: Some(format!("{service}-1")),

@@ -114,6 +114,9 @@ pub(super) fn traces(scenario: Scenario, window: Window) -> Vec<Row> {
                 errors: if failed { 3 } else { 0 },
                 services: ["gateway", "checkout", "payments"].map(Into::into).to_vec(),
                 status: Some(if failed { "503" } else { "200" }.into()),
+                score: None,
+                unusual: Vec::new(),
+                sampled_every: None,
             }))
         })
         .collect()
@@ -162,6 +165,9 @@ pub(super) fn spans(scenario: Scenario, window: Window) -> Vec<Row> {
                 start: t0.plus(start * MILLI),
                 duration_ns: long * MILLI,
                 self_ns: own * MILLI,
+                critical_ns: own * MILLI,
+                shift_ns: 0,
+                gaps: Vec::new(),
                 status: if *failed && bad { SpanStatus::Error } else { SpanStatus::Unset },
                 message: (*failed && bad).then(|| "pool exhausted: 2 of 2 connections busy".into()),
                 attributes: [

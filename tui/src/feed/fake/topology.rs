@@ -17,6 +17,7 @@ pub(super) fn topology(scenario: Scenario, window: Window) -> Vec<Row> {
             last_seen: Some(window.to),
             red: Some(red(s.rate, s.errors, s.p99_ms, 900.0)),
             level: s.level,
+            hop: None,
         })));
     }
     if rows.is_empty() {
@@ -39,6 +40,7 @@ pub(super) fn topology(scenario: Scenario, window: Window) -> Vec<Row> {
             last_seen: Some(window.to),
             red: None,
             level: 0,
+            hop: None,
         })));
     }
     let kind = |name: &str| match name {
@@ -71,6 +73,7 @@ pub(super) fn topology(scenario: Scenario, window: Window) -> Vec<Row> {
             callee_p99_ns: (!one).then_some(p99 * MILLI * 98 / 100),
             baseline: None,
             level,
+            hop: None,
         })));
     }
     rows

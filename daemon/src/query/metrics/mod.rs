@@ -2,18 +2,29 @@
 //!
 //! Without a subject: one row per metric and service. With one: its points as they were sent, or,
 //! with a step, one row per series and step: the mean of a gauge, the rate per second of a counter,
-//! the distribution of a histogram. Cumulative series are turned into what happened between two
-//! points; a point that has less than the one before, or says it started later, began anew and counts
-//! whole.
+//! the distribution of a histogram ([`measure`] of one series each). With a measure, the series of
+//! every group come to one number; or their labels are listed ([`labels`]). Cumulative series are turned
+//! into what happened between two points ([`increase`]); a point that has less than the one before, or
+//! says it started later, began anew and counts whole.
+//!
+//! Points of series beyond the bound carry the mark of their series ([`FOLDED`]), so that cumulative ones
+//! can be told apart here and only their increases are added up under one name.
+
+mod increase;
+mod labels;
+mod measure;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use coral_model::filter::Key;
-use coral_model::num::{f64_from, i64_sat};
-use coral_model::question::View;
+use coral_model::num::i64_sat;
+use coral_model::question::{Measure, View};
 use coral_model::time::{SECOND, Time, Window};
 use coral_model::view::{MetricKind, MetricRow, Row};
 
+use self::measure::{Series, measured, usual};
 use super::QueryError;
 use super::answer::Found;
 use super::distribution::{Distribution, Extra, Shape};
@@ -28,6 +39,10 @@ use crate::store::schema::Signal;
 const BACK: u64 = 300 * SECOND;
 /// Points that are looked at.
 const MAX_POINTS: usize = 500_000;
+/// The attribute of points beyond the bound of series; its value tells their series apart.
+pub const FOLDED: &str = crate::intake::decode::FOLDED;
+/// The value it has where all of them are shown as one.
+const ALL_FOLDED: &str = "true";
 
 /// How the filter sees metric points.
 pub const LAYOUT: Layout = Layout {
@@ -60,11 +75,22 @@ fn from(conn: &Reading<'_>, from: Time, to: Time) -> String {
 
 /// Answers the question.
 pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
-    let mut rows = match &plan.question.subject {
-        None => list(conn, plan)?,
+    let metric = plan.question.subject.as_deref();
+    if let (Some(Measure::Labels), Some(metric)) = (plan.question.measure, metric) {
+        let mut rows = labels::labels(conn, plan, metric)?;
+        let truncated = rows.len() > plan.limit();
+        rows.truncate(plan.limit());
+        let rows = rows.into_iter().map(|r| Row::Label(Box::new(r))).collect();
+        return Ok(Found { rows, truncated, ..Found::default() });
+    }
+    let (mut rows, cut) = match metric {
+        None if plan.question.measure.is_some() => {
+            return Err(QueryError::Question("a measure is of one metric: name it".into()));
+        }
+        None => (list(conn, plan)?, false),
         Some(metric) => points(conn, plan, metric)?,
     };
-    let truncated = rows.len() > plan.limit();
+    let truncated = cut || rows.len() > plan.limit();
     rows.truncate(plan.limit());
     let newest = rows.iter().filter_map(|r| r.time).max();
     let rows = rows.into_iter().map(|r| Row::Metric(Box::new(r))).collect();
@@ -111,6 +137,7 @@ fn list(conn: &Reading<'_>, plan: &Plan) -> Result<Vec<MetricRow>, QueryError> {
                 count: None,
                 sum: None,
                 quantiles: BTreeMap::new(),
+                note: None,
             });
         }
         Ok(())
@@ -119,21 +146,43 @@ fn list(conn: &Reading<'_>, plan: &Plan) -> Result<Vec<MetricRow>, QueryError> {
 }
 
 /// What tells series of one metric apart.
-type Series = (Option<String>, u64, &'static str, BTreeMap<String, String>);
+type SeriesKey = (Option<String>, u64, &'static str, BTreeMap<String, String>);
 
+/// A point as stored.
 #[derive(Debug, Clone)]
-struct Point {
+pub struct Point {
+    /// When it was taken.
     at: Time,
+    /// Since when it counts.
     start: Time,
+    /// `host.name` of its resource.
+    host: Option<String>,
+    /// `service.version` of its resource.
+    version: Option<String>,
+    /// The point as a row.
     row: MetricRow,
+    /// Of a histogram or summary.
     distribution: Option<Distribution>,
 }
 
-fn points(conn: &Reading<'_>, plan: &Plan, metric: &str) -> Result<Vec<MetricRow>, QueryError> {
-    let back = if plan.question.step.is_some() { BACK } else { 0 };
+/// Whether points say what happened since the one before.
+fn is_delta(row: &MetricRow) -> bool {
+    row.temporality.as_deref() == Some("delta")
+}
+
+/// Rows of one metric, and whether there were more points than are looked at.
+fn points(
+    conn: &Reading<'_>,
+    plan: &Plan,
+    metric: &str,
+) -> Result<(Vec<MetricRow>, bool), QueryError> {
+    let measure = plan.question.measure;
+    let computed = plan.question.step.is_some() || measure.is_some();
+    let back = if computed { BACK } else { 0 };
     let sql = Sql::new(
         "SELECT t.time_ns, t.start_ns, t.kind, t.unit, t.description, t.temporality, t.service, \
-         r.instance, t.resource, t.attributes, t.value, t.count, t.sum, t.bounds, t.counts, t.extra",
+         r.instance, t.resource, t.attributes, t.value, t.count, t.sum, t.bounds, t.counts, \
+         t.extra, r.host, r.version",
     )
     .then(&from(conn, plan.window.from.minus(back), plan.window.to))
     .within("t.time_ns", plan.window.from.minus(back), plan.window.to)
@@ -142,28 +191,56 @@ fn points(conn: &Reading<'_>, plan: &Plan, metric: &str) -> Result<Vec<MetricRow
     .then(" AND ")
     .part(LAYOUT.condition(&plan.filter)?)
     .then(" ORDER BY t.time_ns DESC LIMIT ")
-    .bind(i64_sat(if plan.question.step.is_some() { MAX_POINTS } else { plan.limit() + 1 }));
-    let mut series: BTreeMap<Series, Vec<Point>> = BTreeMap::new();
-    fetch::run(conn, &sql, |batch| read(batch, metric, &mut series))?;
-    let mut rows = Vec::new();
-    for mut points in series.into_values() {
-        // The statement gives the newest first, so that a limit keeps those.
-        points.reverse();
-        match plan.question.step {
-            None => rows.extend(points.into_iter().map(|p| p.row)),
-            Some(step) => rows.extend(stepped(&points, plan.window, step)),
-        }
-    }
-    if plan.question.step.is_none() {
+    .bind(i64_sat(if computed { MAX_POINTS } else { plan.limit() + 1 }));
+    let mut series: BTreeMap<SeriesKey, Series> = BTreeMap::new();
+    let mut looked = 0;
+    fetch::run(conn, &sql, |batch| {
+        looked += batch.len();
+        read(batch, metric, &mut series)
+    })?;
+    let cut = computed && looked >= MAX_POINTS;
+    // The statement gives the newest first, so that a limit keeps those.
+    let mut all: Vec<Series> = series.into_values().collect();
+    all.iter_mut().for_each(|points| points.reverse());
+    if !computed {
+        let mut rows: Vec<MetricRow> = all.into_iter().flatten().map(|p| p.row).collect();
         rows.sort_by_key(|r| r.time);
+        return Ok((rows, cut));
     }
-    Ok(rows)
+    let (window, step) = (plan.window, plan.question.step);
+    if let Some(measure) = measure {
+        let rows = measured(all, &plan.question.labels, measure, window, step, plan.question.top)?;
+        return Ok((rows, cut));
+    }
+    Ok((each(all, window, step), cut))
+}
+
+/// Every series by itself; those beyond the bound as one.
+fn each(all: Vec<Series>, window: Window, step: Option<u64>) -> Vec<MetricRow> {
+    let mut rows = Vec::new();
+    let mut folded: BTreeMap<(Option<String>, &'static str), Vec<Series>> = BTreeMap::new();
+    for series in all {
+        let Some(point) = series.last() else { continue };
+        let kind = point.row.kind;
+        if point.row.attributes.contains_key(FOLDED) {
+            folded.entry((point.row.service.clone(), kind.word())).or_default().push(series);
+            continue;
+        }
+        let attributes = point.row.attributes.clone();
+        rows.extend(measure::one(attributes, vec![series], usual(kind), window, step));
+    }
+    for series in folded.into_values() {
+        let Some(point) = series.first().and_then(|s| s.last()) else { continue };
+        let (kind, name) = (point.row.kind, (FOLDED.to_owned(), ALL_FOLDED.to_owned()));
+        rows.extend(measure::one([name].into(), series, usual(kind), window, step));
+    }
+    rows
 }
 
 fn read(
     batch: &Batch,
     metric: &str,
-    series: &mut BTreeMap<Series, Vec<Point>>,
+    series: &mut BTreeMap<SeriesKey, Series>,
 ) -> Result<(), QueryError> {
     let (at, start, shape) = (batch.i64s(0)?, batch.i64s(1)?, batch.texts(2)?);
     let (unit, description) = (batch.texts(3)?, batch.texts(4)?);
@@ -171,6 +248,7 @@ fn read(
     let (instance, resource, attributes) = (batch.texts(7)?, batch.u64s(8)?, batch.maps(9)?);
     let (value, count, sum) = (batch.f64s(10)?, batch.u64s(11)?, batch.f64s(12)?);
     let (bounds, counts, extra) = (batch.lists(13)?, batch.lists(14)?, batch.texts(15)?);
+    let (host, version) = (batch.texts(16)?, batch.texts(17)?);
     for row in 0..batch.len() {
         let kind = kind(fetch::text(shape, row));
         let extra = Extra::read(fetch::text(extra, row));
@@ -211,6 +289,7 @@ fn read(
             count: distribution.as_ref().map(|d| d.count),
             sum: distribution.as_ref().and_then(|d| d.sum),
             quantiles,
+            note: None,
         };
         let key = (
             point.service.clone(),
@@ -221,6 +300,8 @@ fn read(
         series.entry(key).or_default().push(Point {
             at: fetch::time(at, row),
             start: fetch::time(start, row),
+            host: fetch::owned(host, row),
+            version: fetch::owned(version, row),
             row: point,
             distribution,
         });
@@ -236,125 +317,4 @@ fn named(quantiles: &BTreeMap<String, Option<f64>>) -> BTreeMap<String, f64> {
         Some(format!("p{percent}"))
     };
     quantiles.iter().filter_map(|(q, value)| Some((name(q)?, (*value)?))).collect()
-}
-
-/// What happened between a point and the one before it.
-struct Increase {
-    /// Of a sum.
-    value: Option<f64>,
-    /// Of a histogram or summary.
-    distribution: Option<Distribution>,
-    /// Over how long, in seconds.
-    seconds: f64,
-}
-
-fn increase(before: Option<&Point>, point: &Point, window: Window) -> Option<Increase> {
-    let seconds = |from: Time| f64_from(point.at.since(from).max(1)) / 1e9;
-    let whole = |from: Time| Increase {
-        value: point.row.value.filter(|_| point.distribution.is_none()),
-        distribution: point.distribution.clone(),
-        seconds: seconds(from),
-    };
-    if point.row.temporality.as_deref() == Some("delta") {
-        let from = if point.start.0 > 0 { point.start } else { before.map_or(point.at, |b| b.at) };
-        return Some(whole(from));
-    }
-    // A point that begins at its own time is a level to measure from: how long the series had been
-    // rising is not known (data model, "Cumulative streams: handling unknown start time").
-    let level = point.start == point.at;
-    let Some(before) = before else {
-        if level {
-            return None;
-        }
-        // Without a point before it, only a series that began in sight is known whole.
-        return (point.start >= window.from && point.start.0 > 0).then(|| whole(point.start));
-    };
-    let anew = point.start > before.at && !level;
-    let start = if anew { point.start } else { before.at };
-    match (&point.distribution, &before.distribution) {
-        (Some(now), Some(then)) if !anew => Some(match now.since(then) {
-            Some(distribution) => Increase {
-                value: None,
-                distribution: Some(distribution),
-                seconds: seconds(before.at),
-            },
-            None if level => return None,
-            None => whole(before.at),
-        }),
-        (Some(_), _) => Some(whole(start)),
-        (None, _) => {
-            let (now, then) = (point.row.value?, before.row.value?);
-            if level && now < then {
-                return None;
-            }
-            if anew || now < then {
-                return Some(whole(start));
-            }
-            Some(Increase {
-                value: Some(now - then),
-                distribution: None,
-                seconds: seconds(before.at),
-            })
-        }
-    }
-}
-
-fn stepped(points: &[Point], window: Window, step: u64) -> Vec<MetricRow> {
-    let mut rows = Vec::new();
-    let mut rest = points.iter().enumerate().filter(|(_, p)| p.at >= window.from).peekable();
-    while let Some((_, first)) = rest.peek() {
-        let start = Time(window.from.0 + first.at.since(window.from) / step.max(1) * step);
-        let end = start.plus(step);
-        let mut bucket = Vec::new();
-        while let Some((n, point)) = rest.next_if(|(_, p)| p.at < end) {
-            let before = n.checked_sub(1).and_then(|n| points.get(n));
-            bucket.push((before, point));
-        }
-        rows.extend(step_row(&bucket, start, window));
-    }
-    rows
-}
-
-fn step_row(bucket: &[(Option<&Point>, &Point)], start: Time, window: Window) -> Option<MetricRow> {
-    let (_, last) = bucket.last()?;
-    let mut row = MetricRow { time: Some(start), ..last.row.clone() };
-    let increases = || bucket.iter().filter_map(|(before, p)| increase(*before, p, window));
-    match last.row.kind {
-        MetricKind::Gauge => {
-            let values: Vec<f64> = bucket.iter().filter_map(|(_, p)| p.row.value).collect();
-            let n = f64_from(coral_model::num::u64_sat(values.len()));
-            row.value = (n > 0.0).then(|| values.iter().sum::<f64>() / n);
-        }
-        MetricKind::UpDownCounter => {
-            if last.row.temporality.as_deref() == Some("delta") {
-                row.value = Some(bucket.iter().filter_map(|(_, p)| p.row.value).sum());
-            }
-        }
-        MetricKind::Counter => {
-            let (mut total, mut seconds) = (0.0, 0.0);
-            for one in increases() {
-                total += one.value.unwrap_or(0.0);
-                seconds += one.seconds;
-            }
-            row.value = (seconds > 0.0).then(|| total / seconds);
-            row.unit = format!("{}/s", row.unit);
-        }
-        MetricKind::Histogram | MetricKind::ExponentialHistogram | MetricKind::Summary => {
-            let mut sum = Distribution::default();
-            let mut known = false;
-            for one in increases() {
-                if let Some(distribution) = one.distribution {
-                    sum.add(&distribution);
-                    known = true;
-                }
-            }
-            row.count = known.then_some(sum.count);
-            row.sum = sum.sum.filter(|_| known);
-            row.value = sum.mean();
-            if last.row.kind != MetricKind::Summary {
-                row.quantiles = sum.quantiles();
-            }
-        }
-    }
-    Some(row)
 }
