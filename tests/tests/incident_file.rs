@@ -173,6 +173,28 @@ fn damaged_files_and_wrong_colonies_are_refused_with_a_reason() {
     let changed = String::from_utf8(plain).unwrap().replacen("/item", "/iten", 1);
     let (code, err) = open(&zstd::encode_all(changed.as_bytes(), 1).unwrap());
     assert!(code != Some(0) && err.contains("was changed"), "{code:?} {err}");
+    // A part: what passes a filter, over the time of a place, which says where to look first.
+    let place = format!("coral:1/-/traces/{from}..{to}/service=payments");
+    let part = colony.dir().join("part.coral").display().to_string();
+    let export = ["incident", "export", "--place", &place, "-o", &part, "service=payments"];
+    _ = colony.coral(&export).ok();
+    let plain = zstd::decode_all(std::fs::File::open(&part).unwrap()).unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(plain)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (&lines[0]["filter"], &lines[0]["from"]),
+        (&"service=payments".into(), &from.as_str().into())
+    );
+    assert!(lines[0]["place"].as_str().unwrap().starts_with("coral:1/-/traces/"), "{}", lines[0]);
+    let rows = &lines.last().unwrap()["rows"];
+    assert_eq!((rows["spans"].as_u64(), rows["logs"].as_u64()), (Some(50), Some(20)), "{rows}");
+    assert!(rows["inflight"].is_u64(), "{rows}");
+    let opened = colony.command(&["open", &part]).env("TMPDIR", colony.dir()).output().unwrap();
+    let out = String::from_utf8_lossy(&opened.stdout).into_owned();
+    assert!(opened.status.success() && out.contains("only what passes: service=payments"), "{out}");
     // Nothing but a name=value names an attribute, and no window no file.
     let usage = colony.coral(&["incident", "export", "-o", &file, "--redact-more", "x"]);
     assert_eq!(usage.code, 2, "{}", usage.err);

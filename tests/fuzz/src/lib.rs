@@ -6,6 +6,7 @@
 //! inputs, call the same functions from cargo-fuzz:
 //! `fuzz_target!(|data: &[u8]| coral_fuzz::otlp_traces(data));`; what it finds is added to the corpus.
 
+mod incident;
 mod kernel;
 mod otlp;
 mod scrape;
@@ -13,6 +14,7 @@ mod text;
 
 pub mod mutate;
 
+pub use incident::incident;
 pub use kernel::kernel_text;
 pub use otlp::{otlp_json, otlp_logs, otlp_metrics, otlp_traces, spool_record};
 pub use scrape::{log_lines, pprof, prometheus_text};
@@ -35,4 +37,5 @@ pub const TARGETS: &[Target] = &[
     ("prometheus_text", prometheus_text),
     ("log_lines", log_lines),
     ("pprof", pprof),
+    ("incident", incident),
 ];
