@@ -38,6 +38,7 @@ impl App {
             }
             let subject_changed = self.asked.get(&slot).is_some_and(|asked| {
                 asked.subject != want.subject
+                    || asked.around != want.around
                     || asked.by != want.by
                     || (slot == Slot::Operations && asked.filter != want.filter)
             });

@@ -4,7 +4,7 @@ use coral_model::place;
 use coral_model::question::{Dimension, Mode, Question, View};
 
 use super::App;
-use crate::layout::PaneId;
+use crate::layout::{PaneId, ViewId};
 
 impl App {
     /// The question the focused pane answers, over exactly the window shown.
@@ -19,6 +19,7 @@ impl App {
             PaneId::Operations => (View::Red, here.narrowed(here.split.is_some())),
             PaneId::Charts => (View::Red, here.narrowed(false)),
             PaneId::Topology => (View::Topology, here.filter.clone()),
+            PaneId::Record if here.view == ViewId::Context => (View::Logs, String::new()),
             PaneId::Logs | PaneId::Record => (View::Logs, here.narrowed(false)),
             PaneId::Timeline => (View::Events, here.filter.clone()),
             PaneId::Traces => (View::Traces, here.narrowed(true)),
@@ -27,11 +28,16 @@ impl App {
             PaneId::Agents | PaneId::Agent => (View::Agents, String::new()),
             PaneId::Inflight => (View::Inflight, here.narrowed(false)),
             PaneId::Diff => (View::Diff, here.narrowed(true)),
+            PaneId::Context => (View::Logs, String::new()),
+            PaneId::Patterns => (View::Patterns, here.narrowed(false)),
             PaneId::Editor | PaneId::Rows | PaneId::Values => (View::Sql, String::new()),
         };
         let mut question = Question::new(view, self.window());
         question.filter = filter;
         question.mode = Mode::Once;
+        if here.view == ViewId::Context {
+            question.around = self.context_want().and_then(|want| want.around);
+        }
         match here.focus {
             PaneId::Operations => {
                 question.by = vec![here.split.unwrap_or(Dimension::Operation)];

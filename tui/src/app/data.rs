@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coral_model::time::Time;
 use coral_model::view::{
     AgentRow, DiffRow, DigestRow, EdgeRow, End, EventRow, HostRow, InflightRow, LogRow, NodeRow,
-    RedRow, Row, ServiceRow, SpanRow, StatusRow, TraceRow, lost, refused,
+    PatternRow, RedRow, Row, ServiceRow, SpanRow, StatusRow, TraceRow, lost, refused,
 };
 
 use super::Tail;
@@ -77,6 +77,10 @@ impl Data {
         inflight: Inflight Inflight -> InflightRow;
         /// What tells requests apart.
         diff: Diff Diff -> DiffRow;
+        /// Log records beside one.
+        context: Context Log -> LogRow;
+        /// What log records have in common.
+        patterns: Patterns Pattern -> PatternRow;
     }
 
     /// The digest.

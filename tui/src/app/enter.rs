@@ -95,6 +95,16 @@ impl App {
                 here.zoom = true;
                 here.cursors.remove(&PaneId::Record);
             }),
+            PaneId::Context => self.go(|here| {
+                here.focus = PaneId::Record;
+                here.zoom = true;
+                here.cursors.remove(&PaneId::Record);
+            }),
+            PaneId::Patterns => self.keep_to_pattern(row),
+            PaneId::Span => match self.linked_trace() {
+                Some(id) => self.open_trace(Some(id)),
+                None => self.here.zoom = !self.here.zoom,
+            },
             PaneId::Record => {
                 let id = self.selected_log().and_then(|log| log.trace_id);
                 if id.is_none() {
@@ -131,7 +141,7 @@ impl App {
                 Some(id) => self.open_trace(Some(id)),
                 None => self.here.zoom = !self.here.zoom,
             },
-            PaneId::Span | PaneId::Host | PaneId::Agent | PaneId::Why => {
+            PaneId::Host | PaneId::Agent | PaneId::Why => {
                 self.here.zoom = !self.here.zoom;
             }
             PaneId::Profile => self.enter_flame(),
@@ -148,8 +158,13 @@ impl App {
             return self.say(coral_model::text::clean(&text).into_owned());
         };
         let shown = coral_model::text::fit(&test, 60);
-        self.go(|here| here.add_test(&test));
-        self.say(format!("only {shown} now, everywhere: 4 lists its traces, esc takes it back"));
+        self.go(|here| {
+            here.add_test(&test);
+            here.view = ViewId::Traces;
+            here.focus = PaneId::Traces;
+            here.zoom = false;
+        });
+        self.say(format!("only {shown} now, everywhere; esc takes it back, x drops every filter"));
     }
 
     /// The trace that the selected row of an answer names.
@@ -171,9 +186,25 @@ impl App {
         });
     }
 
+    /// The other trace that the selected span is linked to.
+    fn linked_trace(&self) -> Option<coral_model::TraceId> {
+        let Some(super::TraceLine::Span(span)) = self.trace_line() else { return None };
+        span.links.iter().map(|link| link.trace_id).find(|id| Some(*id) != self.here.trace)
+    }
+
     /// The log record the cursor is on, else the newest.
     #[must_use]
     pub fn selected_log(&self) -> Option<&coral_model::view::LogRow> {
+        match self.here.view {
+            ViewId::Context => return self.context_log(),
+            ViewId::Trace => {
+                return match self.trace_line()? {
+                    super::TraceLine::Log(log, _) => Some(log),
+                    super::TraceLine::Span(_) => None,
+                };
+            }
+            _ => {}
+        }
         match self.cursor(PaneId::Logs) {
             Some(i) => self.data.logs.get(i).map(|n| &n.row),
             None => self.data.logs.newest().map(|n| &n.row),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coral_model::id::TraceId;
+use coral_model::id::{RecordId, TraceId};
 use coral_model::question::Dimension;
 use coral_model::view::{DiffRow, Origin};
 
@@ -31,6 +31,10 @@ pub struct Here {
     pub filter: String,
     /// The statement whose answer is shown.
     pub statement: String,
+    /// A trace is shown without its logs.
+    pub bare: bool,
+    /// The log record whose neighbours are shown.
+    pub around: Option<RecordId>,
     /// The branch of a profile that has the whole width.
     pub branch: Option<usize>,
     /// What the selected service is split by.
@@ -53,6 +57,8 @@ impl Default for Here {
             trace: None,
             filter: String::new(),
             statement: String::new(),
+            bare: false,
+            around: None,
             branch: None,
             split: None,
             orders: BTreeMap::new(),

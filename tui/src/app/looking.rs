@@ -33,10 +33,16 @@ fn what_differs_is_asked_of_the_selection_and_a_finding_becomes_the_filter() {
     assert!(copied(&s).starts_with("coral query diff --from "), "{}", copied(&s));
     s.keys("enter enter").unwrap();
     assert_eq!(s.screen.app.here.filter, "version=v42");
+    let traces = s.screen.app.standing(Slot::Traces).unwrap();
+    assert_eq!(
+        (s.screen.app.here.view, traces.filter.as_str()),
+        (ViewId::Traces, "service=payments version=v42")
+    );
+    s.keys("d").unwrap();
     assert_eq!(s.screen.app.standing(Slot::Diff).unwrap().filter, "service=payments version=v42");
-    s.keys("j enter").unwrap();
+    s.keys("enter j enter").unwrap();
     assert_eq!(s.screen.app.here.filter, "version=v42 db.pool.wait_ms=1024..2048");
-    s.keys("esc esc").unwrap();
+    s.keys("esc esc esc").unwrap();
     assert_eq!((s.screen.app.here.view, s.screen.app.here.filter.as_str()), (ViewId::Diff, ""));
     // What is of a span's events is said to be out of reach; an absent value is not.
     s.keys("g j j j enter").unwrap();
@@ -44,6 +50,7 @@ fn what_differs_is_asked_of_the_selection_and_a_finding_becomes_the_filter() {
     s.keys("G k enter").unwrap();
     assert_eq!(s.screen.app.here.filter, "not:has:cache.hit");
     // A filter of alternatives stays one.
+    s.keys("esc").unwrap();
     s.screen.app.here.filter = "status=500 or error".into();
     s.keys("G enter").unwrap();
     assert_eq!(s.screen.app.here.filter, "(status=500 or error) version=v41");
@@ -110,4 +117,62 @@ fn the_line_that_asks_for_a_live_picture_has_times_one_can_read() {
     assert!(line.contains("--from 2026-11-22T13:47:32Z --to 2026-11-22T14:02:32Z"), "{line}");
     s.keys("p Y").unwrap();
     assert!(copied(&s).contains("/2026-11-22T13:47:32Z..2026-11-22T14:02:32Z/"), "{}", copied(&s));
+}
+
+#[test]
+fn a_trace_says_where_its_time_went_and_has_its_logs_inline() {
+    let mut s = session((120, 40));
+    s.keys("4 enter enter").unwrap();
+    let text = s.text();
+    for word in [
+        "time went to payments acquire connection 2.31s 93%",
+        "clock of web-2 was",
+        "pool exhausted",
+        "3 logs",
+    ] {
+        assert!(text.replace(" · ", "·").contains(&word.replace(" · ", "·")), "{word}\n{text}");
+    }
+    // The record is selected as a span is, and read in full beside it.
+    let line =
+        s.screen.app.trace_lines().iter().position(|l| matches!(l, super::TraceLine::Log(..)));
+    s.screen.app.select(PaneId::Waterfall, line);
+    s.screen.app.touch();
+    assert!(s.text().contains("worker-3"), "{}", s.text());
+    s.keys("c").unwrap();
+    assert_eq!(s.screen.app.here.view, ViewId::Context);
+    s.keys("esc s").unwrap();
+    assert!(!s.text().contains("pool exhausted: 2 of 2 connections busy, waited"), "{}", s.text());
+    // A link leads to the other trace.
+    s.keys("G enter enter").unwrap();
+    assert!(s.screen.app.here.trace.is_some_and(|id| id.to_string().ends_with("07")));
+}
+
+#[test]
+fn the_lines_around_a_record_are_of_its_instance_and_come_back_in_a_place() {
+    let mut s = session((80, 24));
+    s.keys("5 c").unwrap();
+    let want = s.screen.app.standing(Slot::Context).unwrap();
+    assert_eq!(want.around.unwrap().at, s.screen.app.here.around.unwrap().at);
+    let text = s.text();
+    assert!(text.contains("payments-1 · 30 before · 10 after") && text.contains('▸'), "{text}");
+    s.keys("k k enter").unwrap();
+    assert_eq!(s.screen.app.here.focus, PaneId::Record);
+    s.keys("esc y").unwrap();
+    assert!(copied(&s).contains("--around"), "{}", copied(&s));
+    s.keys("Y").unwrap();
+    let mut other = session((80, 24));
+    other.screen.app.open(&copied(&s)).unwrap();
+    assert_eq!(other.screen.app.here.around, s.screen.app.here.around);
+}
+
+#[test]
+fn a_pattern_leads_to_its_records() {
+    let mut s = session((80, 24));
+    s.keys("P").unwrap();
+    assert!(s.text().contains("pool exhausted: <num>"), "{}", s.text());
+    s.keys("j j j enter").unwrap();
+    assert_eq!(s.screen.app.here.view, ViewId::Logs);
+    assert!(!s.screen.app.here.filter.is_empty());
+    s.keys("esc O").unwrap();
+    assert!(s.text().contains("first ▼"), "{}", s.text());
 }

@@ -8,6 +8,7 @@
 mod age;
 mod asking;
 mod clock;
+mod context;
 mod copy;
 mod data;
 mod enter;
@@ -23,6 +24,7 @@ mod places;
 mod select;
 mod sql;
 mod tail;
+mod trace;
 mod wants;
 
 #[cfg(test)]
@@ -41,8 +43,9 @@ pub use entry::{Entry, Overlay, Purpose, argument, matches};
 pub use flame::{Branch, Flame};
 pub use here::{Here, term};
 pub use order::{Order, OrderSpec, orders};
-pub use sql::{REMEMBERED, Sql, columns_question, flat};
+pub use sql::{REMEMBERED, Sql, columns_question, flat, row_of, wrapped};
 pub use tail::{Numbered, TAIL_KEPT, Tail};
+pub use trace::TraceLine;
 
 use crate::feed::{Mail, Slot, Want};
 use crate::keymap::{Key, Keymap};
@@ -253,7 +256,7 @@ impl App {
             _ => PaneId::Services,
         };
         let rows = match self.here.view {
-            ViewId::Sql => self.sql.lines().len(),
+            ViewId::Sql => wrapped(self.sql.lines(), self.size.0).len(),
             ViewId::Profile => self.rows(PaneId::Functions),
             _ => self.rows(first),
         };

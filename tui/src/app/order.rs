@@ -69,6 +69,8 @@ const AGENTS: &[OrderSpec] = &[
 
 const FUNCTIONS: &[OrderSpec] =
     &[falling("itself", "itself"), falling("calls", "with calls"), rising("name", "FUNCTION")];
+const PATTERNS: &[OrderSpec] =
+    &[falling("count", "count"), falling("first", "first"), falling("last", "last")];
 /// Columns of an answer it can be sorted by.
 const ROWS: &[OrderSpec] = &[
     rising("given", ""),
@@ -100,6 +102,7 @@ pub const fn orders(pane: PaneId) -> &'static [OrderSpec] {
         PaneId::Agents => AGENTS,
         PaneId::Rows => ROWS,
         PaneId::Functions => FUNCTIONS,
+        PaneId::Patterns => PATTERNS,
         _ => &[],
     }
 }

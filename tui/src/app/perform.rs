@@ -68,6 +68,9 @@ impl App {
             CommandId::PreviousPane => self.cycle_pane(-1),
             CommandId::Zoom => self.here.zoom = !self.here.zoom,
 
+            CommandId::Split if self.here.view == ViewId::Trace => self.fold_logs(),
+            CommandId::Context => self.open_context(),
+            CommandId::Patterns => self.view(ViewId::Patterns),
             CommandId::Split if self.here.view == ViewId::Profile => self.next_measure(),
             CommandId::Split => self.split(arg),
             CommandId::Diff => self.diff(),

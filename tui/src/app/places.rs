@@ -18,6 +18,8 @@ use crate::widget::Scroll;
 
 /// A row's key that is longer does not go into a place: the place must fit into a chat.
 const MAX_KEY: usize = 512;
+/// Under which word a place has the record whose neighbours are shown.
+const AROUND: &str = "around";
 /// A statement that is longer does not either.
 const MAX_STATEMENT: usize = 4_096;
 /// A terminal on which a view shows every pane it has.
@@ -103,6 +105,9 @@ impl App {
             });
             // The newest record is always the last line, unless another is selected.
             let scrolls = pane != PaneId::Logs || row.is_some();
+            if let Some(id) = here.around.filter(|_| pane == PaneId::Context) {
+                look.rows.insert(AROUND.to_owned(), id.to_string());
+            }
             if let Some(row) = row.filter(|row| row.len() <= MAX_KEY) {
                 look.rows.insert(word.clone(), row);
             }
@@ -181,6 +186,7 @@ impl App {
             ViewId::Trace => PaneId::Waterfall,
             ViewId::Traces => PaneId::Traces,
             ViewId::Diff => PaneId::Diff,
+            ViewId::Context => PaneId::Context,
             ViewId::Sql => PaneId::Rows,
             _ => PaneId::Services,
         };
@@ -196,6 +202,7 @@ impl App {
             trace,
             split: look.split,
             statement: look.statement.clone().unwrap_or_default(),
+            around: look.rows.get(AROUND).and_then(|id| id.parse().ok()),
             focus: focus.unwrap_or(own),
             zoom: look.zoom && focus.is_some(),
             ..Here::default()
@@ -263,6 +270,8 @@ mod tests {
             ViewId::Inflight => "i",
             ViewId::Why => "w",
             ViewId::Diff => "d",
+            ViewId::Context => "5 k k c",
+            ViewId::Patterns => "P",
             ViewId::Sql => "S x ctrl-r esc",
         }
     }

@@ -6,7 +6,7 @@
 use coral_model::time::{SECOND, Time};
 use coral_model::view::{EventKind, EventRow, NodeKind};
 
-use super::App;
+use super::{App, TraceLine};
 use crate::layout::{PaneId, ViewId};
 
 /// What happened this long before an onset belongs to it.
@@ -25,7 +25,9 @@ impl App {
             PaneId::Logs => self.data.logs.len(),
             PaneId::Timeline => self.timeline().len(),
             PaneId::Traces => self.data.traces().count(),
-            PaneId::Waterfall => self.data.spans().count(),
+            PaneId::Waterfall => self.trace_lines().len(),
+            PaneId::Context => self.data.context().count(),
+            PaneId::Patterns => self.data.patterns().count(),
             PaneId::Hosts => self.data.hosts().count(),
             PaneId::Agents => self.data.agents().count(),
             PaneId::Inflight => self.data.inflight().count(),
@@ -62,7 +64,9 @@ impl App {
             PaneId::Logs => self.data.logs.get(i).map(|log| log.n.to_string()),
             PaneId::Timeline => self.timeline().get(i).map(|e| format!("{} {}", e.time.0, e.text)),
             PaneId::Traces => self.traces().get(i).map(|t| t.trace_id.to_string()),
-            PaneId::Waterfall => self.data.spans().nth(i).map(|s| s.span_id.to_string()),
+            PaneId::Waterfall => self.trace_lines().get(i).map(TraceLine::key),
+            PaneId::Context => self.context().get(i).map(|log| log.offset.unwrap_or(0).to_string()),
+            PaneId::Patterns => self.patterns().get(i).map(|p| p.pattern.clone()),
             PaneId::Hosts => self.hosts().get(i).map(|h| h.host.clone()),
             PaneId::Agents => self.agents().get(i).map(|a| a.agent.clone()),
             PaneId::Inflight => {
@@ -149,10 +153,12 @@ impl App {
             }
             PaneId::Hosts => self.hosts().iter().position(|h| h.host == key),
             PaneId::Agents => self.agents().iter().position(|a| a.agent == key),
-            PaneId::Waterfall => {
-                let id = key.parse().ok()?;
-                self.data.spans().position(|s| s.span_id == id)
+            PaneId::Waterfall => self.trace_lines().iter().position(|line| line.key() == key),
+            PaneId::Context => {
+                let offset: i64 = key.parse().ok()?;
+                self.context().iter().position(|log| log.offset.unwrap_or(0) == offset)
             }
+            PaneId::Patterns => self.patterns().iter().position(|p| p.pattern == key),
             PaneId::Functions => self.functions().iter().position(|row| row.name == key),
             PaneId::Rows => {
                 let n: usize = key.parse().ok()?;

@@ -118,6 +118,19 @@ pub fn wanted(app: &App) -> BTreeMap<Slot, Want> {
                 want.filter = app.here.narrowed(true);
                 wants.insert(Slot::Diff, want);
             }
+            PaneId::Context | PaneId::Record => {
+                let want = app.context_want().filter(|_| app.here.view == ViewId::Context);
+                if let Some(want) = want {
+                    wants.insert(Slot::Context, want);
+                }
+            }
+            PaneId::Patterns => {
+                let mut want = Want::new(View::Patterns, span);
+                want.mode = Mode::Once;
+                want.limit = 500;
+                want.filter = app.here.narrowed(false);
+                wants.insert(Slot::Patterns, want);
+            }
             PaneId::Editor | PaneId::Rows | PaneId::Values => {
                 if let Some(want) = app.sql_want() {
                     wants.insert(Slot::Sql, want);
@@ -131,7 +144,6 @@ pub fn wanted(app: &App) -> BTreeMap<Slot, Want> {
             }
             PaneId::Services
             | PaneId::Operations
-            | PaneId::Record
             | PaneId::Profile
             | PaneId::Functions
             | PaneId::Why

@@ -97,6 +97,7 @@ commands! {
     Hosts "hosts" ["8"] View "": "pressure on hosts and their processes";
     Agents "agents" ["9"] View "": "agents, their senses and losses";
     Inflight "inflight" ["i"] View "": "requests that have no answer yet";
+    Patterns "patterns" ["P"] View "": "what log records have in common, counted";
     Sql "sql" ["S"] View "": "a SELECT of your own over what is stored";
 
     Enter "enter" ["enter"] Move "open": "go into what is selected";
@@ -114,8 +115,9 @@ commands! {
     Zoom "zoom" ["z"] Move "zoom": "give the focused pane the whole screen, or put it back";
 
     Why "why" ["w"] Look "why": "what is measured about the trouble, in full";
-    Split "split" ["s"] Look "split" "dimension": "split by instance, host, version, zone, operation";
+    Split "split" ["s"] Look "split" "dimension": "split by instance, host, version, zone, operation; in a trace: with or without its logs";
     Diff "diff" ["d"] Look "diff": "what slow or failed requests have in common";
+    Context "context" ["c"] Look "context": "log records beside this one, of the same instance";
     Filter "filter" ["/"] Look "filter" "filter": "show only what matches: service=cart status=500.. level=warn..";
     Order "order" ["O"] Look "sort" "order": "sort this table by its next column; traces by newest, slowest, failed";
     Reverse "reverse" ["R"] Look "": "turn this table's order around";

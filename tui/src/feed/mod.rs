@@ -14,7 +14,7 @@ mod nobody;
 use std::future::Future;
 use std::pin::Pin;
 
-use coral_model::question::{Dimension, Mode, Question, TraceOrder, View};
+use coral_model::question::{Around, Dimension, Mode, Question, TraceOrder, View};
 use coral_model::time::{Time, Window};
 use coral_model::view::{Row, StatusRow};
 use tokio::sync::mpsc;
@@ -92,6 +92,10 @@ pub enum Slot {
     Agents,
     /// Requests in flight.
     Inflight,
+    /// Log records beside one.
+    Context,
+    /// What log records have in common.
+    Patterns,
     /// What tells requests apart.
     Diff,
     /// The answer to a statement.
@@ -137,6 +141,8 @@ pub struct Want {
     pub limit: usize,
     /// Trace id or metric.
     pub subject: Option<String>,
+    /// Log records beside this one.
+    pub around: Option<Around>,
     /// Rank of traces.
     pub order: TraceOrder,
     /// Once, watched or tailed.
@@ -159,6 +165,7 @@ impl Want {
             step: None,
             limit: 500,
             subject: None,
+            around: None,
             order: TraceOrder::Recent,
             mode,
         }
@@ -173,6 +180,7 @@ impl Want {
             step: self.step,
             limit: self.limit,
             subject: self.subject.clone(),
+            around: self.around,
             order: self.order,
             mode: self.mode,
             ..Question::new(self.view, self.span.window(now))

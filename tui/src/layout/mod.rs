@@ -54,6 +54,10 @@ pub enum PaneId {
     Values,
     /// Functions of a profile.
     Functions,
+    /// Log records beside one.
+    Context,
+    /// What log records have in common.
+    Patterns,
 }
 
 impl PaneId {
@@ -82,6 +86,8 @@ impl PaneId {
         Self::Rows,
         Self::Values,
         Self::Functions,
+        Self::Context,
+        Self::Patterns,
     ];
 
     /// Its name: in titles, snapshots and places.
@@ -111,6 +117,8 @@ impl PaneId {
             Self::Rows => "rows",
             Self::Values => "values",
             Self::Functions => "functions",
+            Self::Context => "context",
+            Self::Patterns => "patterns",
         }
     }
 }
@@ -146,6 +154,10 @@ pub enum ViewId {
     Diff,
     /// A statement of one's own.
     Sql,
+    /// Log records beside one.
+    Context,
+    /// What log records have in common.
+    Patterns,
 }
 
 impl ViewId {
@@ -165,6 +177,8 @@ impl ViewId {
         Self::Why,
         Self::Diff,
         Self::Sql,
+        Self::Context,
+        Self::Patterns,
     ];
 
     /// Its word in places and titles.
@@ -185,6 +199,8 @@ impl ViewId {
             Self::Why => "why",
             Self::Diff => "diff",
             Self::Sql => "sql",
+            Self::Context => "context",
+            Self::Patterns => "patterns",
         }
     }
 }
@@ -346,6 +362,12 @@ pub fn arrange(
         ViewId::Inflight => vec![(PaneId::Inflight, body)],
         ViewId::Why => vec![(PaneId::Why, body)],
         ViewId::Diff => vec![(PaneId::Diff, body)],
+        ViewId::Patterns => vec![(PaneId::Patterns, body)],
+        ViewId::Context if wide => {
+            let (context, record) = left(body, part(body.width, 68), posts);
+            vec![(PaneId::Context, context), (PaneId::Record, record)]
+        }
+        ViewId::Context => vec![(PaneId::Context, body)],
         ViewId::Sql => {
             let (editor, low) =
                 top(body, rows.saturating_add(2).clamp(4, part(body.height, 45).max(4)));

@@ -17,11 +17,15 @@ fn useful(app: &App, id: CommandId) -> bool {
             app.here.focus,
             PaneId::Services | PaneId::Operations | PaneId::Topology | PaneId::Charts
         ),
+        CommandId::Context => matches!(app.here.view, ViewId::Logs | ViewId::Context),
         CommandId::Run | CommandId::Editor => app.here.view == ViewId::Sql,
         CommandId::Diff => !matches!(
             app.here.view,
             ViewId::Sql
                 | ViewId::Diff
+                | ViewId::Context
+                | ViewId::Patterns
+                | ViewId::Profile
                 | ViewId::Hosts
                 | ViewId::Agents
                 | ViewId::Trace

@@ -121,7 +121,7 @@ pub(super) fn header(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
         right.push((Role::Failing, "COLONY LOST".into()));
     }
     if let Some(lag) = app.lag() {
-        right.push((Role::Moved, format!("lag {}", text::duration(lag))));
+        right.push((Role::Moved, format!("lag {}", when::print_duration(lag))));
     }
     let dropped = app.data.dropped();
     if dropped > 0 {

@@ -28,7 +28,8 @@ pub(super) fn title(app: &App) -> String {
     format!("logs{whose} · {what}{skipped}{gone}")
 }
 
-fn level(severity: u8) -> (&'static str, Role) {
+/// The word of a severity, and how it looks.
+pub(super) fn level(severity: u8) -> (&'static str, Role) {
     match severity {
         0 => ("·    ", Role::Dim),
         1..=4 => ("trace", Role::Dim),
@@ -40,7 +41,8 @@ fn level(severity: u8) -> (&'static str, Role) {
     }
 }
 
-fn line(app: &App, canvas: &mut Canvas<'_>, area: Rect, y: u16, row: &LogRow) {
+/// A record on a line.
+pub(super) fn line(app: &App, canvas: &mut Canvas<'_>, area: Rect, y: u16, row: &LogRow) {
     let zone = app.shown_zone();
     let time = row.time.format(&zone, if area.width >= 70 { "%H:%M:%S%.3f" } else { "%H:%M:%S" });
     let (word, role) = level(row.severity);

@@ -8,6 +8,7 @@ mod agents;
 mod ask;
 mod bar;
 mod charts;
+mod context;
 mod diff;
 mod head;
 mod hosts;
@@ -18,6 +19,7 @@ mod overlay;
 mod profile;
 mod record;
 mod services;
+mod span;
 mod spoken;
 mod sql;
 mod timeline;
@@ -120,7 +122,7 @@ pub const PANES: &[PaneSpec] = &[
         slot: Some(Slot::Trace),
         title: |_| "span".into(),
         empty: "",
-        draw: waterfall::span,
+        draw: span::draw,
     },
     PaneSpec {
         id: PaneId::Profile,
@@ -173,6 +175,20 @@ pub const PANES: &[PaneSpec] = &[
         title: diff::title,
         empty: "no request in this window matches",
         draw: diff::draw,
+    },
+    PaneSpec {
+        id: PaneId::Context,
+        slot: Some(Slot::Context),
+        title: context::title,
+        empty: "this record is not stored any more",
+        draw: context::draw,
+    },
+    PaneSpec {
+        id: PaneId::Patterns,
+        slot: Some(Slot::Patterns),
+        title: context::patterns_title,
+        empty: "no log record in this window matches",
+        draw: context::patterns,
     },
     PaneSpec { id: PaneId::Editor, slot: None, title: sql::title, empty: "", draw: sql::editor },
     PaneSpec { id: PaneId::Rows, slot: None, title: sql::rows_title, empty: "", draw: sql::rows },

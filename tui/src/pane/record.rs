@@ -1,5 +1,6 @@
 //! One log record in full.
 
+use coral_model::view::LogRow;
 use ratatui::layout::Rect;
 
 use super::folded;
@@ -13,8 +14,12 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
         canvas.wrap(area, "no record is selected", Role::Dim);
         return;
     };
+    super::page(app, canvas, PaneId::Record, area, &about(app, log, usize::from(area.width)));
+}
+
+/// A record, everything there is.
+pub(super) fn about(app: &App, log: &LogRow, width: usize) -> Vec<Vec<(Role, String)>> {
     let zone = app.shown_zone();
-    let width = usize::from(area.width);
     let mut lines: Vec<Vec<(Role, String)>> = Vec::new();
     for line in folded(&log.body, width) {
         lines.push(vec![(Role::Strong, line)]);
@@ -32,6 +37,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
         }
     };
     pair("time", &log.time.format(&zone, "%Y-%m-%d %H:%M:%S%.9f %Z"));
+    pair("beside it", "c shows what this instance wrote before and after");
     pair("level", if log.level.is_empty() { "not said" } else { &log.level });
     pair("service", &log.service);
     if let Some(instance) = &log.instance {
@@ -47,5 +53,5 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
     for (key, value) in &log.attributes {
         pair(key, value);
     }
-    super::page(app, canvas, PaneId::Record, area, &lines);
+    lines
 }

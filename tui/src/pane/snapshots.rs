@@ -51,6 +51,8 @@ fn home(pane: PaneId) -> (ViewId, &'static str) {
         PaneId::Agents | PaneId::Agent => (ViewId::Agents, "9"),
         PaneId::Inflight => (ViewId::Inflight, "i"),
         PaneId::Diff => (ViewId::Diff, "d"),
+        PaneId::Context => (ViewId::Context, "5 k c"),
+        PaneId::Patterns => (ViewId::Patterns, "P"),
         PaneId::Editor | PaneId::Rows | PaneId::Values => (ViewId::Sql, "S"),
     }
 }

@@ -1,5 +1,7 @@
 //! A statement of one's own: the editor, the answer as a table, a row of it in full.
 
+use std::ops::Range;
+
 use coral_model::num::{u16_sat, u64_sat};
 use coral_model::text;
 use coral_model::view::{SqlColumn, SqlRow};
@@ -8,7 +10,7 @@ use ratatui::style::Modifier;
 use serde_json::Value;
 
 use super::folded;
-use crate::app::App;
+use crate::app::{App, row_of, wrapped};
 use crate::feed::Slot;
 use crate::layout::PaneId;
 use crate::theme::Role;
@@ -37,39 +39,29 @@ pub(super) fn editor(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bo
     let offers = focused && !app.sql.offers.is_empty() && area.height > 1;
     let height = usize::from(area.height - u16::from(offers));
     let lines = app.sql.lines();
-    let (row, column) = app.sql.cursor();
-    let offset = app.with_scroll(PaneId::Editor, |s| s.follow(Some(row), lines.len(), height));
-    let shown = lines.len().saturating_sub(offset).min(height);
+    let rows = wrapped(lines, area.width);
+    let (line, column) = app.sql.cursor();
+    let text = lines.get(line).map_or("", String::as_str);
+    let at = text.char_indices().nth(column).map_or(text.len(), |(i, _)| i);
+    let row = row_of(&rows, line, at);
+    let offset = app.with_scroll(PaneId::Editor, |s| s.follow(Some(row), rows.len(), height));
+    let shown: Vec<&(usize, Range<usize>)> = rows.iter().skip(offset).take(height).collect();
     if lines.iter().all(String::is_empty) {
         let hint = "SELECT service, count(*) FROM spans GROUP BY ALL ORDER BY 2 DESC";
         canvas.say(area.x + 1, area.y, area.width.saturating_sub(1), hint, Role::Dim);
     }
-    // Long lines move to the left as a whole, so that the cursor is always there.
-    let before: String =
-        lines.get(row).map(|line| line.chars().take(column).collect()).unwrap_or_default();
-    let at = width_of(&before);
-    let skip = at.saturating_sub(area.width.saturating_sub(4));
-    app.sql.painted(offset, offset + shown, |painted| {
-        for (i, line) in lines.iter().enumerate().skip(offset).take(shown) {
-            let y = area.y + u16_sat(i - offset);
-            let whole = [(0..line.len(), Role::Text)];
-            let pieces = painted.get(i - offset).filter(|p| !p.is_empty());
-            let pieces = pieces.map_or(&whole[..], Vec::as_slice);
-            let mut x: u16 = 0;
-            let last = pieces.last().map_or(0, |(range, _)| range.end);
-            let rest = (last.min(line.len())..line.len(), Role::Text);
-            for (range, role) in pieces.iter().chain([&rest]) {
-                let range = range.start.min(line.len())..range.end.min(line.len());
-                let Some(piece) = line.get(range) else { continue };
-                x = shifted(canvas, area, y, x, skip, piece, *role);
-                if x >= skip.saturating_add(area.width) {
-                    break;
-                }
-            }
+    let first = shown.first().map_or(0, |(n, _)| *n);
+    let last = shown.last().map_or(0, |(n, _)| *n);
+    app.sql.painted(first, last + 1, |painted| {
+        for (y, (n, range)) in (area.y..).zip(&shown) {
+            let Some(line) = lines.get(*n) else { break };
+            let pieces = painted.get(n - first).map_or(&[][..], Vec::as_slice);
+            coloured(canvas, Rect { y, height: 1, ..area }, line, range, pieces);
         }
     });
-    if focused {
-        let (x, y) = (area.x + (at - skip).min(area.width - 1), area.y + u16_sat(row - offset));
+    if focused && let Some((_, range)) = rows.get(row) {
+        let before = text.get(range.start..at).map_or(0, width_of);
+        let (x, y) = (area.x + before.min(area.width - 1), area.y + u16_sat(row - offset));
         if let Some(cell) = canvas.buf.cell_mut((x, y)) {
             cell.modifier.insert(Modifier::REVERSED);
         }
@@ -88,31 +80,26 @@ pub(super) fn editor(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bo
     }
 }
 
-/// Puts a piece whose first `skip` columns of the line are out of sight; gives the column after it.
-fn shifted(
+/// Puts a part of a line in its colours; what has none is plain.
+fn coloured(
     canvas: &mut Canvas<'_>,
     area: Rect,
-    y: u16,
-    from: u16,
-    skip: u16,
-    piece: &str,
-    role: Role,
-) -> u16 {
-    let end = from.saturating_add(width_of(piece));
-    if end <= skip {
-        return end;
+    line: &str,
+    part: &Range<usize>,
+    pieces: &[(Range<usize>, Role)],
+) {
+    let mut x = area.x;
+    let mut at = part.start;
+    let plain = [(part.end..part.end, Role::Text)];
+    for (range, role) in pieces.iter().chain(&plain) {
+        for (from, to, role) in [(at, range.start, Role::Text), (range.start, range.end, *role)] {
+            let (from, to) = (from.max(at), to.min(part.end));
+            if let Some(text) = line.get(from..to).filter(|text| !text.is_empty()) {
+                x = canvas.say(x, area.y, area.right().saturating_sub(x), text, role);
+                at = to;
+            }
+        }
     }
-    let mut hidden = skip.saturating_sub(from);
-    let mut rest = piece;
-    while hidden > 0 {
-        let mut chars = rest.chars();
-        let Some(c) = chars.next() else { break };
-        hidden = hidden.saturating_sub(width_of(c.encode_utf8(&mut [0; 4])));
-        rest = chars.as_str();
-    }
-    let x = area.x.saturating_add(from.saturating_sub(skip));
-    canvas.say(x, y, area.right().saturating_sub(x), rest, role);
-    end
 }
 
 /// One value as it stands in a table.

@@ -5,6 +5,7 @@
 
 mod flat;
 mod words;
+mod wrap;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::widget::sql_colours;
 pub use flat::flat;
 use words::Columns;
 pub use words::question as columns_question;
+pub use wrap::{row_of, wrapped};
 
 /// Longest statement the colony takes, in bytes.
 const LONGEST: usize = 64 << 10;

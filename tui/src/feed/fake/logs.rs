@@ -63,3 +63,59 @@ pub(super) fn logs(scenario: Scenario, window: Window) -> Vec<Row> {
         .map(|n| Row::Log(Box::new(log_at(n, window.to.minus((200 - n) * 713 * MILLI), scenario))))
         .collect()
 }
+
+/// What one instance wrote around the middle of the window.
+pub(super) fn beside(scenario: Scenario, window: Window) -> Vec<Row> {
+    if matches!(scenario, Scenario::Empty | Scenario::Blind) {
+        return Vec::new();
+    }
+    (0..41_u64)
+        .map(|n| {
+            let mut log =
+                log_at(1 + 8 * (n % 3), window.to.minus((90 - n) * 913 * MILLI), scenario);
+            log.offset = Some(i64::try_from(n).unwrap_or(0) - 30);
+            if n % 3 != 0 {
+                log.body = log.body.replace("waited 2000ms", "waited 40ms");
+                log.severity = 9;
+            }
+            Row::Log(Box::new(log))
+        })
+        .collect()
+}
+
+pub(super) fn patterns(scenario: Scenario, window: Window) -> Vec<Row> {
+    if matches!(scenario, Scenario::Empty | Scenario::Blind) {
+        return Vec::new();
+    }
+    let hostile = scenario == Scenario::Hostile;
+    let all = [
+        ("pool exhausted: <num> of <num> connections busy, waited <num>ms", 1_204, "error", 1),
+        ("POST /checkout <num> <num>ms", 18_211, "info", 1),
+        ("order <num> failed: payments answered <num>", 981, "error", 1),
+        ("retrying payments: attempt <num> of <num>", 2_377, "warn", 3),
+        ("<uuid>", 12, "", 1),
+    ];
+    (0_u64..)
+        .zip(all)
+        .map(|(n, (pattern, count, level, services))| {
+            let pattern = if hostile { format!("{pattern} {HOSTILE}") } else { pattern.to_owned() };
+            Row::Pattern(Box::new(PatternRow {
+                example: pattern.replace("<num>", "2"),
+                pattern,
+                count,
+                before: None,
+                share: 0.1,
+                sampled_every: if hostile { 20 } else { 1 },
+                level: level.to_owned(),
+                services: ["payments", "gateway", "checkout"]
+                    .into_iter()
+                    .take(services)
+                    .map(str::to_owned)
+                    .collect(),
+                first_seen: window.to.minus((300 - n * 40) * 1_000 * MILLI),
+                last_seen: window.to.minus(n * 1_700 * MILLI),
+                trace_id: (n == 0).then(|| trace_id(0)),
+            }))
+        })
+        .collect()
+}

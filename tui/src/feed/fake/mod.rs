@@ -12,6 +12,7 @@ mod requests;
 mod shop;
 mod sql;
 mod topology;
+mod trace;
 
 use coral_model::question::{Mode, Question, View};
 use coral_model::time::{SECOND, Time, Window};
@@ -25,7 +26,7 @@ use logs::{log_at, logs};
 pub use machines::status;
 use machines::{agent, hosts, inflight};
 pub use profile::profile;
-use requests::{operations, series, spans, traces};
+use requests::{operations, series, traces};
 pub use sql::STATEMENT;
 use topology::topology;
 
@@ -88,8 +89,10 @@ pub fn answer(scenario: Scenario, question: &Question) -> Vec<Row> {
         View::Red if question.step.is_some() => series(scenario, question),
         View::Red => operations(scenario, question),
         View::Traces => traces(scenario, window),
-        View::Trace => spans(scenario, window),
+        View::Trace => trace::trace(scenario, window),
+        View::Logs if question.around.is_some() => logs::beside(scenario, window),
         View::Logs => logs(scenario, window),
+        View::Patterns => logs::patterns(scenario, window),
         View::Events => {
             events(scenario, window).into_iter().map(|e| Row::Event(Box::new(e))).collect()
         }
@@ -100,7 +103,7 @@ pub fn answer(scenario: Scenario, question: &Question) -> Vec<Row> {
         View::Agents => vec![Row::Agent(Box::new(agent(scenario, window.to)))],
         View::Diff => diff::diff(scenario),
         View::Sql => sql::answer(scenario, question.subject.as_deref().unwrap_or_default()),
-        View::Metrics | View::Patterns => Vec::new(),
+        View::Metrics => Vec::new(),
     };
     let blind = if scenario == Scenario::Blind {
         vec!["no agent is connected: nothing can be seen; `coral up` starts one here".to_owned()]
