@@ -259,7 +259,7 @@ impl Archive {
 
 /// Segments of one kind that stand side by side and may become one: those of a day when it is over,
 /// or when there are many of them; never more rows than can be sorted.
-fn next_to_merge(tables: &Tables, stamp: Time, limit: u64) -> Option<Vec<Segment>> {
+pub fn next_to_merge(tables: &Tables, stamp: Time, limit: u64) -> Option<Vec<Segment>> {
     let mut kinds: BTreeMap<(Signal, Form, u64), Vec<&Segment>> = BTreeMap::new();
     for segment in tables.segments() {
         let day = segment.first.hour / 24;

@@ -59,7 +59,8 @@ pub fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> {
     }
 }
 
-fn attempt(file: &Path, dir: &Path, options: &Options) -> Result<Connection, StoreError> {
+/// Opens the database alone: files and manifest are not compared.
+pub fn attempt(file: &Path, dir: &Path, options: &Options) -> Result<Connection, StoreError> {
     let path_text = |p: PathBuf| p.to_string_lossy().into_owned();
     let config = Config::default()
         .max_memory(&format!("{}B", options.memory_bytes))?

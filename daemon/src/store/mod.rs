@@ -12,6 +12,8 @@ pub(crate) mod additive;
 mod archive;
 mod batch;
 mod board;
+mod bulk;
+mod coarse;
 pub mod columns;
 mod database;
 mod error;
@@ -45,6 +47,7 @@ use duckdb::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use batch::Batch;
+pub use bulk::{Bulk, Desk};
 pub use error::StoreError;
 pub use options::{Clock, DiskProbe, DiskRoom, Fault, Options, Point};
 pub use reading::Reading;

@@ -19,18 +19,15 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::StoreError;
 use super::options::{Fault, Point};
-use super::rollup;
 use super::schema::{Signal, Slice};
 use super::segment::{self, Form, Segment};
 use super::tables::text;
+use super::{coarse, rollup};
 
 /// Rows of a row group: what the smallest read of a file decodes. `docs/store.md` has the numbers.
 const GROUP_ROWS: u32 = 61_440;
 /// The same of an index of traces, of which one row is wanted.
 const INDEX_ROWS: u32 = 4096;
-/// Rows of requests or edges that are merged at once: their lists must fit into memory.
-const MERGED_ROWS: u64 = 65_536;
-
 /// What the thread is asked to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
@@ -64,7 +61,7 @@ impl Sealer {
         let (tasks, queue) = std::sync::mpsc::channel::<Task>();
         let (told, outcomes) = std::sync::mpsc::channel();
         let interrupt = connection.interrupt_handle();
-        let press = Press { connection, dir: dir.join(segment::DIR), fault };
+        let press = Press::new(connection, dir, fault);
         let thread = std::thread::Builder::new().name("coral-seal".into()).spawn(move || {
             for task in queue {
                 let written = press.write(&task);
@@ -116,14 +113,22 @@ impl Drop for Sealer {
     }
 }
 
-struct Press {
-    connection: Connection,
+/// Writes the files.
+pub struct Press {
+    /// Where the rows lie.
+    pub connection: Connection,
     dir: PathBuf,
     fault: Fault,
 }
 
 impl Press {
-    fn write(&self, task: &Task) -> Result<Vec<Segment>, StoreError> {
+    /// Into the segments of the data directory `dir`.
+    pub fn new(connection: Connection, dir: &Path, fault: Fault) -> Self {
+        Self { connection, dir: dir.join(segment::DIR), fault }
+    }
+
+    /// Does a task: files stand ready when it returns.
+    pub fn write(&self, task: &Task) -> Result<Vec<Segment>, StoreError> {
         let mut written = Vec::new();
         let done = match task {
             Task::Seal(signal, slice) => self.seal(*signal, *slice, &mut written),
@@ -150,8 +155,9 @@ impl Press {
             let (rows, from) = match form {
                 Form::Rows | Form::Traces => (table.clone(), rollup::select(signal, form, slice)),
                 Form::Minute | Form::Hour => {
-                    self.merge_buckets(signal, form, &table)?;
-                    ("temp.merged".to_owned(), "SELECT * FROM temp.merged".to_owned())
+                    coarse::merge(&self.connection, signal, &table, form.bucket())?;
+                    let merged = coarse::MERGED_TABLE;
+                    (merged.to_owned(), format!("SELECT * FROM {merged}"))
                 }
             };
             let Some((count, min, max, received)) = self.extent(signal, &rows)? else {
@@ -171,22 +177,6 @@ impl Press {
                 checksum: 0,
             };
             written.push(self.file(segment, &from)?);
-        }
-        Ok(())
-    }
-
-    /// Requests or edges of a slice in longer buckets, in the temporary table `merged`; some series
-    /// at a time, because DuckDB cannot put aggregated lists on disk.
-    fn merge_buckets(&self, signal: Signal, form: Form, table: &str) -> Result<(), StoreError> {
-        let count = format!("SELECT count(*) FROM {table}");
-        let rows: u64 = self.connection.query_row(&count, [], |row| row.get(0))?;
-        self.connection.execute_batch(&format!(
-            "CREATE OR REPLACE TEMP TABLE merged AS SELECT * FROM {table} LIMIT 0"
-        ))?;
-        let shares = rows.div_ceil(MERGED_ROWS);
-        for share in 0..shares {
-            let select = rollup::buckets(signal, form, table, share, shares);
-            self.connection.execute_batch(&format!("INSERT INTO temp.merged {select}"))?;
         }
         Ok(())
     }
@@ -245,8 +235,8 @@ impl Press {
         let order = rollup::order(segment.signal, segment.form);
         let group = if segment.form == Form::Traces { INDEX_ROWS } else { GROUP_ROWS };
         let sql = format!(
-            "COPY ({select} ORDER BY {order}) TO {} (FORMAT parquet, COMPRESSION zstd, \
-             ROW_GROUP_SIZE {group}, KV_METADATA {{coral: {}}})",
+            "COPY ({select} ORDER BY {order}) TO {} (FORMAT parquet, PARQUET_VERSION v2, \
+             COMPRESSION zstd, ROW_GROUP_SIZE {group}, KV_METADATA {{coral: {}}})",
             text(&unfinished.to_string_lossy()),
             text(&segment.label()),
         );

@@ -41,6 +41,11 @@ impl Sealed {
         ];
         Ok(Self { batch, counts, chunks })
     }
+
+    /// Its chunks of a signal.
+    pub fn chunks_of(&self, signal: Signal) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter().filter(move |(own, _)| *own == signal).flat_map(|(_, chunks)| chunks)
+    }
 }
 
 /// What one transaction adds besides the batches: made by the writer.

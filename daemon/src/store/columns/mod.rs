@@ -49,11 +49,20 @@ impl Chunk {
 
     /// As a record batch, every row stamped `received_ns` in column `at`; `None`: no such column.
     pub fn batch(&self, at: Option<usize>, received_ns: i64) -> Result<RecordBatch, ArrowError> {
-        let mut columns = self.columns.clone();
-        if let Some(at) = at {
-            let stamp = Int64Array::from(vec![received_ns; self.rows]);
-            columns.insert(at.min(columns.len()), Arc::new(stamp));
+        match at {
+            Some(at) => self.stamped(at, vec![received_ns; self.rows]),
+            None => Self::record(self.columns.clone()),
         }
+    }
+
+    /// As a record batch, each row with its own stamp in column `at`.
+    pub fn stamped(&self, at: usize, received_ns: Vec<i64>) -> Result<RecordBatch, ArrowError> {
+        let mut columns = self.columns.clone();
+        columns.insert(at.min(columns.len()), Arc::new(Int64Array::from(received_ns)));
+        Self::record(columns)
+    }
+
+    fn record(columns: Vec<ArrayRef>) -> Result<RecordBatch, ArrowError> {
         // The appender goes by position; names only show in error messages.
         let fields: Fields = columns
             .iter()
