@@ -77,7 +77,9 @@ async fn counts_equal_what_was_sent_at_every_stated_resolution() {
         let context = context(store);
         for (hours, step, expected) in [
             (1, None, 10),
+            (5, None, 10),
             (5, Some(BUCKET), 10),
+            (24, None, 60),
             (7, None, 60),
             (24, Some(30 * SECOND), 30),
             (24, Some(5 * MINUTE), 300),
@@ -91,7 +93,10 @@ async fn counts_equal_what_was_sent_at_every_stated_resolution() {
             let (from, to) = (got.end.from, got.end.to);
             let resolution = got.end.resolution_s.unwrap();
             // Of the last day not all of the finest buckets may be left.
-            assert!(resolution >= expected.max(if hours == 24 { finest } else { 10 }));
+            assert!(
+                resolution >= expected.max(if hours == 24 { finest } else { 10 }),
+                "{question:?}"
+            );
             if finest == 10 {
                 assert_eq!(resolution, expected, "{question:?}");
             }

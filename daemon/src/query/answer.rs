@@ -9,6 +9,7 @@ use super::cells::Cells;
 use super::edges::Edges;
 use super::plan::Plan;
 use super::source::Recent;
+use super::stretch::cut as cut_up;
 use super::{
     QueryError, agents, diff, digest, events, filter, hosts, inflight, logs, metrics, patterns,
     red, services, statement, topology, trace, traces,
@@ -17,6 +18,8 @@ use crate::store::Reading;
 
 /// An agent that is further behind than this has not answered up to now.
 const LAG: u64 = 10 * SECOND;
+
+const HOUR: u64 = 3600 * SECOND;
 
 /// Rows and the end record.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,7 +93,13 @@ fn found(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
 }
 
 fn answer_red(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
-    let (mut cells, cut) = requests(inputs, plan, &plan.windows())?;
+    // Sums over the whole window, or by steps, may come from any buckets that fit into them; where
+    // builds are compared each is cut at moments of its own.
+    let coarsest = match plan.question.builds {
+        Some(_) => plan.resolution,
+        None => plan.question.step.unwrap_or(u64::MAX / HOUR * HOUR),
+    };
+    let (mut cells, _, cut) = read(inputs, plan, &plan.windows(), coarsest, false)?;
     let (rows, truncated) = red::finish(plan, &mut cells)?;
     let newest = cells.newest_in(plan.window, plan.now);
     Ok(Found {
@@ -109,7 +118,7 @@ pub fn requests(
     plan: &Plan,
     windows: &[Window],
 ) -> Result<(Cells, Time), QueryError> {
-    let (cells, _, cut) = read(inputs, plan, windows, false)?;
+    let (cells, _, cut) = read(inputs, plan, windows, plan.resolution, false)?;
     Ok((cells, cut))
 }
 
@@ -119,13 +128,14 @@ pub fn requests_and_edges(
     plan: &Plan,
     windows: &[Window],
 ) -> Result<(Cells, Edges, Time), QueryError> {
-    read(inputs, plan, windows, true)
+    read(inputs, plan, windows, plan.resolution, true)
 }
 
 fn read(
     inputs: &Inputs<'_>,
     plan: &Plan,
     windows: &[Window],
+    coarsest: u64,
     with_edges: bool,
 ) -> Result<(Cells, Edges, Time), QueryError> {
     // Edges need their neighbours, whatever the filter says of one end.
@@ -153,7 +163,11 @@ fn read(
     edges.forget_before(cut);
     for window in windows {
         let stored = window.to.min(cut);
-        cells.read_store(inputs.conn, window.from, stored, plan.resolution, &services)?;
+        if window.from < stored {
+            let whole = Window::new(window.from, stored);
+            let stretches = cut_up(inputs.conn, whole, plan.resolution, coarsest);
+            cells.read_store(inputs.conn, &stretches, &services)?;
+        }
         if with_edges {
             edges.read_store(inputs.conn, window.from, stored, plan.resolution)?;
         }

@@ -8,13 +8,15 @@
 use std::collections::BTreeMap;
 
 use coral_model::TraceId;
-use coral_model::num::u32_sat;
+use coral_model::num::{u32_sat, usize_sat};
 use coral_model::time::{BUCKET, Time, Window};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::QueryError;
 use super::dense::Buckets;
 use super::fetch::{self, Sql};
+use super::stretch::Stretch;
 use super::symbols::{Symbol, Symbols};
 use crate::store::Reading;
 use crate::store::schema::Signal;
@@ -24,6 +26,8 @@ use crate::store::schema::Signal;
 pub struct Delta<'a> {
     /// Start of its bucket.
     pub bucket: Time,
+    /// Length of its bucket, ns.
+    pub width: u64,
     /// Content hash of its resource.
     pub resource: u64,
     /// `service.name`.
@@ -95,6 +99,8 @@ pub struct Cell {
     pub series: u32,
     /// Start of the bucket.
     pub bucket: Time,
+    /// Length of the bucket, ns.
+    pub width: u64,
     /// Requests that ended.
     pub requests: u64,
     /// Of these failed.
@@ -127,29 +133,25 @@ pub struct Cells {
     pub first_seen: HashMap<Symbol, Time>,
     /// Groups that are kept apart, where not all are.
     pub folded: Option<super::group::Folded>,
-    by_key: HashMap<Series, u32>,
+    by_words: HashTable<(u64, u32)>,
     buckets: Vec<(u16, u64)>,
 }
 
 impl Cells {
     /// Adds a delta.
     pub fn push(&mut self, delta: &Delta<'_>) {
-        let key = Series {
-            service: self.symbols.of(delta.service),
-            operation: self.symbols.of(delta.operation),
-            code: self.symbols.of(delta.code),
-            kind: delta.kind,
-            resource: delta.resource,
-        };
-        let series = *self.by_key.entry(key).or_insert_with(|| {
-            self.series.push(key);
-            u32_sat(self.series.len() - 1)
-        });
+        let series = self.series_at(delta);
         let start = self.buckets.len();
-        delta.durations.each(|i, n| self.buckets.push((i, n)));
+        match delta.durations {
+            Buckets::Columns(index, count) => {
+                self.buckets.extend(index.iter().copied().zip(count.iter().copied()));
+            }
+            Buckets::Pairs(pairs) => self.buckets.extend_from_slice(pairs),
+        }
         self.cells.push(Cell {
             series,
             bucket: delta.bucket,
+            width: delta.width,
             requests: delta.requests,
             errors: delta.errors,
             no_answer: delta.no_answer,
@@ -159,6 +161,37 @@ impl Cells {
             sampled: delta.sampled,
             durations: (start, self.buckets.len()),
         });
+    }
+
+    /// The place of a delta's series. Nearly every delta's is known: one hash of its words finds it.
+    fn series_at(&mut self, delta: &Delta<'_>) -> u32 {
+        let words = [delta.service, delta.operation, delta.code];
+        let hash = words.iter().fold(delta.resource ^ u64::from(delta.kind), |hash, word| {
+            hash.rotate_left(21) ^ xxh3_64(word.as_bytes())
+        });
+        let is = |&(own, at): &(u64, u32)| {
+            let Some(series) = self.series.get(usize_sat(at)).filter(|_| own == hash) else {
+                return false;
+            };
+            let word = |symbol| self.symbols.word(symbol).unwrap_or_default();
+            (series.kind, series.resource) == (delta.kind, delta.resource)
+                && word(series.operation) == delta.operation
+                && word(series.service) == delta.service
+                && word(series.code) == delta.code
+        };
+        if let Some(&(_, at)) = self.by_words.find(hash, is) {
+            return at;
+        }
+        let at = u32_sat(self.series.len());
+        self.series.push(Series {
+            service: self.symbols.of(delta.service),
+            operation: self.symbols.of(delta.operation),
+            code: self.symbols.of(delta.code),
+            kind: delta.kind,
+            resource: delta.resource,
+        });
+        self.by_words.insert_unique(hash, (hash, at), |&(hash, _)| hash);
+        at
     }
 
     /// Notes that a service existed at a moment.
@@ -183,33 +216,36 @@ impl Cells {
         self.cells.retain(|cell| cell.bucket >= at);
     }
 
-    /// Reads deltas of buckets in `[from, to)` from the store, as coarse as `resolution` ns where
-    /// there are such; `services`, when not empty, names
-    /// the only ones of interest.
+    /// Reads deltas of a window from the store: of each stretch of it such buckets as it names;
+    /// `services`, when not empty, names the only ones of interest.
     pub fn read_store(
         &mut self,
         conn: &Reading<'_>,
-        from: Time,
-        to: Time,
-        resolution: u64,
+        stretches: &[Stretch],
         services: &[String],
     ) -> Result<(), QueryError> {
-        if from >= to {
+        if stretches.is_empty() {
             return Ok(());
         }
-        let mut sql = Sql::new(format!(
-            "SELECT bucket_ns, resource, service, operation, kind, code, requests, errors, \
-             no_answer, sum_ns, hist_index, hist_count, slow_hi, slow_lo, slow_ns, error_hi, \
-             error_lo, sampled FROM {} WHERE true",
-            conn.buckets(Signal::Red, from, to, resolution)
-        ))
-        .within("bucket_ns", from, to);
-        if !services.is_empty() {
-            sql = sql.then(" AND service IN (");
-            for (n, service) in services.iter().enumerate() {
-                sql = sql.then(if n == 0 { "" } else { ", " }).bind(service.clone());
+        let mut sql = Sql::default();
+        for (n, stretch) in stretches.iter().enumerate() {
+            let Stretch { window: Window { from, to }, resolution } = *stretch;
+            sql = sql
+                .then(if n == 0 { "" } else { " UNION ALL " })
+                .then(&format!(
+                    "SELECT bucket_ns, resource, service, operation, kind, code, requests, errors, \
+                     no_answer, sum_ns, hist_index, hist_count, slow_hi, slow_lo, slow_ns, error_hi, \
+                     error_lo, sampled, width_ns FROM {} WHERE true",
+                    conn.widths(Signal::Red, from, to, resolution)
+                ))
+                .within("bucket_ns", from, to);
+            if !services.is_empty() {
+                sql = sql.then(" AND service IN (");
+                for (n, service) in services.iter().enumerate() {
+                    sql = sql.then(if n == 0 { "" } else { ", " }).bind(service.clone());
+                }
+                sql = sql.then(")");
             }
-            sql = sql.then(")");
         }
         fetch::run(conn, &sql, |batch| {
             let (bucket, resource) = (batch.i64s(0)?, batch.u64s(1)?);
@@ -220,11 +256,12 @@ impl Cells {
             let (index, count) = (batch.lists(10)?, batch.lists(11)?);
             let (slow_hi, slow_lo, slow_ns) = (batch.u64s(12)?, batch.u64s(13)?, batch.u64s(14)?);
             let (error_hi, error_lo) = (batch.u64s(15)?, batch.u64s(16)?);
-            let sampled = batch.bools(17)?;
+            let (sampled, width) = (batch.bools(17)?, batch.u64s(18)?);
             for row in 0..batch.len() {
                 let slowest = fetch::trace_id(slow_hi, slow_lo, row);
                 self.push(&Delta {
                     bucket: fetch::time(bucket, row),
+                    width: fetch::uint(width, row),
                     resource: fetch::uint(resource, row),
                     service: fetch::text(service, row).unwrap_or_default(),
                     operation: fetch::text(operation, row).unwrap_or_default(),

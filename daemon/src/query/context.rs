@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coral_model::Question;
-use coral_model::time::{Time, Window};
+use coral_model::time::{BUCKET, Time, Window};
 use coral_model::view::Row;
 
 use super::answer::{Answer, Inputs, answer as answer_from};
@@ -56,6 +56,7 @@ impl Recent for Live {
                 view.red(window.from, window.to, &mut |row| {
                     red(&Delta {
                         bucket: row.bucket,
+                        width: BUCKET,
                         resource: row.resource.0,
                         service: &row.service,
                         operation: &row.operation,
@@ -160,7 +161,7 @@ async fn read_once<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use coral_model::question::View;
-    use coral_model::time::{BUCKET, MILLI, SECOND};
+    use coral_model::time::{MILLI, SECOND};
     use coral_model::view::{NodeKind, SpanKind};
     use coral_model::{AgentId, Dimension, Histogram, ResourceId, TraceId};
 

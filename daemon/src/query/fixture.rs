@@ -76,6 +76,7 @@ impl RedRow {
         let histogram = histogram(&self.durations);
         f(&Delta {
             bucket: self.bucket,
+            width: BUCKET,
             resource: self.resource,
             service: &self.service,
             operation: &self.operation,

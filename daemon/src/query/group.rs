@@ -2,7 +2,7 @@
 
 use coral_model::id::TraceId;
 use coral_model::num::{f64_from, usize_sat};
-use coral_model::time::{BUCKET, SECOND, Time, Window};
+use coral_model::time::{SECOND, Time, Window};
 use coral_model::view::{Baseline, Evidence, Red};
 use coral_model::{Dimension, Histogram};
 use hashbrown::HashMap;
@@ -41,8 +41,8 @@ pub struct Sum {
     pub error: Option<(Time, TraceId)>,
     /// An unknown share is missing.
     pub sampled: bool,
-    /// First and last bucket with a request.
-    pub span: Option<(Time, Time)>,
+    /// Start and end of the first bucket with a request.
+    pub first: Option<(Time, Time)>,
 }
 
 impl Sum {
@@ -56,8 +56,8 @@ impl Sum {
         self.slowest = self.slowest.max(cell.slowest.map(|(id, ns)| (ns, id)));
         self.error = self.error.max(cell.error.map(|id| (cell.bucket, id)));
         self.sampled |= cell.sampled;
-        let (first, last) = self.span.unwrap_or((cell.bucket, cell.bucket));
-        self.span = Some((first.min(cell.bucket), last.max(cell.bucket)));
+        let bucket = (cell.bucket, cell.bucket.plus(cell.width));
+        self.first = Some(self.first.map_or(bucket, |first| first.min(bucket)));
     }
 
     /// As the rules look at it, over `seconds` of observation.
@@ -320,9 +320,9 @@ impl Cells {
 /// divides by this, so that a service started 20 s ago does not look nearly idle over 15 minutes,
 /// and one that fell silent does not keep its old rate.
 pub fn observed_seconds(window: Window, first: Option<Time>, sum: &Sum, now: Time) -> f64 {
-    let from = match (first, sum.span) {
+    let from = match (first, sum.first) {
         // Data may be older than the moment their resource was first described.
-        (Some(first), Some((bucket, _))) if first >= bucket.plus(BUCKET) => bucket,
+        (Some(first), Some((bucket, end))) if first >= end => bucket,
         (Some(first), _) => first,
         (None, Some((bucket, _))) => bucket,
         (None, None) => window.from,

@@ -42,6 +42,7 @@ mod sql;
 mod standing;
 mod statement;
 mod story;
+mod stretch;
 mod symbols;
 mod tail;
 mod timeline;

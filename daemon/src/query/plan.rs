@@ -170,15 +170,17 @@ impl Plan {
         self.question.step.map_or(1, |s| usize_sat(self.window.length().div_ceil(s.max(1))).max(1))
     }
 
-    /// From the start of the earlier to the end of the later of its windows, each once.
+    /// What its windows cover, each moment once, cut where one of them begins or ends: a bucket that
+    /// is read for one is wholly in it.
     pub fn windows(&self) -> Vec<Window> {
-        match self.compare {
-            None if self.question.builds.is_some() => vec![super::builds::reach(self.window)],
-            None => vec![self.window],
-            Some(w) if w.to >= self.window.from && w.from <= self.window.to => {
-                vec![Window::new(w.from.min(self.window.from), w.to.max(self.window.to))]
-            }
-            Some(w) => vec![w, self.window],
+        if self.compare.is_none() && self.question.builds.is_some() {
+            return vec![super::builds::reach(self.window)];
         }
+        let asked: Vec<Window> = std::iter::once(self.window).chain(self.compare).collect();
+        let mut ends: Vec<Time> = asked.iter().flat_map(|w| [w.from, w.to]).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        let pieces = ends.iter().zip(ends.iter().skip(1)).map(|(from, to)| Window::new(*from, *to));
+        pieces.filter(|piece| asked.iter().any(|w| w.contains(piece.from))).collect()
     }
 }

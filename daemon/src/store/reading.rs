@@ -3,12 +3,18 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use coral_model::time::{BUCKET, Time};
+use coral_model::time::{BUCKET, SECOND, Time};
 use duckdb::Connection;
 
 use super::StoreError;
 use super::schema::Signal;
 use super::tables::{Tables, text};
+
+/// Entries of the index that are followed: one per piece that has spans of the trace, and those of
+/// traces that happen to begin with the same digits.
+const ENTRIES: usize = 64;
+/// Stretches this close together are read as one, ns.
+const NEAR: u64 = SECOND;
 
 /// A connection on loan to one question, inside a read-only transaction.
 ///
@@ -60,6 +66,15 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// As [`Reading::buckets`], with the length of each row's bucket as `width_ns`.
+    #[must_use]
+    pub fn widths(&self, signal: Signal, from: Time, to: Time, resolution: u64) -> String {
+        match &self.tables {
+            Some(tables) => tables.widths(signal, from, to, resolution),
+            None => format!("(SELECT *, {BUCKET}::UBIGINT AS width_ns FROM {})", signal.name()),
+        }
+    }
+
     /// The coarsest of `wanted` and what is kept of requests and edges in a window, ns.
     #[must_use]
     pub fn resolution(&self, from: Time, to: Time, wanted: u64) -> u64 {
@@ -104,16 +119,26 @@ impl<'a> Reading<'a> {
         }
         let files: Vec<String> = files.iter().map(|file| text(file)).collect();
         let sql = format!(
-            "SELECT min(first_ns), max(last_ns) FROM read_parquet([{}]) \
-             WHERE key >= {first} AND key <= {last}",
+            "SELECT first_ns, last_ns FROM read_parquet([{}]) \
+             WHERE key >= {first} AND key <= {last} LIMIT {ENTRIES}",
             files.join(", ")
         );
-        let window: (Option<i64>, Option<i64>) =
-            self.connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let (from, to) = match window {
-            (Some(from), Some(to)) => (Time::from_i64(from), Time::from_i64(to).plus(1)),
-            _ => (Time(0), Time(0)),
-        };
-        Ok(tables.spans_within(from, to))
+        let mut statement = self.connection.prepare(&sql)?;
+        let entries = statement.query_map([], |row| {
+            Ok((Time::from_i64(row.get(0)?), Time::from_i64(row.get::<_, i64>(1)?).plus(1)))
+        })?;
+        let mut entries: Vec<(Time, Time)> = entries.collect::<Result<_, _>>()?;
+        if entries.len() >= ENTRIES {
+            return Ok(everything());
+        }
+        entries.sort_unstable();
+        let mut stretches: Vec<(Time, Time)> = Vec::new();
+        for (from, to) in entries {
+            match stretches.last_mut() {
+                Some(before) if from <= before.1.plus(NEAR) => before.1 = before.1.max(to),
+                _ => stretches.push((from, to)),
+            }
+        }
+        Ok(tables.spans_within(&stretches))
     }
 }

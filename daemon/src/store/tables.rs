@@ -171,6 +171,12 @@ impl Tables {
         self.union(signal, resolution, |segment| segment.tells_of(from, to))
     }
 
+    /// As [`Tables::relation`], with the length of each row's bucket as `width_ns`.
+    #[must_use]
+    pub fn widths(&self, signal: Signal, from: Time, to: Time, resolution: u64) -> String {
+        format!("({})", self.body(signal, resolution, true, &|segment| segment.tells_of(from, to)))
+    }
+
     /// Rows of a signal that may have been committed after a moment.
     #[must_use]
     pub fn since(&self, signal: Signal, after: Time) -> String {
@@ -181,7 +187,7 @@ impl Tables {
     #[must_use]
     pub fn resources(&self) -> String {
         let (head, tail) = around(Signal::Resources);
-        format!("({head}{}{tail})", self.body(Signal::Resources, BUCKET, &|_| true))
+        format!("({head}{}{tail})", self.body(Signal::Resources, BUCKET, false, &|_| true))
     }
 
     /// The coarsest of `wanted` and what is kept of requests and edges in a window, ns.
@@ -211,28 +217,26 @@ impl Tables {
         (of(Form::Traces).map(|s| self.path(s)).collect(), whole)
     }
 
-    /// Spans of the slices, whenever, and those of the segments that began in `[from, to)`.
+    /// Spans of the slices, whenever, and those of the segments that began in one of some stretches,
+    /// which do not overlap.
     #[must_use]
-    pub fn spans_within(&self, from: Time, to: Time) -> String {
+    pub fn spans_within(&self, stretches: &[(Time, Time)]) -> String {
         let hot = self.of(Signal::Spans).iter();
         let mut parts: Vec<String> =
             hot.map(|s| format!("SELECT * FROM {}", s.table(Signal::Spans))).collect();
         let rows = |s: &&Segment| s.signal == Signal::Spans && s.form == Form::Rows;
-        let files: Vec<String> = self
-            .segments
-            .iter()
-            .filter(rows)
-            .filter(|s| s.tells_of(from, to))
-            .map(|s| text(&self.path(s)))
-            .collect();
-        if !files.is_empty() {
-            parts.push(format!(
-                "SELECT {} FROM read_parquet([{}]) WHERE start_ns >= {} AND start_ns < {}",
-                Signal::Spans.column_names().join(", "),
-                files.join(", "),
-                from.as_i64(),
-                to.as_i64()
-            ));
+        let columns = Signal::Spans.column_names().join(", ");
+        for &(from, to) in stretches {
+            let sealed = self.segments.iter().filter(rows).filter(|s| s.tells_of(from, to));
+            let files: Vec<String> = sealed.map(|s| text(&self.path(s))).collect();
+            if !files.is_empty() {
+                parts.push(format!(
+                    "SELECT {columns} FROM read_parquet([{}]) WHERE start_ns >= {} AND start_ns < {}",
+                    files.join(", "),
+                    from.as_i64(),
+                    to.as_i64()
+                ));
+            }
         }
         if parts.is_empty() {
             parts.push(empty(Signal::Spans));
@@ -253,7 +257,7 @@ impl Tables {
     }
 
     fn union(&self, signal: Signal, resolution: u64, wanted: impl Fn(&Segment) -> bool) -> String {
-        let body = self.body(signal, resolution, &wanted);
+        let body = self.body(signal, resolution, false, &wanted);
         match body.strip_prefix("SELECT * FROM ") {
             Some(table) if !table.contains(' ') => table.to_owned(),
             _ => format!("({body})"),
@@ -262,8 +266,21 @@ impl Tables {
 
     /// Slices and segments as one SELECT. Of buckets the coarsest form that is fine enough is read;
     /// what was received before its first segment comes from the next coarser, which keeps longer.
-    fn body(&self, signal: Signal, resolution: u64, wanted: &dyn Fn(&Segment) -> bool) -> String {
-        let hot = self.of(signal).iter().map(|s| format!("SELECT * FROM {}", s.table(signal)));
+    fn body(
+        &self,
+        signal: Signal,
+        resolution: u64,
+        widths: bool,
+        wanted: &dyn Fn(&Segment) -> bool,
+    ) -> String {
+        let width = |form: Form| match widths {
+            true => format!(", {}::UBIGINT AS width_ns", form.bucket()),
+            false => String::new(),
+        };
+        let hot = self
+            .of(signal)
+            .iter()
+            .map(|s| format!("SELECT *{} FROM {}", width(Form::Rows), s.table(signal)));
         let mut parts: Vec<String> = hot.collect();
         let forms: Vec<Form> =
             Form::of(signal).iter().copied().filter(|f| *f != Form::Traces).collect();
@@ -277,7 +294,11 @@ impl Tables {
                 .collect();
             if !files.is_empty() {
                 let columns = signal.column_names().join(", ");
-                let mut sql = format!("SELECT {columns} FROM read_parquet([{}])", files.join(", "));
+                let mut sql = format!(
+                    "SELECT {columns}{} FROM read_parquet([{}])",
+                    width(form),
+                    files.join(", ")
+                );
                 if before < Time::MAX {
                     sql.push_str(&format!(" WHERE received_ns < {}", before.as_i64()));
                 }
@@ -285,11 +306,15 @@ impl Tables {
             }
             before = before.min(self.begins(signal, form));
         }
-        if parts.is_empty() { empty(signal) } else { parts.join(" UNION ALL ") }
+        match (parts.is_empty(), widths) {
+            (true, true) => format!("SELECT *, 0::UBIGINT AS width_ns FROM ({})", empty(signal)),
+            (true, false) => empty(signal),
+            (false, _) => parts.join(" UNION ALL "),
+        }
     }
 
     fn view(&self, signal: Signal) -> String {
-        create_view(signal, &self.body(signal, BUCKET, &|_| true))
+        create_view(signal, &self.body(signal, BUCKET, false, &|_| true))
     }
 }
 

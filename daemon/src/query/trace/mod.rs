@@ -163,6 +163,9 @@ fn find(conn: &Reading<'_>, subject: &str) -> Result<Option<TraceId>, QueryError
     let missing = u32::try_from(4 * (32 - digits.len())).unwrap_or_default();
     let first = number.checked_shl(missing).unwrap_or_default();
     let last = first | 1u128.checked_shl(missing).map_or(u128::MAX, |n| n - 1);
+    if missing == 0 {
+        return Ok(Some(TraceId(number.to_be_bytes())));
+    }
     let ends = |n: u128| (u64_sat(n >> 64), u64_sat(n & u128::from(u64::MAX)));
     let ((hi, lo), (last_hi, last_lo)) = (ends(first), ends(last));
     // When the high half is not given whole, the low half may be anything.
