@@ -7,6 +7,12 @@ cd "$(dirname "$0")/.."
 rotel_version=0.0.1a15
 venv=$CORAL_CACHE/bench-venv
 otelite_version=0.1.156
+chdb_version=4.4.0
+# Spans of the store that questions are asked of; a tenth of it is measured beside it.
+spans=${CORAL_BENCH_SPANS:-100000000}
+schema=$(sed -n 's/^pub const VERSION: i64 = \([0-9]*\);/\1/p' daemon/src/store/schema.rs)
+store=$CORAL_CACHE/bench-store-$schema-$spans
+tenth=$CORAL_CACHE/bench-store-$schema-$((spans / 10))
 
 install_rotel() {
     [ -e "$venv/rotel" ] && return
@@ -21,8 +27,28 @@ install_otelite() {
         cargo install --quiet --locked --root "$CORAL_CACHE/otelite" otelite --version "$otelite_version"
 }
 
-step "peer: rotel (PyPI)" install_rotel
-step "peer: otelite (crates.io)" install_otelite
+install_chdb() {
+    has python3 || apt_install python3 python3-venv
+    [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet "chdb==$chdb_version"
+}
+# Written once, through the store's own code; kept, since its day is always the same.
+write_store() {
+    [ -e "$2/facts.json" ] || "$CARGO_TARGET_DIR/release/examples/store" "$2" --spans "$1"
+}
+
+only=${BENCH:-}
+wants() { case $1 in *"$only"*) return 0 ;; *) return 1 ;; esac; }
+if wants accept; then step "peer: rotel (PyPI)" install_rotel; fi
+if wants commit; then step "peer: otelite (crates.io)" install_otelite; fi
 step "build" cargo build --release --workspace --bins --examples --locked
-export CORAL_BENCH_ROTEL=$venv/rotel CORAL_BENCH_OTELITE=$CORAL_CACHE/otelite/bin/otelite
+if wants store; then
+    step "peer: chdb (PyPI)" install_chdb
+    step "a store of $((spans / 10)) spans" write_store "$((spans / 10))" "$tenth"
+    step "a store of $spans spans" write_store "$spans" "$store"
+    export CORAL_BENCH_STORE=$store CORAL_BENCH_STORE_TENTH=$tenth CORAL_BENCH_CHDB=$venv/bin/python
+fi
+[ ! -e "$venv/rotel" ] || export CORAL_BENCH_ROTEL=$venv/rotel
+[ ! -e "$CORAL_CACHE/otelite/bin/otelite" ] ||
+    export CORAL_BENCH_OTELITE=$CORAL_CACHE/otelite/bin/otelite
 "$CARGO_TARGET_DIR/release/coral-bench" "${BENCH:-}"

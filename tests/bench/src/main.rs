@@ -4,11 +4,13 @@
 //! is shared and noisy: throughput is per second of the *servers'* CPU time, latencies are
 //! percentiles of many samples, and peers are measured within the same run under the same load.
 
+mod ask;
 mod figure;
 mod ingest;
 mod load;
 mod process;
 mod screen;
+mod store;
 
 use clap::Parser;
 
@@ -26,6 +28,18 @@ struct Options {
     /// Where `otelite` is; without it the peer's column stays empty.
     #[arg(long, env = "CORAL_BENCH_OTELITE")]
     otelite: Option<std::path::PathBuf>,
+    /// A store that the example `store` of coral-daemon wrote; without it the store is not measured.
+    #[arg(long, env = "CORAL_BENCH_STORE")]
+    store: Option<std::path::PathBuf>,
+    /// One of a tenth of its size.
+    #[arg(long, env = "CORAL_BENCH_STORE_TENTH")]
+    store_tenth: Option<std::path::PathBuf>,
+    /// A Python with chdb; without it the peer's column stays empty.
+    #[arg(long, env = "CORAL_BENCH_CHDB")]
+    chdb: Option<std::path::PathBuf>,
+    /// How long three hundred agents send, in seconds.
+    #[arg(long, default_value_t = 120)]
+    ingest: u64,
 }
 
 /// Measures one figure.
@@ -55,6 +69,15 @@ fn main() -> anyhow::Result<()> {
         if wanted(name) {
             measure(&mut report)?;
         }
+    }
+    match options.store {
+        Some(store) if wanted("store") => {
+            let (tenth, chdb) = (options.store_tenth, options.chdb);
+            let places = store::Places { store, tenth, chdb, ingest: options.ingest };
+            store::figures(&mut report, &places)?;
+        }
+        None if wanted("store") => println!("  (no store to measure: see tools/bench.sh)"),
+        _ => {}
     }
     report.finish()
 }
