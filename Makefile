@@ -13,7 +13,7 @@ help:
 	@echo "make demo    build, start a colony, an agent and the sample shop under load, open coral"
 	@echo "make test    everything: set-up, format, lints, unit, property, snapshots, fuzz corpora, end to end"
 	@echo "make bench   figures against peers, in target/bench/figures.jsonl"
-	@echo "make soak    the long rounds: 200 kill -9, load for minutes"
+	@echo "make soak    the long rounds: 200 kill -9, 24 simulated hours, 20 minutes of 300 agents"
 	@echo "make setup   bring what a build needs (into $(CORAL_CACHE))"
 	@echo "make install programs into \$$PREFIX/bin ($(HOME)/.local unless set)"
 	@echo "make accept  write snapshots anew; read the difference before you commit it"
@@ -51,7 +51,8 @@ bench: build
 soak: build
 	@tools/apps.sh
 	@tools/services.sh
-	$(CARGO) test --release --locked -p coral-tests -- --test-threads 1 --ignored soak
+	$(CARGO) test --release --locked -p coral-daemon --test day -- --ignored --nocapture soak
+	$(CARGO) test --release --locked -p coral-tests -- --test-threads 1 --ignored --nocapture soak
 
 accept: setup
 	INSTA_UPDATE=always $(CARGO) test --release --locked -p coral-tui
