@@ -44,7 +44,7 @@ fn soak_twenty_minutes_of_three_hundred_agents() {
         std::thread::sleep(Duration::from_secs(1));
         let at = began.elapsed().as_secs();
         seen.push((at, rss_mib(pid), disk_mib(&colony.data())));
-        if at % 30 == 0 {
+        if at.is_multiple_of(30) {
             let (_, rss, disk) = seen[seen.len() - 1];
             eprintln!("{at} s: {rss} MiB of memory, {disk} MiB on disk");
         }

@@ -195,9 +195,9 @@ fn resource(service: &Arc<str>, n: usize, instance: u64, dice: &mut Dice) -> Res
         ("service.namespace", "shop".to_owned()),
         ("service.instance.id", pod.clone()),
         ("service.version", format!("1.{}.{}", n % 7, n % 13)),
-        ("host.name", host.clone()),
+        ("host.name", host),
         ("cloud.availability_zone", format!("eu-west-1{}", ["a", "b", "c"][instance as usize % 3])),
-        ("k8s.pod.name", pod.clone()),
+        ("k8s.pod.name", pod),
         ("telemetry.sdk.language", ["java", "go", "nodejs"][n % 3].to_owned()),
     ]
     .map(|(k, v)| (k.into(), v.into()))

@@ -222,7 +222,7 @@ mod tests {
         let inputs = fixture.inputs(&StoreOnly);
         let ask = |key: &str, prefix: &str| complete(&inputs, key, prefix, 100).unwrap();
         for name in ["http.method", "thread.name", "queue", "commit", "k8s.pod.name"] {
-            let found = ask("", &name[..3]);
+            let found = ask("", name.get(..3).unwrap());
             assert!(found.contains(&name.to_owned()), "{name}: {found:?}");
         }
         // Known names first; an attribute whose name reads as one is written as a filter needs it.

@@ -137,10 +137,10 @@ mod tests {
         fixture
     }
 
-    fn reached(
-        direction: Direction,
-        depth: Option<u32>,
-    ) -> (Vec<(String, i32)>, Vec<(String, i32)>) {
+    /// Names and how many calls away they are.
+    type Hops = Vec<(String, i32)>;
+
+    fn reached(direction: Direction, depth: Option<u32>) -> (Hops, Hops) {
         let mut q = question(View::Topology, last(900), "");
         q.reach = Some(Reach { of: "checkout".into(), direction, depth });
         let rows = shop().ask(&q).unwrap().rows;
@@ -241,9 +241,9 @@ mod tests {
             }
             let reach = Reach { of: "0".into(), direction: Direction::Both, depth: Some(depth) };
             narrow(&reach, &mut nodes, &mut edges).unwrap();
-            for n in 0..8usize {
-                let known = |way: usize| Some(far[way][n]).filter(|d| *d <= depth);
-                let want = signed(known(0), known(1));
+            for (n, (down, up)) in far[0].iter().zip(&far[1]).enumerate() {
+                let known = |d: &u32| Some(*d).filter(|d| *d <= depth);
+                let want = signed(known(down), known(up));
                 let got = nodes.iter().find(|node| node.name == n.to_string()).and_then(|n| n.hop);
                 prop_assert_eq!(got, want, "node {}", n);
             }

@@ -389,7 +389,7 @@ mod tests {
     fn a_span_far_out_is_told_with_the_innermost_reason() {
         let mut sample = Sample::default();
         (0..400).for_each(|n| {
-            trace(&mut sample, n, if n == 77 { Some(900 * MILLI) } else { usual(n) })
+            trace(&mut sample, n, if n == 77 { Some(900 * MILLI) } else { usual(n) });
         });
         let found = sample.judge();
         assert_eq!(found.len(), 1, "{found:?}");

@@ -105,7 +105,7 @@ mod tests {
         let pieces = lines.iter().zip(painted).flat_map(|(line, pieces)| {
             let pieces = pieces.into_iter();
             pieces.map(|(range, role)| {
-                (line[range.start..range.end.min(line.len())].to_owned(), role)
+                (line.get(range.start..range.end.min(line.len())).unwrap().to_owned(), role)
             })
         });
         pieces.filter(|(_, role)| *role != Role::Text).collect()
