@@ -116,7 +116,7 @@ impl Archive {
         stamp: Time,
         full: bool,
     ) -> Result<bool, StoreError> {
-        self.unlink(readers);
+        self.unlink(readers, board);
         self.more = false;
         if let Some(outcome) = self.sealer.as_mut().and_then(Sealer::done) {
             self.dropped |= self.record(outcome, connection, board, readers)?;
@@ -203,7 +203,9 @@ impl Archive {
         if let Err(error) = recorded {
             self.counters.add("segments_failed", 1);
             self.pause = Some(Instant::now() + self.retry_after);
-            self.remove_later(&written, readers);
+            // The files stay: they are written anew under the same names when it is tried again, and a
+            // removal that waits for a reader would then hit the good ones. The next start sweeps
+            // what nothing names.
             return Err(error);
         }
         if let Task::Seal(signal, slice) = outcome.task {
@@ -217,13 +219,21 @@ impl Archive {
         Ok(sealed)
     }
 
-    fn unlink(&mut self, readers: &Readers) {
+    fn unlink(&mut self, readers: &Readers, board: &Board) {
+        if self.doomed.is_empty() {
+            return;
+        }
+        let tables = board.now();
         let dir = self.dir.join(segment::DIR);
         let fault = Arc::clone(&self.fault);
         let counters = Arc::clone(&self.counters);
         self.doomed.retain(|(number, file)| {
             if !readers.done_before(*number) {
                 return true;
+            }
+            // What the manifest names is somebody's data, whatever it was called before.
+            if tables.segments().iter().any(|segment| segment.file() == *file) {
+                return false;
             }
             let gone = fault(Point::Unlinking).and_then(|()| std::fs::remove_file(dir.join(file)));
             if let Err(error) = gone {

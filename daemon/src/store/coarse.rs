@@ -4,7 +4,7 @@
 //! slices may tell of one bucket (late data), readers sum. Rows of one bucket and series are merged
 //! as live memory merges them ([`Additive`]): histograms exactly, counts of the same index are
 //! added, which is the histogram of the union. It is done here and not in SQL because DuckDB merges
-//! lists by taking them apart, which costs twenty times as much and cannot be put on disk.
+//! lists by taking them apart, which costs more and cannot be put on disk.
 
 use std::sync::Arc;
 
