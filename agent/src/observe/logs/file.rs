@@ -108,6 +108,8 @@ pub struct Reading {
     pub gone: Option<Time>,
     /// When it last grew.
     pub grew: Time,
+    /// When it was found.
+    pub found: Time,
     file: File,
     read: u64,
     known_size: u64,
@@ -153,6 +155,7 @@ impl Reading {
             safe: from,
             gone: None,
             grew: now,
+            found: now,
             file,
             read: from,
             known_size: 0,

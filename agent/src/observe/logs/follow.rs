@@ -244,7 +244,8 @@ impl Files {
         let mut parts = Vec::new();
         let mut over = Vec::new();
         let mut order: Vec<Identity> = self.open.keys().copied().collect();
-        order.sort_by_key(|id| self.open.get(id).map(|r| (r.gone.is_none(), r.grew)));
+        // Where a writer went on in a new file, what the old one held comes first.
+        order.sort_by_key(|id| self.open.get(id).map(|r| (r.gone.is_none(), r.grew, r.found)));
         for id in order {
             let Some(reading) = self.open.get_mut(&id) else { continue };
             let mut records = Vec::new();
