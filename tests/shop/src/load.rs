@@ -93,12 +93,22 @@ struct Tally {
     skipped: AtomicU64,
 }
 
+/// Has the kernel say when `parent`, which started this process, is gone; if it is already, ends.
+pub fn ends_with(parent: Option<u32>) {
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    // A parent that died before that was asked for is never told of.
+    let own = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    if parent.is_some() && parent != own {
+        eprintln!("load: the shop that started it is gone");
+        std::process::exit(1);
+    }
+}
+
 /// Sends until a signal comes; prints what came of it.
 ///
 /// # Errors
 /// When the address is no `http://address:port`.
 pub async fn run(url: &str, rps: f64, seed: u64, seconds: Option<u64>) -> anyhow::Result<()> {
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
     let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/').to_owned();
     let to: SocketAddr =
         host.parse().with_context(|| format!("{url} is not of the form http://127.0.0.1:8080"))?;

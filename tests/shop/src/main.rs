@@ -88,6 +88,9 @@ enum Verb {
         /// Stop by itself after so long
         #[arg(long)]
         seconds: Option<u64>,
+        /// Stop when this process, which started it, is gone
+        #[arg(long, hide = true)]
+        parent: Option<u32>,
     },
     /// One service; `run` starts these
     #[command(hide = true)]
@@ -170,7 +173,10 @@ async fn obey(verb: Verb) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Verb::Load { url, rps, seed, seconds } => load::run(&url, rps, seed, seconds).await,
+        Verb::Load { url, rps, seed, seconds, parent } => {
+            load::ends_with(parent);
+            load::run(&url, rps, seed, seconds).await
+        }
         Verb::Service { name } => service::run(&name).await,
     }
 }

@@ -133,6 +133,7 @@ pub fn load(gateway: u16, rps: f64, seed: u64, dir: &Path) -> anyhow::Result<Chi
     command
         .arg0("coral-shop-load")
         .args(["load", "--url", &format!("http://127.0.0.1:{gateway}")])
-        .args(["--rps", &rps.to_string(), "--seed", &seed.to_string()]);
+        .args(["--rps", &rps.to_string(), "--seed", &seed.to_string()])
+        .args(["--parent", &std::process::id().to_string()]);
     Child::start(&mut command, &dir.join("load.log"), "", Signal::TERM)
 }
