@@ -17,7 +17,9 @@ use coral_daemon::store::{
 use coral_model::hist::Histogram;
 use coral_model::id::{AgentId, ResourceId, SegmentId, SpanId, TraceId, resource_id};
 use coral_model::time::{BUCKET, SECOND, Time};
-use coral_model::view::{EventKind, EventRow, MetricKind, NodeKind, SpanKind, SpanStatus};
+use coral_model::view::{
+    EventKind, EventRow, Evidence, MetricKind, NodeKind, SpanKind, SpanStatus,
+};
 
 /// When the first commit of a sample is made: 20 minutes into an hour.
 const BEGAN: Time = Time(1_790_078_400 * SECOND + 1200 * SECOND);
@@ -153,6 +155,7 @@ fn sample(n: u64, at: Time) -> Batch {
                 slowest: Some((trace(n), 5_000_000)),
                 error_trace: None,
                 sampled: false,
+                evidence: Evidence::Otlp,
             });
         }
         for i in 0..5u64 {
@@ -167,6 +170,7 @@ fn sample(n: u64, at: Time) -> Batch {
                     peer: if caller { "pay:8080".into() } else { "".into() },
                     peer_kind: NodeKind::External,
                     sampled: false,
+                    evidence: Evidence::Otlp,
                 }),
                 end: at,
                 duration_ns: 3_000_000 + i,
@@ -216,14 +220,18 @@ fn options() -> (Arc<AtomicU64>, Options) {
     (now, options)
 }
 
-/// Writes a sample into an empty directory.
+/// Writes a sample into an empty directory; its first hour is sealed.
 async fn write(dir: &Path) {
-    let (now, options) = options();
+    let (now, mut options) = options();
+    options.seal_grace = 0;
     let store = Store::open(dir, options).unwrap();
     for n in 0..COMMITS {
         let at = BEGAN.plus(n * 600 * SECOND);
         now.store(at.0, Ordering::SeqCst);
         store.commit(sample(n, at)).await.unwrap();
+    }
+    while store.health().unsealed > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
     store.close().await;
 }
@@ -252,25 +260,37 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-/// Unpacks the store of an earlier version.
-fn unpack(name: &str) -> tempfile::TempDir {
+/// Unpacks the store of an earlier version; version 1 had no segments.
+fn unpack(version: i64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let packed = File::open(fixtures().join(name)).unwrap();
+    let packed = File::open(fixtures().join(format!("store-v{version}.duckdb.zst"))).unwrap();
     let mut file = File::create(dir.path().join("telemetry.duckdb")).unwrap();
     zstd::stream::copy_decode(packed, &mut file).unwrap();
+    std::fs::create_dir(dir.path().join("segments")).unwrap();
+    let segments = std::fs::read_dir(fixtures().join(format!("store-v{version}")));
+    for entry in segments.into_iter().flatten() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), dir.path().join("segments").join(entry.file_name())).unwrap();
+    }
     dir
 }
 
 #[tokio::test]
-async fn a_store_of_version_1_is_upgraded_and_every_row_is_found() {
-    let dir = unpack("store-v1.duckdb.zst");
+async fn stores_of_every_earlier_version_are_upgraded_and_every_row_is_found() {
+    for version in 1..coral_daemon::store::schema::VERSION {
+        upgraded(version).await;
+    }
+}
+
+async fn upgraded(version: i64) {
+    let dir = unpack(version);
     let store = open(dir.path());
     let fresh = tempfile::tempdir().unwrap();
     write(fresh.path()).await;
     let expected = open(fresh.path());
     for view in VIEWS {
         let found = rows(&store, view).await;
-        assert_eq!(found, rows(&expected, view).await, "{view}");
+        assert_eq!(found, rows(&expected, view).await, "{view} of version {version}");
         if let Some((_, n)) = ROWS.iter().find(|(name, _)| *name == view) {
             assert_eq!(found.len() as u64, *n, "{view}");
         }
@@ -290,6 +310,35 @@ async fn a_store_of_version_1_is_upgraded_and_every_row_is_found() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn files_of_an_earlier_version_and_of_this_are_read_and_merged_as_one() {
+    let dir = unpack(2);
+    let (now, mut options) = options();
+    // Late enough for the day's files to become one.
+    now.store(BEGAN.plus(2 * 86_400 * SECOND).0, Ordering::SeqCst);
+    options.seal_grace = 0;
+    let store = Store::open(dir.path(), options).unwrap();
+    let before = rows(&store, "red").await;
+    store.commit(sample(COMMITS, BEGAN.plus(2 * 86_400 * SECOND))).await.unwrap();
+    let files = |begin: &'static str| {
+        let all = std::fs::read_dir(dir.path().join("segments")).unwrap().flatten();
+        all.filter(|e| e.file_name().to_string_lossy().starts_with(begin)).count()
+    };
+    // Two hours of version 2: one sealed by it, one by this build, then both in one file.
+    while store.health().unsealed > 0 || files("red-rows") > 1 || files("edges-1h") > 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    let after = rows(&store, "red").await;
+    assert_eq!((before.len(), after.len()), (48, 56));
+    assert!(before.iter().all(|row| after.contains(row)));
+    let evidence = store.read(|c| -> Result<_, StoreError> {
+        let sql = "SELECT count(*) FROM red WHERE evidence = 'otlp'";
+        Ok(c.query_row(sql, [], |row| row.get::<_, u64>(0))?)
+    });
+    assert_eq!(evidence.await.unwrap(), 56);
+    store.close().await;
+}
+
 /// Writes the fixture of the version this build writes: see `fixtures/README.md`.
 #[tokio::test]
 #[ignore = "writes a fixture; run once, by the last build of a version"]
@@ -300,4 +349,9 @@ async fn write_the_fixture_of_this_version() {
     let file = File::open(dir.path().join("telemetry.duckdb")).unwrap();
     let packed = File::create(fixtures().join(format!("store-v{version}.duckdb.zst"))).unwrap();
     zstd::stream::copy_encode(file, packed, 19).unwrap();
+    let segments = fixtures().join(format!("store-v{version}"));
+    std::fs::create_dir_all(&segments).unwrap();
+    for entry in std::fs::read_dir(dir.path().join("segments")).unwrap().flatten() {
+        std::fs::copy(entry.path(), segments.join(entry.file_name())).unwrap();
+    }
 }

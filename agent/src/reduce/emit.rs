@@ -78,6 +78,7 @@ pub fn reduced(taken: Taken, covers: u64) -> v1::Reduced {
             error_trace: row.error_trace.map(|(_, trace)| trace.to_vec()).unwrap_or_default(),
             sampled: key.sampled,
             protocol: tables.string(word(key.protocol)),
+            evidence: key.evidence.into(),
         });
     }
     let series = half_series
@@ -89,6 +90,7 @@ pub fn reduced(taken: Taken, covers: u64) -> v1::Reduced {
             peer: tables.string(word(key.peer)),
             peer_kind: u32::try_from(i32::from(key.peer_kind)).unwrap_or(0),
             sampled: key.sampled,
+            evidence: key.evidence.into(),
         })
         .collect();
     let half_edges = (!halves.key.is_empty()).then_some(v1::HalfEdges {
@@ -111,7 +113,7 @@ pub fn reduced(taken: Taken, covers: u64) -> v1::Reduced {
             } else {
                 Vec::new()
             },
-            exact: false,
+            exact: snapshot.exact,
         })
         .collect();
     let Tables { strings, resources, .. } = tables;

@@ -48,6 +48,8 @@ pub(crate) struct Snapshot {
     pub(crate) count: u64,
     pub(crate) oldest_start_ns: u64,
     pub(crate) oldest_trace: [u8; 16],
+    /// Counted one by one; else a lower bound.
+    pub(crate) exact: bool,
 }
 
 struct Waiting {
@@ -232,6 +234,7 @@ impl Inflight {
                 count: 0,
                 oldest_start_ns: u64::MAX,
                 oldest_trace: [0; 16],
+                exact: false,
             });
             entry.count += 1;
             if request.start_ns < entry.oldest_start_ns {
@@ -243,7 +246,13 @@ impl Inflight {
         for (id, resource) in std::mem::take(&mut self.shown) {
             if !by_resource.contains_key(&id) {
                 let (oldest_start_ns, oldest_trace) = (0, [0; 16]);
-                out.push(Snapshot { resource, count: 0, oldest_start_ns, oldest_trace });
+                out.push(Snapshot {
+                    resource,
+                    count: 0,
+                    oldest_start_ns,
+                    oldest_trace,
+                    exact: false,
+                });
             }
         }
         for (id, snapshot) in by_resource {

@@ -14,6 +14,7 @@ pub mod emit;
 mod inflight;
 mod names;
 mod sampling;
+mod seen;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use decode::{Batch, CodeKey, Fact};
 use inflight::Inflight;
 pub use names::Resource;
 use names::{Names, ResourceIndex};
+pub use seen::{Seen, Waiting};
 
 /// The name that everything beyond a bound on names is counted under.
 pub const OTHER: &str = "__other__";
@@ -70,6 +72,7 @@ pub struct SeriesKey {
     pub(crate) code: CodeWord,
     pub(crate) kind: SpanKind,
     pub(crate) sampled: bool,
+    pub(crate) evidence: v1::Evidence,
 }
 
 /// A status code with its word interned.
@@ -112,6 +115,7 @@ pub(crate) struct HalfKey {
     pub(crate) peer: u32,
     pub(crate) peer_kind: v1::PeerKind,
     pub(crate) sampled: bool,
+    pub(crate) evidence: v1::Evidence,
 }
 
 /// Half-edges, column by column, as they travel.
@@ -150,6 +154,8 @@ pub struct Reducer {
     half_index: hashbrown::HashMap<HalfKey, u32>,
     half_series: Vec<HalfKey>,
     inflight: Inflight,
+    /// Requests in flight that the kernel sees, since the last take.
+    seen_inflight: Vec<inflight::Snapshot>,
     rebuilt_ns: u64,
     resolved: Vec<ResourceIndex>,
     counters: Arc<Counters>,
@@ -167,6 +173,7 @@ impl Reducer {
         Self {
             names: Names::new(limits),
             inflight: Inflight::new(limits.inflight),
+            seen_inflight: Vec::new(),
             limits,
             series: Vec::new(),
             series_index: hashbrown::HashMap::new(),
@@ -250,7 +257,14 @@ impl Reducer {
             code,
             kind: fact.kind,
             sampled: fact.weight.is_none(),
+            evidence: v1::Evidence::Otlp,
         };
+        let weight = fact.weight.unwrap_or(1.0);
+        self.add(key, &Ended::of(fact), weight);
+    }
+
+    /// Adds a request, which stands for `weight` of them, to its series.
+    fn add(&mut self, key: SeriesKey, ended: &Ended, weight: f64) {
         let series = match self.series_index.get(&key) {
             Some(&at) => at,
             None => {
@@ -260,7 +274,7 @@ impl Reducer {
                 at
             }
         };
-        let bucket = coral_model::num::u32_sat(fact.end_ns / BUCKET);
+        let bucket = coral_model::num::u32_sat(ended.end_ns / BUCKET);
         let Some(entry) = self.series.get_mut(series as usize) else { return };
         if entry.epoch != self.epoch || entry.bucket != bucket {
             let rows = &mut self.rows;
@@ -280,17 +294,16 @@ impl Reducer {
             entry.bucket = bucket;
             entry.epoch = self.epoch;
         }
-        let n = match fact.weight {
-            None | Some(1.0) => 1,
-            Some(weight) => {
-                let owed = weight + entry.carry;
-                let whole = owed.floor();
-                entry.carry = owed - whole;
-                coral_model::num::u64_from_f64(whole)
-            }
+        let n = if weight == 1.0 {
+            1
+        } else {
+            let owed = weight + entry.carry;
+            let whole = owed.floor();
+            entry.carry = owed - whole;
+            coral_model::num::u64_from_f64(whole)
         };
         if let Some(row) = self.rows.get_mut(entry.row as usize) {
-            row.add(fact, n);
+            row.add(ended, n);
         }
     }
 
@@ -305,7 +318,13 @@ impl Reducer {
             peer_kind: fact.peer_kind,
             // Half-edges are single requests and carry no weight: a weighted one is a sample.
             sampled: fact.weight != Some(1.0),
+            evidence: v1::Evidence::Otlp,
         };
+        self.add_half(series, key, &Ended::of(fact));
+    }
+
+    /// Adds one end of a request.
+    fn add_half(&mut self, series: HalfKey, key: u64, ended: &Ended) {
         let list = &mut self.half_series;
         let at = *self.half_index.entry(series).or_insert_with(|| {
             list.push(series);
@@ -313,14 +332,15 @@ impl Reducer {
         });
         self.halves.key.push(key);
         self.halves.series.push(at);
-        self.halves.end_ns.push(fact.end_ns);
-        self.halves.duration_ns.push(fact.duration_ns());
-        self.halves.flags.push(u32::from(fact.error) | u32::from(fact.no_answer) << 1);
+        self.halves.end_ns.push(ended.end_ns);
+        self.halves.duration_ns.push(ended.duration_ns);
+        self.halves.flags.push(u32::from(ended.error) | u32::from(ended.no_answer) << 1);
     }
 
     /// Hands over what was learnt since the last time; `None` when that is nothing.
     pub fn take(&mut self, now_ns: u64) -> Option<Taken> {
-        let inflight = self.inflight.snapshot(now_ns, &self.counters);
+        let mut inflight = self.inflight.snapshot(now_ns, &self.counters);
+        inflight.append(&mut self.seen_inflight);
         if self.rows.is_empty() && self.halves.key.is_empty() && inflight.is_empty() {
             self.rebuild(now_ns);
             return None;
@@ -363,9 +383,32 @@ impl Reducer {
     }
 }
 
+/// What is added up of a request.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    end_ns: u64,
+    duration_ns: u64,
+    error: bool,
+    no_answer: bool,
+    /// Zeros: not known.
+    trace: [u8; 16],
+}
+
+impl Ended {
+    fn of(fact: &Fact) -> Self {
+        Self {
+            end_ns: fact.end_ns,
+            duration_ns: fact.duration_ns(),
+            error: fact.error,
+            no_answer: fact.no_answer,
+            trace: fact.trace,
+        }
+    }
+}
+
 impl Row {
-    fn add(&mut self, fact: &Fact, n: u64) {
-        let duration = fact.duration_ns();
+    fn add(&mut self, fact: &Ended, n: u64) {
+        let duration = fact.duration_ns;
         let at = hist::index(duration);
         match self.hist.binary_search_by_key(&at, |&(i, _)| i) {
             Ok(place) => {

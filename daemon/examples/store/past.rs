@@ -13,7 +13,7 @@ use coral_daemon::store::{Batch, EdgeDelta, Node, RedDelta};
 use coral_model::hist::Histogram;
 use coral_model::id::{ResourceId, SpanId, TraceId};
 use coral_model::time::{BUCKET, MILLI, SECOND, Time};
-use coral_model::view::{EdgeEnds, NodeKind, SpanKind, SpanStatus};
+use coral_model::view::{EdgeEnds, Evidence, NodeKind, SpanKind, SpanStatus};
 use coral_proto::otlp::meaning::{Code, Meaning};
 use coral_proto::otlp::value::Value;
 use hashbrown::HashMap;
@@ -306,6 +306,7 @@ impl<'w> Past<'w> {
                 slowest: None,
                 error_trace: None,
                 sampled: false,
+                evidence: Evidence::Otlp,
             },
         );
         row.histogram.record(duration);
@@ -359,6 +360,7 @@ impl<'w> Past<'w> {
                 histogram: Histogram::default(),
                 callee: Histogram::default(),
                 sampled: false,
+                evidence: Evidence::Otlp,
             }
         });
         row.histogram.record(duration);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use coral_model::ResourceId;
 use coral_model::time::{SECOND, Time};
+use coral_model::view::SEEN_BY;
 use hashbrown::{HashMap, HashSet};
 
 use crate::store::{Batch, Resource};
@@ -43,7 +44,9 @@ impl Known {
         let late = newest.filter(|newest| now.since(*newest) > LATE);
         let silent = silent(batch);
         for (id, resource) in &batch.resources {
-            if silent.contains(id) {
+            // What only the kernel sees is a program at work: without requests it has not vanished.
+            let seen = resource.attributes.iter().any(|(key, _)| &**key == SEEN_BY);
+            if seen || silent.contains(id) {
                 continue;
             }
             let sighting = self.0.entry(*id).or_insert_with(|| of(resource));

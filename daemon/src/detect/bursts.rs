@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use coral_model::num::f64_from;
 use coral_model::time::{BUCKET, SECOND, Time};
-use coral_model::view::{EventKind, EventRow};
+use coral_model::view::{EventKind, EventRow, Evidence};
 use hashbrown::HashMap;
 
 use super::{SeenBucket, event};
@@ -53,6 +53,8 @@ struct Service {
     burst: Option<f64>,
     calm_since: Option<Time>,
     touched: bool,
+    /// Its spans tell of its requests; what the kernel sees of them is the same again.
+    told: bool,
 }
 
 /// Errors of every service.
@@ -68,6 +70,7 @@ impl Bursts {
     pub(super) fn seed(&mut self, buckets: &[SeenBucket], now: Time) {
         for seen in buckets {
             let service = self.by_name.entry_ref(&seen.service).or_default();
+            service.told |= seen.told;
             let worst = (Arc::from(""), 0);
             service.add(seen.bucket, seen.requests, seen.errors, worst, seen.bucket);
         }
@@ -87,6 +90,12 @@ impl Bursts {
             }
         }
         let service = self.by_name.entry_ref(&delta.service).or_default();
+        if delta.evidence == Evidence::Otlp && !service.told {
+            service.told = true;
+            service.buckets.clear();
+        } else if delta.evidence != Evidence::Otlp && service.told {
+            return;
+        }
         if !service.touched {
             service.touched = true;
             self.touched.push(Arc::clone(&delta.service));

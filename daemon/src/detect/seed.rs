@@ -33,6 +33,8 @@ pub struct SeenBucket {
     pub requests: u64,
     /// Of them failed.
     pub errors: u64,
+    /// Spans of the service tell of its requests.
+    pub told: bool,
 }
 
 /// See the module.

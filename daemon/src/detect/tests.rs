@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coral_model::hist::Histogram;
 use coral_model::id::resource_id;
-use coral_model::view::SpanKind;
+use coral_model::view::{Evidence, SpanKind};
 
 use super::*;
 use crate::store::{RedDelta, Resource};
@@ -57,6 +57,7 @@ fn red(service: &Arc<Resource>, second: u64, requests: u64, errors: u64) -> RedD
         slowest: None,
         error_trace: None,
         sampled: false,
+        evidence: Evidence::Otlp,
     }
 }
 
@@ -392,6 +393,7 @@ fn a_burst_under_way_is_not_told_again_by_a_restarted_daemon() {
         bucket: at(n * 10),
         requests: 400,
         errors: if n > 37 { 80 } else { 1 },
+        told: true,
     });
     let seed = Seed { buckets: buckets.collect(), ..Seed::default() };
     let mut scene = Scene { detector: Detector::with(seed, at(400)), ..Scene::default() };

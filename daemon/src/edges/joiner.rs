@@ -493,5 +493,6 @@ fn delta(half: &HalfEdge, from: Node, to: Node) -> EdgeDelta {
         histogram: observed(half),
         callee: Histogram::default(),
         sampled: half.series.sampled,
+        evidence: half.series.evidence,
     }
 }

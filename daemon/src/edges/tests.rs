@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coral_model::time::{BUCKET, SECOND, Time};
-use coral_model::view::{EdgeEnds, NodeKind, SpanKind};
+use coral_model::view::{EdgeEnds, Evidence, NodeKind, SpanKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,6 +21,7 @@ fn half(service: &str, kind: SpanKind, key: u64, peer: &str, peer_kind: NodeKind
             peer: peer.into(),
             peer_kind,
             sampled: false,
+            evidence: Evidence::Otlp,
         }),
         end: Time(NOW),
         duration_ns: 1_000 + key,

@@ -10,7 +10,7 @@ use coral_model::Time;
 use coral_model::hist::{BUCKETS, Histogram};
 use coral_model::id::{AgentId, ResourceId, SpanId, TraceId};
 use coral_model::view::{
-    EdgeEnds, EventKind, EventRow, HostRow, MetricKind, NodeKind, SpanKind, SpanStatus,
+    EdgeEnds, EventKind, EventRow, Evidence, HostRow, MetricKind, NodeKind, SpanKind, SpanStatus,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -115,6 +115,7 @@ struct RedLine {
     error_hi: Option<u64>,
     error_lo: Option<u64>,
     sampled: bool,
+    evidence: Text,
 }
 
 #[derive(Deserialize)]
@@ -135,6 +136,7 @@ struct EdgeLine {
     callee_hist_index: Option<Vec<u16>>,
     callee_hist_count: Option<Vec<u64>>,
     sampled: bool,
+    evidence: Text,
 }
 
 #[derive(Deserialize)]
@@ -324,6 +326,11 @@ fn metrics(line: &MetricLine, batch: &mut Batch) -> Result<(), String> {
     batch.metrics.push(&row).map_err(|e| e.to_string())
 }
 
+/// Files of earlier builds know spans alone.
+fn evidence(text: &Text) -> Result<Evidence, String> {
+    text.as_deref().map_or(Ok(Evidence::Otlp), |word| word.parse()).map_err(|e| e.to_string())
+}
+
 fn red(line: RedLine, batch: &mut Batch) -> Result<(), String> {
     batch.red.push(RedDelta {
         bucket: Time(line.bucket_ns),
@@ -339,6 +346,7 @@ fn red(line: RedLine, batch: &mut Batch) -> Result<(), String> {
         slowest: trace(line.slow_hi, line.slow_lo).zip(line.slow_ns),
         error_trace: trace(line.error_hi, line.error_lo),
         sampled: line.sampled,
+        evidence: evidence(&line.evidence)?,
     });
     Ok(())
 }
@@ -363,6 +371,7 @@ fn edges(line: EdgeLine, batch: &mut Batch) -> Result<(), String> {
             line.callee_sum_ns.unwrap_or_default(),
         )?,
         sampled: line.sampled,
+        evidence: evidence(&line.evidence)?,
     });
     Ok(())
 }

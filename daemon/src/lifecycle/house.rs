@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coral_model::time::{SECOND, Time};
-use coral_model::view::{EventRow, Row};
+use coral_model::view::{EventRow, Row, SEEN_BY};
 use coral_model::{Question, num};
 use duckdb::params;
 use tokio::sync::watch;
@@ -170,6 +170,7 @@ fn instances(conn: &Reading<'_>, now: Time) -> Result<Vec<SeenInstance>, duckdb:
             any_value(list_extract(map_extract(r.attributes, 'process.pid'), 1)),
             coalesce(max(heard.at), max(r.first_ns)) AS last
          FROM {resources} r LEFT JOIN heard ON heard.resource = r.id
+         WHERE len(map_extract(r.attributes, '{SEEN_BY}')) = 0
          GROUP BY r.service, r.instance, r.version, r.host, r.id
          ORDER BY last DESC LIMIT {SEED_INSTANCES}"
     ))?;
@@ -193,8 +194,10 @@ fn instances(conn: &Reading<'_>, now: Time) -> Result<Vec<SeenInstance>, duckdb:
 fn buckets(conn: &Reading<'_>, now: Time) -> Result<Vec<SeenBucket>, duckdb::Error> {
     let since = now.minus(SEED_REQUESTS);
     let mut statement = conn.prepare(&format!(
-        "SELECT service, bucket_ns, sum(requests)::UBIGINT, sum(errors)::UBIGINT
-         FROM {} WHERE bucket_ns >= ? GROUP BY 1, 2 ORDER BY 2",
+        "WITH seen AS (SELECT *, max(evidence = 'otlp') OVER (PARTITION BY service) AS told
+            FROM {} WHERE bucket_ns >= ?)
+         SELECT service, bucket_ns, sum(requests)::UBIGINT, sum(errors)::UBIGINT, told
+         FROM seen WHERE evidence = 'otlp' OR NOT told GROUP BY 1, 2, 5 ORDER BY 2",
         conn.relation(Signal::Red, since, Time::MAX)
     ))?;
     let rows = statement.query_map(params![since.as_i64()], |row| {
@@ -204,6 +207,7 @@ fn buckets(conn: &Reading<'_>, now: Time) -> Result<Vec<SeenBucket>, duckdb::Err
             bucket: Time::from_i64(row.get(1)?),
             requests: row.get::<_, Option<u64>>(2)?.unwrap_or_default(),
             errors: row.get::<_, Option<u64>>(3)?.unwrap_or_default(),
+            told: row.get::<_, Option<bool>>(4)?.unwrap_or_default(),
         })
     })?;
     rows.collect()
@@ -216,7 +220,7 @@ mod tests {
     use crate::store::{Options, RedDelta, Resource};
     use coral_model::hist::Histogram;
     use coral_model::id::resource_id;
-    use coral_model::view::SpanKind;
+    use coral_model::view::{Evidence, SpanKind};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_the_store_remembers_is_not_announced_again() {
@@ -251,6 +255,7 @@ mod tests {
                 slowest: None,
                 error_trace: None,
                 sampled: false,
+                evidence: Evidence::Otlp,
             });
             batch.resources.insert(id, resource);
             batch

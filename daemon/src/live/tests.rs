@@ -1,6 +1,6 @@
 use coral_model::hist::Histogram;
 use coral_model::id::TraceId;
-use coral_model::view::SpanKind;
+use coral_model::view::{Evidence, SpanKind};
 
 use super::*;
 
@@ -21,6 +21,7 @@ fn delta(bucket: u64, operation: &str, ns: u64) -> RedDelta {
         slowest: Some((TraceId([1; 16]), ns)),
         error_trace: None,
         sampled: false,
+        evidence: Evidence::Otlp,
     }
 }
 

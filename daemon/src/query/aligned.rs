@@ -8,7 +8,7 @@ use std::time::Duration;
 use coral_model::config::Retention;
 use coral_model::question::View;
 use coral_model::time::{BUCKET, MILLI, SECOND, Time, Window};
-use coral_model::view::{Row, SpanKind};
+use coral_model::view::{Evidence, Row, SpanKind};
 use coral_model::{Histogram, Question, ResourceId};
 
 use super::{Context, answer};
@@ -66,6 +66,7 @@ async fn counts_equal_what_was_sent_at_every_stated_resolution() {
             slowest: None,
             error_trace: None,
             sampled: false,
+            evidence: Evidence::Otlp,
         });
         store.commit(batch).await.unwrap();
         if n == 200 {

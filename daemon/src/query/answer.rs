@@ -172,6 +172,8 @@ fn read(
             edges.read_store(inputs.conn, window.from, stored, plan.resolution)?;
         }
     }
+    cells.settle_evidence();
+    edges.settle_evidence();
     cells.read_resources(inputs.conn, filter::needs_attributes(&plan.filter))?;
     Ok((cells, edges, cut))
 }

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use coral_model::TraceId;
 use coral_model::num::{u32_sat, usize_sat};
 use coral_model::time::{BUCKET, Time, Window};
-use hashbrown::{HashMap, HashTable};
+use coral_model::view::Evidence;
+use hashbrown::{HashMap, HashSet, HashTable};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::QueryError;
@@ -54,6 +55,8 @@ pub struct Delta<'a> {
     pub error: Option<TraceId>,
     /// An unknown share was left out.
     pub sampled: bool,
+    /// What saw them.
+    pub evidence: Evidence,
 }
 
 /// What a series is about.
@@ -69,6 +72,8 @@ pub struct Series {
     pub kind: u8,
     /// Resource.
     pub resource: u64,
+    /// What saw its requests.
+    pub evidence: Evidence,
 }
 
 /// What is known about a resource.
@@ -115,6 +120,8 @@ pub struct Cell {
     pub error: Option<TraceId>,
     /// An unknown share was left out.
     pub sampled: bool,
+    /// What saw them.
+    pub evidence: Evidence,
     durations: (usize, usize),
 }
 
@@ -159,6 +166,7 @@ impl Cells {
             slowest: delta.slowest,
             error: delta.error,
             sampled: delta.sampled,
+            evidence: delta.evidence,
             durations: (start, self.buckets.len()),
         });
     }
@@ -166,7 +174,8 @@ impl Cells {
     /// The place of a delta's series. Nearly every delta's is known: one hash of its words finds it.
     fn series_at(&mut self, delta: &Delta<'_>) -> u32 {
         let words = [delta.service, delta.operation, delta.code];
-        let hash = words.iter().fold(delta.resource ^ u64::from(delta.kind), |hash, word| {
+        let rest = u64::from(delta.kind) << 8 | u64::from(delta.evidence == Evidence::Ebpf);
+        let hash = words.iter().fold(delta.resource ^ rest, |hash, word| {
             hash.rotate_left(21) ^ xxh3_64(word.as_bytes())
         });
         let is = |&(own, at): &(u64, u32)| {
@@ -175,6 +184,7 @@ impl Cells {
             };
             let word = |symbol| self.symbols.word(symbol).unwrap_or_default();
             (series.kind, series.resource) == (delta.kind, delta.resource)
+                && series.evidence == delta.evidence
                 && word(series.operation) == delta.operation
                 && word(series.service) == delta.service
                 && word(series.code) == delta.code
@@ -189,6 +199,7 @@ impl Cells {
             code: self.symbols.of(delta.code),
             kind: delta.kind,
             resource: delta.resource,
+            evidence: delta.evidence,
         });
         self.by_words.insert_unique(hash, (hash, at), |&(hash, _)| hash);
         at
@@ -209,6 +220,20 @@ impl Cells {
     pub fn durations(&self, cell: &Cell) -> Buckets<'_> {
         let (start, end) = cell.durations;
         Buckets::Pairs(self.buckets.get(start..end).unwrap_or_default())
+    }
+
+    /// Of a service whose spans tell of its requests, what the kernel saw of them is left out: they
+    /// are the same requests, under other names perhaps, so no finer rule would count them once.
+    pub fn settle_evidence(&mut self) {
+        if self.series.iter().all(|s| s.evidence != Evidence::Ebpf) {
+            return;
+        }
+        let otlp = self.cells.iter().filter(|c| c.evidence == Evidence::Otlp && c.requests > 0);
+        let told: HashSet<Symbol> =
+            otlp.filter_map(|cell| self.series_of(cell).map(|s| s.service)).collect();
+        let twice = |s: &Series| s.evidence == Evidence::Ebpf && told.contains(&s.service);
+        let twice: Vec<bool> = self.series.iter().map(twice).collect();
+        self.cells.retain(|cell| !twice.get(usize_sat(cell.series)).copied().unwrap_or(false));
     }
 
     /// Forgets deltas of buckets before a moment.
@@ -235,7 +260,7 @@ impl Cells {
                 .then(&format!(
                     "SELECT bucket_ns, resource, service, operation, kind, code, requests, errors, \
                      no_answer, sum_ns, hist_index, hist_count, slow_hi, slow_lo, slow_ns, error_hi, \
-                     error_lo, sampled, width_ns FROM {} WHERE true",
+                     error_lo, sampled, width_ns, evidence FROM {} WHERE true",
                     conn.widths(Signal::Red, from, to, resolution)
                 ))
                 .within("bucket_ns", from, to);
@@ -257,6 +282,7 @@ impl Cells {
             let (slow_hi, slow_lo, slow_ns) = (batch.u64s(12)?, batch.u64s(13)?, batch.u64s(14)?);
             let (error_hi, error_lo) = (batch.u64s(15)?, batch.u64s(16)?);
             let (sampled, width) = (batch.bools(17)?, batch.u64s(18)?);
+            let evidence = batch.texts(19)?;
             for row in 0..batch.len() {
                 let slowest = fetch::trace_id(slow_hi, slow_lo, row);
                 self.push(&Delta {
@@ -275,6 +301,7 @@ impl Cells {
                     slowest: slowest.map(|id| (id, fetch::uint(slow_ns, row))),
                     error: fetch::trace_id(error_hi, error_lo, row),
                     sampled: fetch::flag(sampled, row),
+                    evidence: fetch::evidence(evidence, row),
                 });
             }
             Ok(())

@@ -70,6 +70,7 @@ impl Recent for Live {
                         slowest: row.slowest,
                         error: row.error_trace,
                         sampled: row.sampled,
+                        evidence: row.evidence,
                     });
                 });
                 view.edges(window.from, window.to, &mut |row| {
@@ -86,6 +87,7 @@ impl Recent for Live {
                         durations: Buckets::Pairs(row.histogram.buckets()),
                         callee: Buckets::Pairs(row.callee.buckets()),
                         sampled: row.sampled,
+                        evidence: row.evidence,
                     });
                 });
             }
@@ -162,7 +164,7 @@ async fn read_once<T: Send + 'static>(
 mod tests {
     use coral_model::question::View;
     use coral_model::time::{MILLI, SECOND};
-    use coral_model::view::{NodeKind, SpanKind};
+    use coral_model::view::{Evidence, NodeKind, SpanKind};
     use coral_model::{AgentId, Dimension, Histogram, ResourceId, TraceId};
 
     use super::super::source::StoreOnly;
@@ -206,6 +208,7 @@ mod tests {
                 peer: "".into(),
                 peer_kind: NodeKind::External,
                 sampled: false,
+                evidence: Evidence::Otlp,
             })
         };
         for (k, service) in services.iter().enumerate() {
@@ -231,6 +234,7 @@ mod tests {
                 error_trace: seed.is_multiple_of(7).then_some(trace),
                 histogram,
                 sampled: false,
+                evidence: Evidence::Otlp,
             });
             // The caller's half, and the callee's; every fourth has no partner.
             let Some(callee) = services.get(k + 1) else { continue };

@@ -6,8 +6,8 @@
 
 use coral_model::num::u32_sat;
 use coral_model::time::{Time, Window};
-use coral_model::view::{EdgeEnds, NodeKind};
-use hashbrown::HashMap;
+use coral_model::view::{EdgeEnds, Evidence, NodeKind};
+use hashbrown::{HashMap, HashSet};
 
 use super::QueryError;
 use super::dense::{Buckets, Tally};
@@ -43,6 +43,8 @@ pub struct EdgeDelta<'a> {
     pub callee: Buckets<'a>,
     /// An unknown share was left out.
     pub sampled: bool,
+    /// What saw them.
+    pub evidence: Evidence,
 }
 
 /// A node: its name and what it is.
@@ -78,6 +80,8 @@ pub struct EdgeSum {
     pub callee: Tally,
     /// An unknown share was left out.
     pub sampled: bool,
+    /// What saw them.
+    pub evidence: Evidence,
     /// First and last bucket.
     pub span: (Time, Time),
 }
@@ -94,6 +98,7 @@ impl EdgeSum {
             durations: Tally::default(),
             callee: Tally::default(),
             sampled: false,
+            evidence: self.evidence,
             span: self.span,
         }
     }
@@ -111,6 +116,7 @@ struct EdgeCell {
     durations: (usize, usize),
     callee: (usize, usize),
     sampled: bool,
+    evidence: Evidence,
 }
 
 /// The table.
@@ -150,6 +156,7 @@ impl Edges {
             durations,
             callee,
             sampled: delta.sampled,
+            evidence: delta.evidence,
         });
     }
 
@@ -177,6 +184,7 @@ impl Edges {
                     durations: Tally::default(),
                     callee: Tally::default(),
                     sampled: false,
+                    evidence: cell.evidence,
                     span: (cell.bucket, cell.bucket),
                 });
             match cell.ends {
@@ -189,9 +197,33 @@ impl Edges {
             sum.durations.add(self.kept(cell.durations), cell.sum_ns);
             sum.callee.add(self.kept(cell.callee), 0);
             sum.sampled |= cell.sampled;
+            sum.evidence = sum.evidence.with(cell.evidence);
             sum.span = (sum.span.0.min(cell.bucket), sum.span.1.max(cell.bucket));
         }
         sums
+    }
+
+    /// Of an edge that spans tell of, what the kernel saw is left out; and so is somebody unknown
+    /// calling a service, where spans tell who calls it.
+    pub fn settle_evidence(&mut self) {
+        if self.cells.iter().all(|cell| cell.evidence != Evidence::Ebpf) {
+            return;
+        }
+        let ends = |cell: &EdgeCell| {
+            self.edges.get(coral_model::num::usize_sat(cell.edge)).map(|e| (e.from, e.to))
+        };
+        let otlp = self.cells.iter().filter(|c| c.evidence == Evidence::Otlp && c.requests > 0);
+        let told: HashSet<(Node, Node)> = otlp.filter_map(ends).collect();
+        let called: HashSet<Node> = told.iter().map(|(_, to)| *to).collect();
+        let twice = |edge: &Edge| {
+            told.contains(&(edge.from, edge.to))
+                || edge.from.1 == NodeKind::External && called.contains(&edge.to)
+        };
+        let twice: Vec<bool> = self.edges.iter().map(twice).collect();
+        self.cells.retain(|cell| {
+            let twice = twice.get(coral_model::num::usize_sat(cell.edge)).copied();
+            cell.evidence != Evidence::Ebpf || !twice.unwrap_or(false)
+        });
     }
 
     /// The last bucket any edge has.
@@ -219,7 +251,7 @@ impl Edges {
         let sql = Sql::new(format!(
             "SELECT bucket_ns, from_name, from_kind, to_name, to_kind, protocol, ends, requests, \
              errors, no_answer, sum_ns, hist_index, hist_count, callee_hist_index, \
-             callee_hist_count, sampled FROM {} WHERE true",
+             callee_hist_count, sampled, evidence FROM {} WHERE true",
             conn.buckets(Signal::Edges, from, to, resolution)
         ))
         .within("bucket_ns", from, to);
@@ -234,7 +266,7 @@ impl Edges {
             let (no_answer, sum_ns) = (batch.u64s(9)?, batch.u64s(10)?);
             let (index, count) = (batch.lists(11)?, batch.lists(12)?);
             let (callee_index, callee_count) = (batch.lists(13)?, batch.lists(14)?);
-            let sampled = batch.bools(15)?;
+            let (sampled, evidence) = (batch.bools(15)?, batch.texts(16)?);
             for row in 0..batch.len() {
                 self.push(&EdgeDelta {
                     bucket: fetch::time(bucket, row),
@@ -255,6 +287,7 @@ impl Edges {
                     durations: fetch::buckets(index, count, row),
                     callee: fetch::buckets(callee_index, callee_count, row),
                     sampled: fetch::flag(sampled, row),
+                    evidence: fetch::evidence(evidence, row),
                 });
             }
             Ok(())

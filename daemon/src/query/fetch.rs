@@ -10,6 +10,7 @@ use std::sync::Arc;
 use coral_model::id::{SpanId, TraceId};
 use coral_model::num::{u64_sat, usize_sat};
 use coral_model::time::Time;
+use coral_model::view::Evidence;
 use duckdb::Connection;
 use duckdb::arrow::array::{
     Array, BooleanArray, Float64Array, Int64Array, ListArray, MapArray, StringArray, StructArray,
@@ -204,6 +205,14 @@ pub fn flag(column: &BooleanArray, row: usize) -> bool {
 /// The small number at `row`; NULL is 0.
 pub fn byte(column: &UInt8Array, row: usize) -> u8 {
     if column.is_valid(row) { column.value(row) } else { 0 }
+}
+
+/// The evidence at `row`.
+pub fn evidence(column: &StringArray, row: usize) -> Evidence {
+    match text(column, row) {
+        Some("ebpf") => Evidence::Ebpf,
+        _ => Evidence::Otlp,
+    }
 }
 
 /// The trace id in two columns, unless zero or NULL.

@@ -5,7 +5,7 @@
 use coral_model::hist::Histogram;
 use coral_model::question::View;
 use coral_model::time::{BUCKET, SECOND, Time, Window};
-use coral_model::view::{AgentRow, EdgeEnds, NodeKind, State};
+use coral_model::view::{AgentRow, EdgeEnds, Evidence, NodeKind, State};
 use coral_model::{Question, TraceId};
 use duckdb::{Connection, params};
 
@@ -52,6 +52,7 @@ pub struct RedRow {
     pub durations: Vec<u64>,
     pub slowest: Option<(TraceId, u64)>,
     pub error: Option<TraceId>,
+    pub evidence: Evidence,
 }
 
 impl RedRow {
@@ -69,6 +70,7 @@ impl RedRow {
             durations: durations.to_vec(),
             slowest: None,
             error: None,
+            evidence: Evidence::Otlp,
         }
     }
 
@@ -90,6 +92,7 @@ impl RedRow {
             slowest: self.slowest,
             error: self.error,
             sampled: false,
+            evidence: self.evidence,
         })
     }
 }
@@ -104,6 +107,7 @@ pub struct EdgeRow {
     pub errors: u64,
     pub no_answer: u64,
     pub durations: Vec<u64>,
+    pub evidence: Evidence,
 }
 
 impl EdgeRow {
@@ -117,6 +121,7 @@ impl EdgeRow {
             errors: 0,
             no_answer: 0,
             durations: durations.to_vec(),
+            evidence: Evidence::Otlp,
         }
     }
 }
@@ -281,7 +286,7 @@ impl Fixture {
                         if r.code.is_empty() { "NULL".to_owned() } else { quote(&r.code) };
                     format!(
                         "({}, 0, {}, {}, {}, {}, {code}, 'http', {}, {}, {}, {}, {}, {}, {slow_hi}, \
-                         {slow_lo}, {}, {error_hi}, {error_lo}, false)",
+                         {slow_lo}, {}, {error_hi}, {error_lo}, false, '{}')",
                         r.bucket.0,
                         r.resource,
                         quote(&r.service),
@@ -294,6 +299,7 @@ impl Fixture {
                         list(h.buckets().iter().map(|b| b.0)),
                         list(h.buckets().iter().map(|b| b.1)),
                         slow_ns.unwrap_or(0),
+                        r.evidence,
                     )
                 })
                 .collect();
@@ -314,7 +320,7 @@ impl Fixture {
                     );
                     format!(
                         "({}, 0, {}, '{}', {}, '{}', 'http', {}, {}, {}, {}, {}, {index}, {count}, \
-                         0, {index}, {count}, false)",
+                         0, {index}, {count}, false, '{}')",
                         r.bucket.0,
                         quote(&r.from.0),
                         r.from.1,
@@ -325,6 +331,7 @@ impl Fixture {
                         r.errors,
                         r.no_answer,
                         h.sum_ns(),
+                        r.evidence,
                     )
                 })
                 .collect();

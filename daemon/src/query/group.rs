@@ -41,6 +41,8 @@ pub struct Sum {
     pub error: Option<(Time, TraceId)>,
     /// An unknown share is missing.
     pub sampled: bool,
+    /// What saw them; `None` without any.
+    pub evidence: Option<Evidence>,
     /// Start and end of the first bucket with a request.
     pub first: Option<(Time, Time)>,
 }
@@ -56,6 +58,9 @@ impl Sum {
         self.slowest = self.slowest.max(cell.slowest.map(|(id, ns)| (ns, id)));
         self.error = self.error.max(cell.error.map(|id| (cell.bucket, id)));
         self.sampled |= cell.sampled;
+        if cell.requests > 0 {
+            self.evidence = Some(self.evidence.map_or(cell.evidence, |e| e.with(cell.evidence)));
+        }
         let bucket = (cell.bucket, cell.bucket.plus(cell.width));
         self.first = Some(self.first.map_or(bucket, |first| first.min(bucket)));
     }
@@ -83,7 +88,7 @@ impl Sum {
             self.errors,
             self.no_answer,
             seconds,
-            Evidence::Otlp,
+            self.evidence.unwrap_or(Evidence::Otlp),
             self.sampled,
         );
         // A request is counted even where its duration was not.

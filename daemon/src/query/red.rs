@@ -202,7 +202,7 @@ mod tests {
 
     use coral_model::TraceId;
     use coral_model::question::View;
-    use coral_model::view::RedRow as Answered;
+    use coral_model::view::{Evidence, RedRow as Answered};
     use proptest::prelude::*;
 
     use super::super::fixture::{Fixture, Memory, NOW, RedRow, ago, last, question, rows};
@@ -327,6 +327,41 @@ mod tests {
             prop_assert_eq!(both.rows, answer.rows);
             prop_assert_eq!(both.end.stored_to, Some(cut.min(window.to)));
         }
+    }
+
+    #[test]
+    fn a_request_that_spans_and_the_kernel_tell_of_is_counted_once() {
+        let fixture = Fixture::default();
+        let seen = |service: &str, operation: &str, resource, at, n| RedRow {
+            operation: operation.to_owned(),
+            evidence: Evidence::Ebpf,
+            ..RedRow::new(ago(at), resource, service, &vec![5; n])
+        };
+        // The kernel sees the same requests, does not know the route, and saw some before the SDK was
+        // there.
+        let stored = [
+            RedRow::new(ago(50), 1, "pay", &[5; 20]),
+            seen("pay", "GET /{id}", 2, 50, 20),
+            seen("pay", "GET /", 2, 70, 3),
+            seen("nginx", "GET /", 3, 50, 7),
+        ];
+        fixture.red(&stored);
+        let mut q = question(View::Red, last(900), "");
+        let answer = fixture.ask(&q).unwrap();
+        let rows: Vec<_> = rows!(answer, Red)
+            .into_iter()
+            .map(|r| (r.service.unwrap(), r.operation.unwrap(), r.red.requests, r.red.evidence))
+            .collect();
+        let row =
+            |service: &str, n, evidence| (service.to_owned(), "GET /".to_owned(), n, evidence);
+        let expected = [row("nginx", 7, Evidence::Ebpf), row("pay", 20, Evidence::Otlp)];
+        assert_eq!(rows, expected);
+        // The same from memory, and a sum over both says that it rests on both.
+        let memory = Memory { cut: ago(900), red: stored.to_vec() };
+        assert_eq!(Fixture::default().ask_with(&q, &memory).unwrap().rows, answer.rows);
+        q.by = vec![Dimension::Status];
+        let rows = rows!(fixture.ask(&q).unwrap(), Red);
+        assert_eq!((rows[0].red.requests, rows[0].red.evidence), (27, Evidence::Mixed));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use coral_model::question::View;
 use coral_model::time::{BUCKET, MILLI, SECOND, Time};
-use coral_model::view::{Change, DigestRow, EdgeEnds, EventKind, Health, NodeKind, State};
+use coral_model::view::{
+    Change, DigestRow, EdgeEnds, EventKind, Evidence, Health, NodeKind, Row, State,
+};
 
 use super::fixture::{EdgeRow, Fixture, RedRow, ago, last, question, rows};
 use crate::store::schema::Signal;
@@ -386,6 +388,39 @@ fn the_topology_shows_everybody_and_their_calls() {
     assert_eq!(answer.rows.len(), 3 + 2);
     let answer = fixture.ask(&question(View::Topology, last(240), "kind=database")).unwrap();
     assert_eq!(answer.rows.len(), 4 + 2);
+}
+
+#[test]
+fn an_edge_that_spans_and_the_kernel_tell_of_is_drawn_once() {
+    let fixture = Fixture::default();
+    let seen = |from: &str, to: &str| EdgeRow {
+        evidence: Evidence::Ebpf,
+        ..EdgeRow::new(ago(60), from, to, &[5; 10])
+    };
+    let outside = |edge: EdgeRow| EdgeRow { from: ("external".into(), NodeKind::External), ..edge };
+    fixture.edges(&[
+        EdgeRow::new(ago(60), "cart", "pay", &[5; 9]),
+        outside(EdgeRow::new(ago(60), "", "cart", &[5; 4])),
+        seen("cart", "pay"),
+        seen("pay", "nginx"),
+        outside(seen("", "cart")),
+        outside(seen("", "nginx")),
+    ]);
+    let answer = fixture.ask(&question(View::Topology, last(900), "")).unwrap();
+    let edges = answer.rows.into_iter().filter_map(|row| match row {
+        Row::Edge(e) => Some((e.from, e.to, e.red.requests, e.red.evidence)),
+        _ => None,
+    });
+    let mut edges: Vec<_> = edges.collect();
+    edges.sort_unstable();
+    let row = |from: &str, to: &str, n, evidence| (from.to_owned(), to.to_owned(), n, evidence);
+    let expected = [
+        row("cart", "pay", 9, Evidence::Otlp),
+        row("external", "cart", 4, Evidence::Otlp),
+        row("external", "nginx", 10, Evidence::Ebpf),
+        row("pay", "nginx", 10, Evidence::Ebpf),
+    ];
+    assert_eq!(edges, expected);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coral_model::Dimension;
 use coral_model::num::{f64_from, u32_sat};
 use coral_model::time::{BUCKET, SECOND, Time, Window};
-use coral_model::view::{AgentRow, Baseline, Row, ServiceRow, State};
+use coral_model::view::{AgentRow, Baseline, Evidence, Row, ServiceRow, State};
 use hashbrown::HashMap;
 
 use super::answer::{self, Found, Inputs};
@@ -346,8 +346,14 @@ fn stretch_of(cells: &Cells, service: Symbol, window: Window, now: Time) -> Stre
 /// Services to list: heard of in the window or not long before it.
 fn known(plan: &Plan, cells: &Cells, heard: &Heard) -> BTreeSet<Symbol> {
     let passes = |symbol: Symbol| {
-        let service =
-            super::cells::Series { service: symbol, operation: 0, code: 0, kind: 0, resource: 0 };
+        let service = super::cells::Series {
+            service: symbol,
+            operation: 0,
+            code: 0,
+            kind: 0,
+            resource: 0,
+            evidence: Evidence::Otlp,
+        };
         let fields =
             filter::SeriesFields { cells, series: &service, resource: None, failed: false };
         plan.filter.matches(&fields)

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use coral_model::filter::{Expr, FieldValue, Fields, Key};
 use coral_model::num::f64_from;
 use coral_model::time::{SECOND, Time, Window};
-use coral_model::view::{EdgeRow, Evidence, NodeKind, NodeRow, Red, Row, State};
+use coral_model::view::{EdgeRow, NodeKind, NodeRow, Red, Row, State};
 
 use super::answer::{self, Found, Inputs};
 use super::edges::{EdgeSum, Edges};
@@ -138,14 +138,8 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
 
 fn red(sum: &EdgeSum, seconds: f64) -> Red {
     let histogram = sum.durations.histogram();
-    let mut red = Red::from_parts(
-        &histogram,
-        sum.errors,
-        sum.no_answer,
-        seconds,
-        Evidence::Otlp,
-        sum.sampled,
-    );
+    let mut red =
+        Red::from_parts(&histogram, sum.errors, sum.no_answer, seconds, sum.evidence, sum.sampled);
     red.requests = sum.requests;
     red.rate = f64_from(sum.requests) / seconds.max(1.0);
     red.error_ratio = (sum.requests > 0).then(|| f64_from(sum.errors) / f64_from(sum.requests));

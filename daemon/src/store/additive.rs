@@ -7,7 +7,7 @@ use std::sync::Arc;
 use coral_model::hist::Histogram;
 use coral_model::id::{ResourceId, TraceId};
 use coral_model::time::Time;
-use coral_model::view::{EdgeEnds, SpanKind};
+use coral_model::view::{EdgeEnds, Evidence, SpanKind};
 use hashbrown::HashMap;
 
 use super::rows::{EdgeDelta, Node, RedDelta, Resource};
@@ -37,7 +37,7 @@ pub fn resource_bytes(r: &Resource) -> usize {
 }
 
 impl Additive for RedDelta {
-    type Key = (ResourceId, Arc<str>, SpanKind, Arc<str>, Arc<str>, bool);
+    type Key = (ResourceId, Arc<str>, SpanKind, Arc<str>, Arc<str>, bool, Evidence);
 
     fn bucket(&self) -> Time {
         self.bucket
@@ -45,7 +45,8 @@ impl Additive for RedDelta {
 
     fn key(&self) -> Self::Key {
         let (operation, code) = (Arc::clone(&self.operation), Arc::clone(&self.code));
-        (self.resource, operation, self.kind, code, Arc::clone(&self.protocol), self.sampled)
+        let protocol = Arc::clone(&self.protocol);
+        (self.resource, operation, self.kind, code, protocol, self.sampled, self.evidence)
     }
 
     fn merge(&mut self, other: &Self) {
@@ -69,7 +70,7 @@ impl Additive for RedDelta {
 }
 
 impl Additive for EdgeDelta {
-    type Key = (Node, Node, Arc<str>, EdgeEnds, bool);
+    type Key = (Node, Node, Arc<str>, EdgeEnds, bool, Evidence);
 
     fn bucket(&self) -> Time {
         self.bucket
@@ -77,7 +78,7 @@ impl Additive for EdgeDelta {
 
     fn key(&self) -> Self::Key {
         let (from, to) = (self.from.clone(), self.to.clone());
-        (from, to, Arc::clone(&self.protocol), self.ends, self.sampled)
+        (from, to, Arc::clone(&self.protocol), self.ends, self.sampled, self.evidence)
     }
 
     fn merge(&mut self, other: &Self) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use coral_model::hist::Histogram;
 use coral_model::id::{ResourceId, TraceId};
 use coral_model::time::Time;
-use coral_model::view::{EdgeEnds, NodeKind, SpanKind};
+use coral_model::view::{EdgeEnds, Evidence, NodeKind, SpanKind};
 use duckdb::arrow::array::{
     Array, BooleanArray, Int64Array, ListArray, StringArray, UInt8Array, UInt16Array, UInt64Array,
 };
@@ -155,8 +155,8 @@ trait Coarse: Additive {
 impl Coarse for RedDelta {
     const COLUMNS: &'static str = "bucket_ns, received_ns, resource, service, operation, kind, code, \
         protocol, errors, no_answer, sum_ns, hist_index, hist_count, slow_hi, slow_lo, slow_ns, \
-        error_hi, error_lo, sampled";
-    const KEYS: &'static str = "resource, operation, kind, code, protocol, sampled";
+        error_hi, error_lo, sampled, evidence";
+    const KEYS: &'static str = "resource, operation, kind, code, protocol, sampled, evidence";
 
     fn each(
         batch: &RecordBatch,
@@ -173,6 +173,7 @@ impl Coarse for RedDelta {
         let (slow_hi, slow_lo, slow_ns) = (number(13)?, number(14)?, number(15)?);
         let (error_hi, error_lo) = (number(16)?, number(17)?);
         let sampled = column::<BooleanArray>(batch, 18)?;
+        let evidence = text(19)?;
         for row in 0..batch.num_rows() {
             let delta = Self {
                 bucket: Time::from_i64(bucket.value(row)),
@@ -188,6 +189,7 @@ impl Coarse for RedDelta {
                 slowest: id(slow_hi, slow_lo, row).map(|id| (id, slow_ns.value(row))),
                 error_trace: id(error_hi, error_lo, row),
                 sampled: sampled.value(row),
+                evidence: evidence_of(evidence, row),
             };
             take(row, delta);
         }
@@ -206,8 +208,9 @@ impl Coarse for RedDelta {
 impl Coarse for EdgeDelta {
     const COLUMNS: &'static str = "bucket_ns, received_ns, from_name, from_kind, to_name, to_kind, \
         protocol, ends, errors, no_answer, sum_ns, hist_index, hist_count, callee_sum_ns, \
-        callee_hist_index, callee_hist_count, sampled";
-    const KEYS: &'static str = "from_name, from_kind, to_name, to_kind, protocol, ends, sampled";
+        callee_hist_index, callee_hist_count, sampled, evidence";
+    const KEYS: &'static str =
+        "from_name, from_kind, to_name, to_kind, protocol, ends, sampled, evidence";
 
     fn each(
         batch: &RecordBatch,
@@ -223,6 +226,7 @@ impl Coarse for EdgeDelta {
         let histograms = Histograms::of(batch, 11)?;
         let (callee_sum, callees) = (number(13)?, Histograms::of(batch, 14)?);
         let sampled = column::<BooleanArray>(batch, 16)?;
+        let evidence = text(17)?;
         let kind_of = |column: &StringArray, row: usize| {
             column.value(row).parse().unwrap_or(NodeKind::External)
         };
@@ -238,6 +242,7 @@ impl Coarse for EdgeDelta {
                 histogram: histograms.at(row, sum.value(row)),
                 callee: callees.at(row, callee_sum.value(row)),
                 sampled: sampled.value(row),
+                evidence: evidence_of(evidence, row),
             };
             take(row, delta);
         }
@@ -286,6 +291,10 @@ impl<'a> Histograms<'a> {
         histogram.add_sum(sum_ns);
         histogram
     }
+}
+
+fn evidence_of(column: &StringArray, row: usize) -> Evidence {
+    column.value(row).parse().unwrap_or(Evidence::Otlp)
 }
 
 fn id(hi: &UInt64Array, lo: &UInt64Array, row: usize) -> Option<TraceId> {

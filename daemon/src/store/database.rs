@@ -101,7 +101,9 @@ fn prepare(connection: &Connection, file: &Path) -> Result<(), StoreError> {
             .query_row("SELECT max(value) FROM meta WHERE key = 'version'", [], |row| row.get(0))?;
     match version.map(|v| v.parse::<i64>()) {
         None => {
-            connection.execute_batch(&schema::UPGRADES.concat())?;
+            for version in 2..=schema::VERSION {
+                connection.execute_batch(&schema::upgrade(version, &[]))?;
+            }
             let sql = format!("INSERT INTO meta VALUES ('version', '{}')", schema::VERSION);
             connection.execute_batch(&sql)?;
         }
@@ -110,17 +112,23 @@ fn prepare(connection: &Connection, file: &Path) -> Result<(), StoreError> {
             return Err(StoreError::Newer { path, found, ours });
         }
         Some(found) => {
-            let found = usize::try_from(found.unwrap_or(1).max(1)).unwrap_or(1);
-            for (step, sql) in (1..).zip(schema::UPGRADES).skip(found - 1) {
+            for version in found.unwrap_or(1).max(1) + 1..=schema::VERSION {
+                let sql = schema::upgrade(version, &tables(connection)?);
                 connection.execute_batch(&format!(
-                    "BEGIN; {sql} UPDATE meta SET value = '{}' WHERE key = 'version'; COMMIT;",
-                    step + 1
+                    "BEGIN; {sql} UPDATE meta SET value = '{version}' WHERE key = 'version'; COMMIT;"
                 ))?;
-                tracing::info!("the store was brought from version {step} to {}", step + 1);
+                tracing::info!("the store was brought from version {} to {version}", version - 1);
             }
         }
     }
     Ok(())
+}
+
+/// Names of all tables.
+fn tables(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut statement = connection.prepare("SELECT table_name FROM duckdb_tables() ORDER BY 1")?;
+    let names = statement.query_map([], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
 }
 
 /// Moves a file and its log out of the way.

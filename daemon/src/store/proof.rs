@@ -11,7 +11,7 @@ use std::time::Duration;
 use coral_model::hist::Histogram;
 use coral_model::id::{ResourceId, SpanId, TraceId};
 use coral_model::time::{BUCKET, SECOND};
-use coral_model::view::{SpanKind, SpanStatus};
+use coral_model::view::{Evidence, SpanKind, SpanStatus};
 use proptest::prelude::*;
 
 use super::schema::{HOUR, Signal};
@@ -254,6 +254,7 @@ impl World {
                 slowest: (n % 3 == 0).then_some((trace, n)),
                 error_trace: None,
                 sampled: false,
+                evidence: Evidence::Otlp,
             });
             requests.push(request);
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use coral_model::hist::Histogram;
 use coral_model::id::{AgentId, ResourceId, SegmentId, TraceId};
 use coral_model::time::Time;
-use coral_model::view::{EdgeEnds, NodeKind, SpanKind};
+use coral_model::view::{EdgeEnds, Evidence, NodeKind, SpanKind};
 
 /// Who sent telemetry: the attributes of an OTLP resource, and what Coral reads from them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,6 +61,8 @@ pub struct RedDelta {
     pub error_trace: Option<TraceId>,
     /// The source kept only a sample and did not say which share.
     pub sampled: bool,
+    /// What saw them.
+    pub evidence: Evidence,
 }
 
 /// A node at an end of an edge.
@@ -97,6 +99,8 @@ pub struct EdgeDelta {
     pub callee: Histogram,
     /// The source kept only a sample and did not say which share.
     pub sampled: bool,
+    /// What saw them.
+    pub evidence: Evidence,
 }
 
 /// One end of a request between two programs.
@@ -133,6 +137,8 @@ pub struct HalfSeries {
     pub peer_kind: NodeKind,
     /// The source kept only a sample.
     pub sampled: bool,
+    /// What saw it.
+    pub evidence: Evidence,
 }
 
 /// Requests of a service that had begun and not ended. A state, not additive: the newest counts.

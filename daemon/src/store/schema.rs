@@ -11,7 +11,7 @@ use coral_model::time::{SECOND, Time};
 pub const HOUR: u64 = 3600 * SECOND;
 
 /// Raised when an older build could no longer read or write the tables.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// A kind of row with a table per hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,13 +106,16 @@ impl Signal {
                  value DOUBLE, count UBIGINT, sum DOUBLE, bounds DOUBLE[], counts UBIGINT[], \
                  extra VARCHAR"
             }
-            // Additive deltas, several rows per bucket; hist_* are parallel and ascending.
+            // Additive deltas, several rows per bucket; hist_* are parallel and ascending. evidence
+            // is coral_model::view::Evidence's word, here and below: a request that spans and the
+            // kernel tell of is in a row of each.
             Self::Red => {
                 "bucket_ns BIGINT, received_ns BIGINT, resource UBIGINT, service VARCHAR, \
                  operation VARCHAR, kind UTINYINT, code VARCHAR, protocol VARCHAR, \
                  requests UBIGINT, errors UBIGINT, no_answer UBIGINT, sum_ns UBIGINT, \
                  hist_index USMALLINT[], hist_count UBIGINT[], slow_hi UBIGINT, slow_lo UBIGINT, \
-                 slow_ns UBIGINT, error_hi UBIGINT, error_lo UBIGINT, sampled BOOLEAN"
+                 slow_ns UBIGINT, error_hi UBIGINT, error_lo UBIGINT, sampled BOOLEAN, \
+                 evidence VARCHAR"
             }
             // Additive deltas. Kinds are coral_model::view::NodeKind's words; ends is 1 or 2.
             // requests counts the callers' view (hist_*); a row with requests 0 adds only what the
@@ -122,7 +125,8 @@ impl Signal {
                  to_name VARCHAR, to_kind VARCHAR, protocol VARCHAR, ends UTINYINT, \
                  requests UBIGINT, errors UBIGINT, no_answer UBIGINT, sum_ns UBIGINT, \
                  hist_index USMALLINT[], hist_count UBIGINT[], callee_sum_ns UBIGINT, \
-                 callee_hist_index USMALLINT[], callee_hist_count UBIGINT[], sampled BOOLEAN"
+                 callee_hist_index USMALLINT[], callee_hist_count UBIGINT[], sampled BOOLEAN, \
+                 evidence VARCHAR"
             }
             // n rises by one; rows after commits.edges_to still wait (fate 0), were met by their
             // other end (1), or were counted and may still be met (2).
@@ -130,7 +134,7 @@ impl Signal {
                 "n UBIGINT, received_ns BIGINT, key UBIGINT, resource UBIGINT, service VARCHAR, \
                  kind UTINYINT, protocol VARCHAR, peer VARCHAR, peer_kind VARCHAR, \
                  sampled BOOLEAN, end_ns BIGINT, duration_ns UBIGINT, error BOOLEAN, \
-                 no_answer BOOLEAN, fate UTINYINT"
+                 no_answer BOOLEAN, fate UTINYINT, evidence VARCHAR"
             }
             Self::Events => {
                 "time_ns BIGINT, received_ns BIGINT, kind VARCHAR, service VARCHAR, host VARCHAR, \
@@ -157,6 +161,21 @@ impl Signal {
             .filter_map(|c| c.trim().split_once(' '))
             .map(|c| c.0)
             .collect()
+    }
+
+    /// The columns as they are selected from a file that a build of store version `version` wrote:
+    /// what came later has the value that it then means.
+    #[must_use]
+    pub fn selected_from(self, version: i64) -> String {
+        let later = |name: &str| {
+            let added = ADDED.iter().find(|a| a.signals.contains(&self) && a.column == name);
+            added.filter(|a| a.version > version).map(|a| a.value)
+        };
+        let columns = self.column_names().into_iter().map(|name| match later(name) {
+            Some(value) => format!("{value} AS {name}"),
+            None => name.to_owned(),
+        });
+        columns.collect::<Vec<_>>().join(", ")
     }
 
     /// Where `received_ns` stands among the columns.
@@ -189,11 +208,52 @@ pub const FIXED: &str = "\
     CREATE TABLE IF NOT EXISTS marks(agent_hi UBIGINT, agent_lo UBIGINT, segment_hi UBIGINT, \
     segment_lo UBIGINT, seq UBIGINT, gone BOOLEAN);";
 
-/// What takes a store of version `n + 1` to the next, by `n`.
-pub const UPGRADES: [&str; 1] = [
+/// A column that tables and files of earlier versions lack.
+struct Added {
+    /// The first version that has it.
+    version: i64,
+    signals: &'static [Signal],
+    column: &'static str,
+    kind: &'static str,
+    /// What it means where it is missing.
+    value: &'static str,
+}
+
+/// Columns are added behind the others, so that tables of both ages have them in one order.
+const ADDED: [Added; 1] = [Added {
+    version: 3,
+    signals: &[Signal::Red, Signal::Edges, Signal::HalfEdges],
+    column: "evidence",
+    kind: "VARCHAR",
+    value: "'otlp'",
+}];
+
+/// What takes a store of version `n + 1` to the next, by `n`; besides columns of tables.
+const UPGRADES: [&str; 2] = [
     // 2: slices that have ended become Parquet files, named in a manifest.
     super::segment::MANIFEST,
+    // 3: what saw a request. Files stay as they are, and the manifest says which lack it.
+    "ALTER TABLE segments ADD COLUMN version UTINYINT DEFAULT 2;",
 ];
+
+/// What takes a store with these tables from the version before to `version`.
+#[must_use]
+pub fn upgrade(version: i64, tables: &[String]) -> String {
+    let step = usize::try_from(version - 2).ok().and_then(|n| UPGRADES.get(n));
+    let mut sql = (*step.unwrap_or(&"")).to_owned();
+    for added in ADDED.iter().filter(|added| added.version == version) {
+        let of = |table: &&String| {
+            Slice::from_table(table).is_some_and(|(signal, _)| added.signals.contains(&signal))
+        };
+        for table in tables.iter().filter(of) {
+            let Added { column, kind, value, .. } = added;
+            sql.push_str(&format!(
+                "ALTER TABLE {table} ADD COLUMN {column} {kind} DEFAULT {value};"
+            ));
+        }
+    }
+    sql
+}
 
 /// Which of a signal's tables: the hour of *receipt*, and a part where one hour is too large a piece
 /// of the disk budget to be dropped at once.

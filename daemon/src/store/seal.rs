@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::StoreError;
 use super::options::{Fault, Point};
-use super::schema::{Signal, Slice};
+use super::schema::{Signal, Slice, VERSION};
 use super::segment::{self, Form, Segment};
 use super::tables::text;
 use super::{coarse, rollup};
@@ -175,6 +175,7 @@ impl Press {
                 max,
                 received,
                 checksum: 0,
+                version: VERSION,
             };
             written.push(self.file(segment, &from)?);
         }
@@ -183,8 +184,7 @@ impl Press {
 
     fn merge(&self, segments: &[Segment], written: &mut Vec<Segment>) -> Result<(), StoreError> {
         let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(()) };
-        let files: Vec<String> =
-            segments.iter().map(|s| text(&self.dir.join(s.file()).to_string_lossy())).collect();
+        let rows = segment::select(first.signal, segments, &self.dir, "").join(" UNION ALL ");
         let all = |pick: fn(&Segment) -> Time| segments.iter().map(pick);
         let segment = Segment {
             first: first.first,
@@ -197,11 +197,11 @@ impl Press {
                 all(|s| s.received.0).min().unwrap_or(first.received.0),
                 all(|s| s.received.1).max().unwrap_or(first.received.1),
             ),
+            version: VERSION,
             ..first.clone()
         };
         let wanted = segment.rows;
-        let made =
-            self.file(segment, &format!("SELECT * FROM read_parquet([{}])", files.join(", ")))?;
+        let made = self.file(segment, &format!("SELECT * FROM ({rows})"))?;
         let whole = made.rows == wanted;
         written.push(made);
         if whole { Ok(()) } else { Err(StoreError::Incomplete { wanted }) }

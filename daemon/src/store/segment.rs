@@ -1,10 +1,14 @@
 //! Sealed pieces: Parquet files, and the manifest that says which of them count.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use coral_model::time::{SECOND, Time};
 use duckdb::Connection;
 
 use super::StoreError;
 use super::schema::{Signal, Slice};
+use super::tables::text;
 
 /// Where segments lie in the data directory.
 pub const DIR: &str = "segments";
@@ -94,6 +98,8 @@ pub struct Segment {
     pub received: (Time, Time),
     /// XXH3 of the file.
     pub checksum: u64,
+    /// The version of the store whose columns it has.
+    pub version: i64,
 }
 
 impl Segment {
@@ -122,7 +128,7 @@ impl Segment {
             self.received.1.0,
         ];
         let numbers = numbers.map(|n| n.to_string()).join(" ");
-        format!("{} {} {numbers}", self.signal.name(), self.form.name())
+        format!("{} {} {numbers} {}", self.signal.name(), self.form.name(), self.version)
     }
 
     /// What a label says; rows, size and checksum are left at 0.
@@ -144,6 +150,8 @@ impl Segment {
             max: Time(number()?),
             received: (Time(number()?), Time(number()?)),
             checksum: 0,
+            // Those of version 2 do not say.
+            version: number().map_or(2, coral_model::num::i64_sat),
         })
     }
 
@@ -166,7 +174,7 @@ impl Segment {
     #[must_use]
     pub fn insert(&self) -> String {
         format!(
-            "INSERT INTO segments VALUES ('{}', '{}', '{}', {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
+            "INSERT INTO segments VALUES ('{}', '{}', '{}', {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
             self.file(),
             self.signal.name(),
             self.form.name(),
@@ -182,6 +190,7 @@ impl Segment {
             self.received.0.as_i64(),
             self.received.1.as_i64(),
             self.checksum,
+            self.version,
         )
     }
 
@@ -203,7 +212,7 @@ pub const MANIFEST: &str = "CREATE TABLE IF NOT EXISTS segments(file VARCHAR, si
 pub fn load(connection: &Connection) -> Result<Vec<Segment>, StoreError> {
     let mut statement = connection.prepare(
         "SELECT signal, form, first_hour, first_part, last_hour, last_part, generation, rows, \
-         bytes, min_ns, max_ns, received_min_ns, received_max_ns, checksum FROM segments",
+         bytes, min_ns, max_ns, received_min_ns, received_max_ns, checksum, version FROM segments",
     )?;
     let mut rows = statement.query([])?;
     let mut segments = Vec::new();
@@ -224,10 +233,35 @@ pub fn load(connection: &Connection) -> Result<Vec<Segment>, StoreError> {
             max: time(10)?,
             received: (time(11)?, time(12)?),
             checksum: row.get(13)?,
+            version: i64::from(row.get::<_, u8>(14)?),
         });
     }
     sort(&mut segments);
     Ok(segments)
+}
+
+/// SELECTs of all rows of some files of one signal, which lie in `dir`, with the columns of this
+/// version and then `more`: one for each version that wrote any of them.
+#[must_use]
+pub fn select<'a>(
+    signal: Signal,
+    files: impl IntoIterator<Item = &'a Segment>,
+    dir: &Path,
+    more: &str,
+) -> Vec<String> {
+    let mut by_version: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for segment in files {
+        let columns = match segment.form {
+            Form::Traces => "*".to_owned(),
+            _ => signal.selected_from(segment.version),
+        };
+        let path = text(&dir.join(segment.file()).to_string_lossy());
+        by_version.entry(columns).or_default().push(path);
+    }
+    let one = |(columns, files): (String, Vec<String>)| {
+        format!("SELECT {columns}{more} FROM read_parquet([{}])", files.join(", "))
+    };
+    by_version.into_iter().map(one).collect()
 }
 
 /// Oldest slices first.

@@ -288,17 +288,8 @@ impl Tables {
         let mut before = Time::MAX;
         for &form in forms.iter().skip(first) {
             let of = self.segments.iter().filter(|s| s.signal == signal && s.form == form);
-            let files: Vec<String> = of
-                .filter(|s| s.received.0 < before && wanted(s))
-                .map(|s| text(&self.path(s)))
-                .collect();
-            if !files.is_empty() {
-                let columns = signal.column_names().join(", ");
-                let mut sql = format!(
-                    "SELECT {columns}{} FROM read_parquet([{}])",
-                    width(form),
-                    files.join(", ")
-                );
+            let files = of.filter(|s| s.received.0 < before && wanted(s));
+            for mut sql in segment::select(signal, files, &self.dir, &width(form)) {
                 if before < Time::MAX {
                     sql.push_str(&format!(" WHERE received_ns < {}", before.as_i64()));
                 }

@@ -24,7 +24,8 @@ pub use hosts::{Cpu, Disk, Filesystem, HostRow, Memory, Network, Pressure, Proce
 pub use patterns::PatternRow;
 pub use records::{EventKind, EventRow, LabelRow, LabelValue, LogRow, MetricKind, MetricRow};
 pub use red::{
-    Baseline, Evidence, InflightRow, Quantity, Red, RedRow, ServiceRow, Shift, State, Versions,
+    Baseline, Evidence, InflightRow, Quantity, Red, RedRow, SEEN_BY, ServiceRow, Shift, State,
+    Versions,
 };
 pub use sql::{SqlColumn, SqlColumns, SqlRow};
 pub use topology::{EdgeEnds, EdgeRow, NodeKind, NodeRow};

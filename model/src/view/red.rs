@@ -25,14 +25,28 @@ pub enum State {
     Stale,
 }
 
-/// What a number rests on. Rows of different evidence are never added up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Evidence {
-    /// Spans that applications exported.
-    Otlp,
-    /// The kernel's view.
-    Ebpf,
+words!(
+    /// What a number rests on. A request that both saw is counted once: by its span.
+    Evidence, "evidence", {
+        /// Spans that applications exported.
+        Otlp = "otlp",
+        /// What the kernel saw of programs that export none.
+        Ebpf = "ebpf",
+        /// Requests of several services, of which some are seen this way and some that.
+        Mixed = "mixed",
+    }
+);
+
+/// The attribute of the resource of a program that the kernel alone tells of; a service that reports
+/// itself has none.
+pub const SEEN_BY: &str = "coral.evidence";
+
+impl Evidence {
+    /// The evidence of two sets of requests together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        if self == other { self } else { Self::Mixed }
+    }
 }
 
 /// Rate, errors and duration of a set of requests.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use coral_model::hist::{BUCKETS, Histogram};
 use coral_model::id::{AgentId, TraceId};
 use coral_model::time::{BUCKET, Time};
-use coral_model::view::{NodeKind, SpanKind};
+use coral_model::view::{Evidence, NodeKind, SpanKind};
 use coral_proto::v1;
 use prost::Message as _;
 
@@ -101,7 +101,17 @@ fn red(delta: &v1::RedDelta, tables: &Tables) -> Result<RedDelta, String> {
         slowest: trace(&delta.slowest_trace).map(|id| (id, delta.slowest_ns)),
         error_trace: trace(&delta.error_trace),
         sampled: delta.sampled,
+        evidence: evidence(delta.evidence)?,
     })
+}
+
+/// One that only newer agents know is not taken for either.
+fn evidence(number: i32) -> Result<Evidence, String> {
+    match v1::Evidence::try_from(number) {
+        Ok(v1::Evidence::Otlp) => Ok(Evidence::Otlp),
+        Ok(v1::Evidence::Ebpf) => Ok(Evidence::Ebpf),
+        Err(_) => Err(format!("evidence {number} is unknown")),
+    }
 }
 
 fn half_edges(halves: &v1::HalfEdges, tables: &Tables, batch: &mut Batch, trouble: &mut Trouble) {
@@ -150,6 +160,7 @@ fn half_series(series: &v1::HalfSeries, tables: &Tables) -> Result<Arc<HalfSerie
         peer: tables.text(series.peer)?,
         peer_kind,
         sampled: series.sampled,
+        evidence: evidence(series.evidence)?,
     }))
 }
 

@@ -138,6 +138,7 @@ pub fn red(rows: &[RedDelta]) -> Result<Vec<Chunk>, ArrowError> {
             maybe_number(rows, |r| high(r.error_trace)),
             maybe_number(rows, |r| low(r.error_trace)),
             flag(rows, |r| r.sampled),
+            text(rows, |r| r.evidence.word()),
         ])
     })
 }
@@ -165,6 +166,7 @@ pub fn edges(rows: &[EdgeDelta]) -> Result<Vec<Chunk>, ArrowError> {
             callee_index,
             callee_count,
             flag(rows, |r| r.sampled),
+            text(rows, |r| r.evidence.word()),
         ])
     })
 }
@@ -187,6 +189,7 @@ pub fn half_edges(rows: &[Kept]) -> Result<Vec<Chunk>, ArrowError> {
             flag(rows, |r| r.half.error),
             flag(rows, |r| r.half.no_answer),
             byte(rows, |r| r.fate.to_byte()),
+            text(rows, |r| r.half.series.evidence.word()),
         ])
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use coral_model::time::Time;
-use coral_model::view::{NodeKind, SpanKind};
+use coral_model::view::{Evidence, NodeKind, SpanKind};
 use duckdb::{Connection, params};
 
 use super::super::marks::Marks;
@@ -52,7 +52,7 @@ impl Writer {
 fn recall_ends(connection: &Connection, floor: u64, joiner: &mut Joiner) -> Result<(), StoreError> {
     let mut statement = connection.prepare(
         "SELECT n, received_ns, key, resource, service, kind, protocol, peer, peer_kind, sampled, \
-         end_ns, duration_ns, error, no_answer, fate FROM half_edges WHERE n >= ? ORDER BY n",
+         end_ns, duration_ns, error, no_answer, fate, evidence FROM half_edges WHERE n >= ? ORDER BY n",
     )?;
     let mut rows = statement.query(params![floor])?;
     while let Some(row) = rows.next()? {
@@ -66,6 +66,7 @@ fn recall_ends(connection: &Connection, floor: u64, joiner: &mut Joiner) -> Resu
             peer: text(7)?,
             peer_kind: peer_kind.parse().unwrap_or(NodeKind::External),
             sampled: row.get(9)?,
+            evidence: row.get::<_, String>(15)?.parse().unwrap_or(Evidence::Otlp),
         };
         let half = HalfEdge {
             key: row.get(2)?,

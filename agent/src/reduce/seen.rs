@@ -1,0 +1,187 @@
+//! Requests that the kernel saw: the same counts and half-edges, with that as their evidence.
+//!
+//! Nothing of them is in the spool before they are counted, so what was not taken yet dies with the
+//! agent; its eyes do so at the same moment.
+
+use std::sync::Arc;
+
+use coral_model::view::SpanKind;
+use coral_proto::v1;
+
+use super::{CodeWord, Ended, HalfKey, Reducer, SeriesKey, inflight};
+
+/// A request as one of its ends was seen.
+#[derive(Debug, Clone)]
+pub struct Seen<'a> {
+    /// Whose program it was: an encoded `Resource`, and its hash.
+    pub resource: (&'a [u8], u64),
+    /// SERVER or CLIENT.
+    pub kind: SpanKind,
+    /// Method and route.
+    pub operation: &'a str,
+    /// `http`.
+    pub protocol: &'a str,
+    /// The protocol's status; `None` when it got no answer.
+    pub status: Option<u16>,
+    /// When it began, Unix ns.
+    pub start_ns: u64,
+    /// When it ended, Unix ns.
+    pub end_ns: u64,
+    /// It failed by getting no answer.
+    pub no_answer: bool,
+    /// Its trace, where it said so; else zeros.
+    pub trace: [u8; 16],
+    /// The same number at both ends; never 0.
+    pub key: u64,
+    /// Who is at the other end, as far as this end knows.
+    pub peer: &'a str,
+    /// Others like it were lost.
+    pub sampled: bool,
+}
+
+/// Requests of a program that have not ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// Whose, as in [`Seen`].
+    pub resource: (&'a [u8], u64),
+    /// How many.
+    pub count: u64,
+    /// When the oldest began, Unix ns; 0 without any.
+    pub oldest_ns: u64,
+    /// Its trace, or zeros.
+    pub oldest_trace: [u8; 16],
+}
+
+impl Reducer {
+    /// Adds a request. True when so much waits that it must be taken before more is added.
+    pub fn see(&mut self, seen: &Seen<'_>, now_ns: u64) -> bool {
+        let (bytes, hash) = seen.resource;
+        let (index, _) = self.names.resource(hash, bytes, now_ns, &self.counters);
+        let protocol = self.names.word(seen.protocol).0;
+        // As of spans: `coral_proto::otlp::meaning`.
+        let no_answer = seen.no_answer || matches!(seen.status, Some(504 | 499 | 408));
+        let ended = Ended {
+            end_ns: seen.end_ns,
+            duration_ns: seen.end_ns.saturating_sub(seen.start_ns),
+            error: no_answer || seen.status.is_some_and(|status| status >= 500),
+            no_answer,
+            trace: seen.trace,
+        };
+        let (kind, sampled, evidence) = (seen.kind, seen.sampled, v1::Evidence::Ebpf);
+        if kind == SpanKind::Server {
+            let (operation, folded) = self.names.operation(index.service, seen.operation);
+            self.counters.folded_operations.add(u64::from(folded));
+            let code = seen.status.map_or(CodeWord::Unknown, CodeWord::Number);
+            let resource = index.resource;
+            let key = SeriesKey { resource, operation, protocol, code, kind, sampled, evidence };
+            self.add(key, &ended, 1.0);
+        }
+        let (peer, folded) = self.names.word(seen.peer);
+        self.counters.folded_peers.add(u64::from(folded));
+        let peer_kind = v1::PeerKind::External;
+        let resource = index.resource;
+        let half = HalfKey { resource, kind, protocol, peer, peer_kind, sampled, evidence };
+        self.add_half(half, seen.key.max(1), &ended);
+        self.is_full()
+    }
+
+    /// Requests in flight now; what is not said of a program stands.
+    pub fn wait(&mut self, waiting: &Waiting<'_>, now_ns: u64) {
+        let (bytes, hash) = waiting.resource;
+        let (index, _) = self.names.resource(hash, bytes, now_ns, &self.counters);
+        let Some(resource) = self.names.resource_at(index.resource) else { return };
+        let snapshot = inflight::Snapshot {
+            resource: Arc::clone(resource),
+            count: waiting.count,
+            oldest_start_ns: waiting.oldest_ns,
+            oldest_trace: waiting.oldest_trace,
+            exact: true,
+        };
+        self.seen_inflight.retain(|older| older.resource.id != snapshot.resource.id);
+        self.seen_inflight.push(snapshot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coral_proto::v1::{Evidence, Reduced};
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use prost::Message as _;
+
+    use super::super::{Limits, emit};
+    use super::*;
+    use crate::counters::Counters;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn nginx() -> Vec<u8> {
+        let value = Some(any_value::Value::StringValue("nginx".into()));
+        let attribute = KeyValue {
+            key: "service.name".into(),
+            value: Some(AnyValue { value }),
+            ..KeyValue::default()
+        };
+        Resource { attributes: vec![attribute], ..Resource::default() }.encode_to_vec()
+    }
+
+    fn taken(reducer: &mut Reducer) -> Reduced {
+        emit::reduced(reducer.take(9 * SECOND).unwrap(), 0)
+    }
+
+    #[test]
+    fn a_request_is_counted_where_it_was_served_and_is_an_end_where_it_was_made() {
+        let mut reducer = Reducer::new(Limits::default(), Arc::default());
+        let resource = nginx();
+        let mut seen = Seen {
+            resource: (&resource, 1),
+            kind: SpanKind::Server,
+            operation: "GET /",
+            protocol: "http",
+            status: Some(200),
+            start_ns: SECOND,
+            end_ns: 2 * SECOND,
+            no_answer: false,
+            trace: [0; 16],
+            key: 7,
+            peer: "",
+            sampled: false,
+        };
+        for status in [Some(200), Some(503), Some(404), None] {
+            let no_answer = status.is_none();
+            _ = reducer.see(&Seen { status, no_answer, ..seen.clone() }, 3 * SECOND);
+        }
+        seen.kind = SpanKind::Client;
+        _ = reducer.see(&Seen { peer: "127.0.0.1:80", ..seen }, 3 * SECOND);
+        let reduced = taken(&mut reducer);
+        let red: Vec<_> = reduced
+            .red
+            .iter()
+            .map(|r| (reduced.strings[r.status as usize].as_str(), r.errors, r.no_answer, r.sum_ns))
+            .collect();
+        let whole = SECOND;
+        assert_eq!(
+            red,
+            [("200", 0, 0, whole), ("503", 1, 0, whole), ("404", 0, 0, whole), ("", 1, 1, whole)]
+        );
+        assert!(reduced.red.iter().all(|r| r.evidence() == Evidence::Ebpf && r.kind == 2));
+        let halves = reduced.half_edges.unwrap();
+        assert_eq!((halves.key, halves.flags), (vec![7; 5], vec![0, 1, 0, 3, 0]));
+        assert!(halves.series.iter().all(|s| s.evidence() == Evidence::Ebpf));
+        assert_eq!(halves.series.iter().map(|s| s.kind).collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn the_newest_word_on_requests_in_flight_counts() {
+        let mut reducer = Reducer::new(Limits::default(), Arc::new(Counters::default()));
+        let resource = nginx();
+        for count in [3, 2] {
+            let oldest_ns = SECOND;
+            let resource = (resource.as_slice(), 1);
+            reducer.wait(&Waiting { resource, count, oldest_ns, oldest_trace: [0; 16] }, SECOND);
+        }
+        let inflight = taken(&mut reducer).inflight;
+        assert_eq!((inflight.len(), inflight[0].count, inflight[0].exact), (1, 2, true));
+        assert!(reducer.take(SECOND).is_none());
+    }
+}
