@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure that the sample shop finds redis-server and PostgreSQL, and the tests a clock they may set
-# (libfaketime), and leaves no system service behind: the shop starts private ones of its own. Prints where
+# (libfaketime) and an nginx with somebody to ask it (ab, h2load), and leaves no system service behind: the shop starts private ones of its own. Prints where
 # they are. Run again, it only looks.
 #
 # Debian's redis-tools is enough: it holds the server's program under the name redis-check-rdb, and no service
@@ -52,6 +52,9 @@ missing=()
 redis_server >/dev/null || missing+=(redis-tools)
 postgres_bin >/dev/null || missing+=(postgresql)
 has setpriv || missing+=(util-linux)
+[ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+has ab || missing+=(apache2-utils)
+has h2load || missing+=(nghttp2-client)
 [ -n "$(faketime)" ] || missing+=(libfaketime)
 # Makes journal files for the test that follows one; journalctl itself reads them without any daemon.
 journal_remote() { find /lib/systemd /usr/lib/systemd -maxdepth 1 -name systemd-journal-remote 2>/dev/null | head -n 1; }
@@ -65,4 +68,6 @@ faketime=$(faketime)
 say "redis-server $redis"
 say "postgresql   $postgres"
 say "libfaketime  $faketime"
+[ -x /usr/sbin/nginx ] && has ab && has h2load || fail "nginx, ab or h2load is still missing"
+say "nginx        /usr/sbin/nginx, $(command -v ab), $(command -v h2load)"
 say "journal      $(command -v journalctl), $(journal_remote)"

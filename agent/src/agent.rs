@@ -19,7 +19,11 @@ use tokio_util::task::TaskTracker;
 use crate::budget::ByteBudget;
 use crate::counters::Counters;
 use crate::home::{Home, HomeError, Ports};
+use crate::observe::files::Files;
 use crate::observe::kernel::{self, Ends};
+use crate::observe::requests::names::Names;
+use crate::observe::requests::table::Table;
+use crate::observe::requests::watch;
 use crate::observe::{self, ServiceProcesses, logs, sources};
 use crate::pipeline::Pipeline;
 use crate::receive::listen::Receiver;
@@ -70,6 +74,8 @@ pub struct Options {
     pub observe: bool,
     /// Whether to watch it through eBPF too.
     pub ebpf: bool,
+    /// Whose requests are seen that way.
+    pub watch: watch::Watch,
     /// `agent.toml`: what else is read.
     pub config: Option<PathBuf>,
 }
@@ -93,6 +99,7 @@ impl Options {
             ports_file: None,
             observe: false,
             ebpf: false,
+            watch: watch::Watch::none(),
             config: None,
         }
     }
@@ -221,11 +228,16 @@ impl Agent {
         agent.tasks.spawn(watch.run(agent.intake.clone()));
         let ends = Arc::new(Ends::default());
         if options.observe && options.ebpf {
-            let (ends, senses) = (ends.clone(), agent.senses.clone());
-            let eyes = kernel::run(ends, senses, agent.counters.clone(), agent.intake.clone());
-            agent.tasks.spawn(eyes);
+            let requests = agent.requests(&options, services.clone());
+            let setup = kernel::Setup {
+                ends: ends.clone(),
+                senses: agent.senses.clone(),
+                requests,
+                pipeline: agent.pipeline.clone(),
+            };
+            agent.tasks.spawn(kernel::run(setup, agent.intake.clone()));
         } else {
-            agent.senses.off("ebpf", "turned off", Some("start coral-agent without --no-ebpf"));
+            kernel::turned_off(&agent.senses);
         }
         if options.observe {
             agent.observe(&options.host, services, ends);
@@ -272,6 +284,17 @@ impl Agent {
         tracing::info!(%address, "{sense} listens");
         self.tasks.spawn(self.receiver.clone().accept(listener));
         Some(address)
+    }
+
+    /// What follows requests through eBPF; `None` where nobody's are watched.
+    fn requests(&self, options: &Options, services: Arc<ServiceProcesses>) -> Option<Table> {
+        if options.watch.is_none() {
+            return None;
+        }
+        let ports = [self.otlp_grpc, self.otlp_http].into_iter().flatten().map(|a| a.port());
+        let files = Files::below("/");
+        let names = Names::new(files, &options.host, options.watch.clone(), services);
+        Some(Table::new(names, ports.collect(), self.counters.clone()))
     }
 
     fn observe(&self, host: &str, services: Arc<ServiceProcesses>, ends: Arc<Ends>) {

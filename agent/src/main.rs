@@ -10,6 +10,7 @@ use clap::Parser;
 use coral_agent::agent::{Agent, Listen, Options};
 use coral_agent::home::{Home, HomeError};
 use coral_agent::logfile::LogFile;
+use coral_agent::observe::requests::watch::Watch;
 use coral_agent::spool::Durability;
 use coral_agent::uplink::Colony;
 
@@ -59,6 +60,10 @@ struct Args {
     /// Do not load eBPF programs
     #[arg(long, env = "CORAL_NO_EBPF", value_parser = clap::builder::FalseyValueParser::new())]
     no_ebpf: bool,
+    /// Programs whose requests are seen through eBPF: all, none, or executables with a service's name
+    /// behind = where they need one, like nginx=edge,/opt/shop/*
+    #[arg(long, env = "CORAL_WATCH", value_name = "LIST", default_value = "all")]
+    watch: Watch,
     /// Read this file (OTLP/JSON or a log) instead of receiving, ship it, say what it held, and leave
     #[arg(long, value_name = "FILE", requires = "colony")]
     import: Option<PathBuf>,
@@ -164,6 +169,7 @@ async fn run(args: Args, home: Home) -> anyhow::Result<()> {
         ports_file: args.ports_file,
         observe: !args.no_host && import.is_none(),
         ebpf: !args.no_ebpf,
+        watch: args.watch,
         config: if import.is_some() { None } else { args.config.or_else(default_config) },
     };
     let agent = Agent::start(options, home).await?;

@@ -14,7 +14,7 @@ use prost::Message as _;
 use crate::counters::Counters;
 use crate::observe::{Peer, ServiceProcesses, Sighting};
 use crate::reduce::decode::Batch;
-use crate::reduce::{Limits, Reducer, Resource, emit};
+use crate::reduce::{Limits, Reducer, Resource, Seen, Waiting, emit};
 use crate::spool::{AppendError, Class, Spool, Ticket};
 
 /// Reducer and spool of one agent.
@@ -130,6 +130,29 @@ impl Pipeline {
             return Err(AppendError::Io(std::io::Error::other(error)));
         }
         self.spool.append(&mut packer, Class::Own, kind, now.0).map(|(seq, _)| seq)
+    }
+
+    /// Counts requests that the kernel saw end. Those that find no room are dropped and counted.
+    pub fn see<'a>(&self, requests: impl Iterator<Item = Seen<'a>>, now: Time) {
+        let mut reducer = lock(&self.reducer);
+        let mut full = reducer.is_full();
+        for request in requests {
+            if full {
+                drop(reducer);
+                let flushed = self.flush(now);
+                reducer = lock(&self.reducer);
+                if flushed.is_err() && reducer.is_full() {
+                    self.counters.dropped_observations.add(1);
+                    continue;
+                }
+            }
+            full = reducer.see(&request, now.0);
+        }
+    }
+
+    /// Notes how many requests the kernel sees in flight.
+    pub fn wait(&self, waiting: &Waiting<'_>, now: Time) {
+        lock(&self.reducer).wait(waiting, now.0);
     }
 
     /// RED rows that wait to be written.

@@ -7,6 +7,8 @@
 #![no_std]
 #![no_main]
 
+mod sockets;
+
 use aya_ebpf::bindings::bpf_pidns_info;
 use aya_ebpf::helpers::generated::{bpf_get_ns_current_pid_tgid, bpf_ktime_get_boot_ns};
 use aya_ebpf::helpers::{
@@ -15,7 +17,7 @@ use aya_ebpf::helpers::{
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
-use coral_bpf_types::{COMM, ITSELF, KERNEL, OOM, Offsets, ProcessEnd};
+use coral_bpf_types::{COMM, ITSELF, KERNEL, OOM, Offsets, ProcessEnd, lost};
 
 /// Set before loading; see [`Offsets`].
 #[unsafe(no_mangle)]
@@ -34,9 +36,9 @@ static OFFSETS: Offsets = Offsets {
 #[map]
 static ENDS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);
 
-/// What found no room, by kind: 0 process ends.
+/// What found no room, by [`lost`].
 #[map]
-static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(lost::PLACES, 0);
 
 /// The last deadly signal sent to a process, by its pid (of the first namespace).
 #[map]
@@ -83,6 +85,14 @@ fn pid_seen_by_agent(offsets: &Offsets) -> u32 {
         )
     };
     if failed == 0 { info.tgid } else { 0 }
+}
+
+/// Counts what was lost.
+fn count(place: u32, n: u64) {
+    if let Some(lost) = LOST.get_ptr_mut(place) {
+        // SAFETY: this CPU's own slot.
+        unsafe { *lost += n };
+    }
 }
 
 /// Reads a member of a kernel structure.
@@ -162,11 +172,9 @@ pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
         return 0;
     }
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    sockets::forget(pid);
     let Some(mut slot) = ENDS.reserve::<ProcessEnd>(0) else {
-        if let Some(lost) = LOST.get_ptr_mut(0) {
-            // SAFETY: this CPU's own slot.
-            unsafe { *lost += 1 };
-        }
+        count(lost::ENDS, 1);
         return 0;
     };
     let mut end = ProcessEnd {

@@ -173,6 +173,8 @@ impl Colony {
             ("CORAL_OTLP_GRPC", "127.0.0.1:0".to_owned()),
             ("CORAL_OTLP_HTTP", "127.0.0.1:0".to_owned()),
             ("TZ", "UTC".to_owned()),
+            // Other tests' programs would be seen too; who wants to see some names them.
+            ("CORAL_WATCH", "none".to_owned()),
         ];
         env.extend(self.more.iter().cloned());
         env

@@ -1,5 +1,5 @@
 //! What the agent sees of its host by itself: what the kernel tells anyone, and, where it may load
-//! them, what its eBPF programs see ([`kernel`]).
+//! them, what its eBPF programs see ([`kernel`], [`requests`]).
 //!
 //! Comes in: the kernel's text files, and [`ServiceProcesses`] from the receiving side. Goes out,
 //! every 2 s: a `HostReading` for the spool, `AgentEvent`s when something happened, and the list of
@@ -21,6 +21,7 @@ pub mod logs;
 pub mod parse;
 pub mod process;
 pub mod prometheus;
+pub mod requests;
 pub mod sources;
 
 mod observer;

@@ -31,6 +31,174 @@ pub struct Offsets {
     pub pid_ns_ino: u64,
 }
 
+/// Where the running kernel keeps what is read of sockets and of calls, likewise.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SocketOffsets {
+    /// `sock.sk_type`.
+    pub kind: u32,
+    /// `sock_common.skc_family`.
+    pub family: u32,
+    /// `sock_common.skc_num`: the local port.
+    pub local_port: u32,
+    /// `sock_common.skc_dport`: the remote one, in network order.
+    pub remote_port: u32,
+    /// `sock_common.skc_rcv_saddr`.
+    pub local4: u32,
+    /// `sock_common.skc_daddr`.
+    pub remote4: u32,
+    /// `sock_common.skc_v6_rcv_saddr`.
+    pub local6: u32,
+    /// `sock_common.skc_v6_daddr`.
+    pub remote6: u32,
+    /// The number of the call in `pt_regs`.
+    pub call: u32,
+    /// Its second and third argument there.
+    pub second: u32,
+    /// The third.
+    pub third: u32,
+    /// Not used.
+    pub pad: u32,
+}
+
+impl SocketOffsets {
+    /// As it lies in memory.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
+        let mut out = [0; size_of::<Self>()];
+        let words = [
+            self.kind,
+            self.family,
+            self.local_port,
+            self.remote_port,
+            self.local4,
+            self.remote4,
+            self.local6,
+            self.remote6,
+            self.call,
+            self.second,
+            self.third,
+            self.pad,
+        ];
+        let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
+        out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        out
+    }
+}
+
+/// Where a call has the bytes that it moves.
+pub mod form {
+    /// Elsewhere: `sendfile`, `splice`, rings.
+    pub const NONE: u8 = 0;
+    /// At its second argument.
+    pub const BUFFER: u8 = 1;
+    /// In pieces listed at its second argument, as many as its third says.
+    pub const PIECES: u8 = 2;
+    /// In pieces listed in the `msghdr` at its second argument.
+    pub const MESSAGE: u8 = 3;
+}
+
+/// What happened to a socket.
+pub mod what {
+    /// The program read bytes from it.
+    pub const RECEIVED: u32 = 0;
+    /// It wrote bytes to it.
+    pub const SENT: u32 = 1;
+    /// This end sends no more.
+    pub const ENDING: u32 = 2;
+    /// It is gone.
+    pub const ENDED: u32 = 3;
+}
+
+/// Most bytes that are copied of what one call moved.
+pub const COPIED: usize = 8191;
+
+/// Bytes moved through a TCP socket; the first `copied` of them follow it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// When.
+    pub at_ns: u64,
+    /// Which socket; another one has another number.
+    pub socket: u64,
+    /// The process, as the first pid namespace numbers it.
+    pub process: u32,
+    /// As the agent's does; 0 when it is not in there.
+    pub pid: u32,
+    /// Bytes that moved.
+    pub total: u32,
+    /// Bytes that follow.
+    pub copied: u32,
+    /// Bytes received since the last chunk of this socket, of which nothing could be told.
+    pub missed_received: u32,
+    /// Bytes sent, likewise.
+    pub missed_sent: u32,
+    /// [`what`].
+    pub what: u32,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// Port at this end.
+    pub local_port: u16,
+    /// Port at the other.
+    pub remote_port: u16,
+    /// Not used.
+    pub pad: [u16; 3],
+    /// Address of this end; of IPv4 the first four bytes.
+    pub local: [u8; 16],
+    /// Address of the other.
+    pub remote: [u8; 16],
+    /// Command name of the process.
+    pub comm: [u8; COMM],
+}
+
+impl Chunk {
+    /// From how it lies in memory, with the bytes that follow it; `None` when it is cut off.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, rest) = bytes.split_at_checked(size_of::<Self>())?;
+        let long = |at| Some(u64::from_ne_bytes(*head.get(at..)?.first_chunk()?));
+        let word = |at| Some(u32::from_ne_bytes(*head.get(at..)?.first_chunk()?));
+        let short = |at| Some(u16::from_ne_bytes(*head.get(at..)?.first_chunk()?));
+        let text = |at| Some(*head.get(at..)?.first_chunk()?);
+        let chunk = Self {
+            at_ns: long(0)?,
+            socket: long(8)?,
+            process: word(16)?,
+            pid: word(20)?,
+            total: word(24)?,
+            copied: word(28)?,
+            missed_received: word(32)?,
+            missed_sent: word(36)?,
+            what: word(40)?,
+            family: short(44)?,
+            local_port: short(46)?,
+            remote_port: short(48)?,
+            pad: [0; 3],
+            local: text(56)?,
+            remote: text(72)?,
+            comm: text(88)?,
+        };
+        let copied = usize::try_from(chunk.copied).ok()?;
+        Some((chunk, rest.get(..copied)?))
+    }
+}
+
+const _: () = assert!(size_of::<Chunk>() == 104 && size_of::<SocketOffsets>() == 48);
+
+/// Places in the list of what was lost.
+pub mod lost {
+    /// Ends of processes.
+    pub const ENDS: u32 = 0;
+    /// Chunks that found no room.
+    pub const CHUNKS: u32 = 1;
+    /// Sockets beyond those that are followed.
+    pub const SOCKETS: u32 = 2;
+    /// Bytes beyond what may be copied in a moment.
+    pub const BYTES: u32 = 3;
+    /// Places.
+    pub const PLACES: u32 = 4;
+}
+
 /// A process has ended: its last thread is on its way out.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

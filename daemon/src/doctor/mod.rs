@@ -64,8 +64,10 @@ pub fn blind(facts: &Facts<'_>) -> Vec<String> {
             found.push(text::clean(&line).into_owned());
         }
     }
-    if active().next().is_some() {
-        found.push("requests are not seen through eBPF in this build: applications without OpenTelemetry are seen only as processes".into());
+    // Where they could be, the sense above says why they are not.
+    for agent in active().filter(|a| a.senses.iter().all(|s| s.name != "requests")) {
+        let host = text::clean(&agent.host);
+        found.push(format!("requests are not seen through eBPF on {host}: applications without OpenTelemetry are seen only as processes"));
     }
     if facts.services == Some(0) && active().next().is_some() {
         found.push(match otlp(active()) {
@@ -130,7 +132,7 @@ mod tests {
         let running = Supervised::Running { pid: 1 };
         let text = told(&agents.rows(Time(SECOND)), &running, Some(0), Time(SECOND));
         assert!(text.contains("process is partial on web-1: hidepid=2"), "{text}");
-        assert!(text.contains("requests are not seen through eBPF"), "{text}");
+        assert!(text.contains("requests are not seen through eBPF on web-1"), "{text}");
         assert!(text.contains("http://127.0.0.1:4317"), "{text}");
         let later = Time(100 * SECOND);
         let text = told(&agents.rows(later), &running, Some(3), later);

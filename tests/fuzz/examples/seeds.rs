@@ -96,6 +96,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (n, text) in TIMES.iter().enumerate() {
         write("when", &format!("{n:02}"), text.as_bytes())?;
     }
+    for (name, record) in HTTP1 {
+        let parts = record.iter().map(|(code, text)| {
+            let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+            [&[*code][..], &length.to_le_bytes(), text.as_bytes()].concat()
+        });
+        write("http1", name, &parts.collect::<Vec<_>>().concat())?;
+    }
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agent/src/observe/fixtures");
     for (name, path) in KERNEL {
         write("kernel_text", name, &fs::read(fixtures.join(path))?)?;
@@ -149,4 +156,60 @@ const KERNEL: &[(&str, &str)] = &[
     ("pid-stat", "older/proc/26231/stat"),
     ("mountinfo", "linux-6.18/proc/self/mountinfo"),
     ("cgroup", "linux-6.18/proc/self/cgroup"),
+];
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const CHUNKS: &str =
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n";
+/// See `coral_fuzz::http1`.
+const HTTP1: &[(&str, &[(u8, &str)])] = &[
+    (
+        "keep-alive",
+        &[
+            (
+                0,
+                "GET /a?b=c HTTP/1.1\r\nHost: x\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n",
+            ),
+            (1, OK),
+            (0, "POST /users/42 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"),
+            (1, CHUNKS),
+            (4, ""),
+            (5, ""),
+        ],
+    ),
+    (
+        "pipelined",
+        &[
+            (1, "GET /a HTTP/1.1\r\n\r\nHEAD /b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\n"),
+            (0, "HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"),
+            (0, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"),
+        ],
+    ),
+    (
+        "bulk-and-loss",
+        &[
+            (0, "GET /big HTTP/1.1\r\n\r\n"),
+            (9, "HTTP/1.1 200 OK\r\nContent-Length: 1500\r\n\r\n"),
+            (1, "x"),
+            (2, ""),
+            (0, "GET /a HTTP/1.1\r\n\r\n"),
+            (3, "gone"),
+            (25, CHUNKS),
+            (6, ""),
+            (0, "GET /up HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"),
+            (1, "HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            (0, "GET /no HTTP/1.1\r\n\r\n"),
+        ],
+    ),
+    (
+        "split",
+        &[
+            (0, "GE"),
+            (0, "T / HT"),
+            (0, "TP/1.0\n"),
+            (0, "\n"),
+            (1, "HTTP/1.0 200 OK\n\nbody"),
+            (5, ""),
+        ],
+    ),
 ];

@@ -9,6 +9,7 @@
 mod incident;
 mod kernel;
 mod otlp;
+mod requests;
 mod scrape;
 mod text;
 
@@ -17,6 +18,7 @@ pub mod mutate;
 pub use incident::incident;
 pub use kernel::kernel_text;
 pub use otlp::{otlp_json, otlp_logs, otlp_metrics, otlp_traces, spool_record};
+pub use requests::http1;
 pub use scrape::{log_lines, pprof, prometheus_text};
 pub use text::{filter, place, when};
 
@@ -38,4 +40,5 @@ pub const TARGETS: &[Target] = &[
     ("log_lines", log_lines),
     ("pprof", pprof),
     ("incident", incident),
+    ("http1", http1),
 ];

@@ -13,7 +13,11 @@ use crate::widget::{Canvas, Column, Piece, Table, latency};
 pub(super) fn title(app: &App) -> String {
     let by = app.here.split.map_or("operation", |d| d.word());
     match &app.here.service {
-        Some(service) => format!("{} by {by}", text::fit(service, 30)),
+        Some(service) => {
+            let seen = app.data.operations().find_map(|row| super::services::seen(Some(&row.red)));
+            let seen = seen.map(|seen| format!(", {seen}")).unwrap_or_default();
+            format!("{} by {by}{seen}", text::fit(service, 30))
+        }
         None => "operations".into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use coral_model::text;
 use coral_model::time::SECOND;
-use coral_model::view::{Baseline, Health, Red, ServiceRow, State};
+use coral_model::view::{Baseline, Evidence, Health, Red, ServiceRow, State};
 use ratatui::layout::Rect;
 
 use super::sorted;
@@ -101,6 +101,12 @@ fn baseline<'a>(app: &'a App, row: &'a ServiceRow) -> Option<&'a Baseline> {
     told.and_then(|s| s.baseline.as_ref())
 }
 
+/// That numbers do not rest on what the service reports.
+pub(super) fn seen(red: Option<&Red>) -> Option<String> {
+    let evidence = red.map(|red| red.evidence).filter(|e| *e != Evidence::Otlp)?;
+    Some(format!("seen by {evidence}"))
+}
+
 fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow, room: u16) -> Vec<Vec<Piece>> {
     let [rate, errors, p99] = numbers(canvas, row.state, row.red.as_ref(), row.level);
     let name_role = match row.level {
@@ -138,9 +144,10 @@ fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow, room: u16) -> Vec<Vec<P
             None if row.level == 0 => canvas.piece(
                 Role::Dim,
                 match row.instances {
-                    0 | 1 => row.versions.last().cloned().unwrap_or_default(),
-                    n => format!("{n} instances"),
-                },
+                    0 | 1 => row.versions.last().cloned().or_else(|| seen(row.red.as_ref())),
+                    n => Some(format!("{n} instances")),
+                }
+                .unwrap_or_default(),
             ),
             None => canvas.piece(Role::Dim, ""),
         },

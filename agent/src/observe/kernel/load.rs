@@ -1,11 +1,13 @@
 //! Bringing the programs into the kernel, and saying what came of it.
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use coral_bpf_types::Offsets;
+use coral_bpf_types::{Offsets, SocketOffsets, form, lost};
 
 use super::btf::{Btf, BtfError};
+use crate::counters::Counters;
+use crate::observe::requests::task::Ends as Requests;
 
 /// Where the kernel describes its own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -67,26 +69,51 @@ pub struct Eyes {
     // Holds programs and links.
     _ebpf: Ebpf,
     lost: PerCpuArray<MapData, u64>,
-    /// The hooks in use.
+    /// The hooks in use for how processes end.
     pub hooks: Vec<&'static str>,
+    /// The hooks in use for requests; none: they are not seen.
+    pub request_hooks: Vec<&'static str>,
     /// What could not be hooked, and why.
     pub missing: Vec<String>,
+    /// The same for requests.
+    pub requests_missing: Vec<String>,
 }
+
+/// Programs for requests: the first three see them, the others only save work.
+const REQUESTS: [(&str, bool); 5] = [
+    ("inet_sock_set_state", true),
+    ("sock_recv_length", true),
+    ("sock_send_length", true),
+    ("sched_process_fork", false),
+    ("sched_process_exec", false),
+];
+/// Room for chunks where none will come: a page.
+const NO_CHUNKS: u32 = 4_096;
 
 /// Process ends on their way.
 pub type EndsRing = RingBuf<MapData>;
 
-/// Loads and attaches.
+/// Loads and attaches; the programs for requests only where those are wanted.
 ///
 /// # Errors
 /// When nothing can be seen at all.
-pub fn open() -> Result<(Eyes, EndsRing), EyesError> {
+pub fn open(requests: bool) -> Result<(Eyes, EndsRing, Option<Requests>), EyesError> {
     if OBJECT.is_empty() {
         return Err(EyesError::NotBuilt(env!("CORAL_BPF_WHY")));
     }
-    let offsets = offsets()?.to_bytes();
-    let loaded =
-        EbpfLoader::new().override_global("OFFSETS", offsets.as_slice(), true).load(OBJECT);
+    let types = std::fs::read(BTF).map_err(EyesError::NoBtf)?;
+    let btf = Btf::parse(&types)?;
+    let sockets = if requests { Some(socket_offsets(&btf)) } else { None };
+    let of_sockets = sockets.as_ref().and_then(|o| o.as_ref().ok()).copied();
+    let offsets = offsets(&btf)?.to_bytes();
+    let socket_bytes = of_sockets.unwrap_or_default().to_bytes();
+    let mut loader = EbpfLoader::new();
+    loader.override_global("OFFSETS", offsets.as_slice(), true);
+    loader.override_global("SOCKET_OFFSETS", socket_bytes.as_slice(), true);
+    if of_sockets.is_none() {
+        loader.map_max_entries("CHUNKS", NO_CHUNKS);
+    }
+    let loaded = loader.load(OBJECT);
     let mut ebpf = loaded.map_err(|error| refused(&error))?;
     let (mut hooks, mut missing) = (Vec::new(), Vec::new());
     for (program, needed) in
@@ -98,9 +125,74 @@ pub fn open() -> Result<(Eyes, EndsRing), EyesError> {
             Err(why) => missing.push(format!("{program}: {why}")),
         }
     }
+    let (mut request_hooks, mut requests_missing) = (Vec::new(), Vec::new());
+    match sockets {
+        Some(Ok(_)) => match attach_requests(&mut ebpf, &mut requests_missing) {
+            Ok(hooks) => request_hooks = hooks,
+            Err(why) => requests_missing.push(why),
+        },
+        Some(Err(error)) => requests_missing.push(error.to_string()),
+        None => {}
+    }
+    let ends = match request_hooks.is_empty() {
+        true => None,
+        false => Some(Requests {
+            chunks: map(&mut ebpf, "CHUNKS", RingBuf::try_from)?,
+            ignored: map(&mut ebpf, "IGNORED", HashMap::try_from)?,
+        }),
+    };
     let ring = map(&mut ebpf, "ENDS", RingBuf::try_from)?;
     let lost = map(&mut ebpf, "LOST", PerCpuArray::try_from)?;
-    Ok((Eyes { _ebpf: ebpf, lost, hooks, missing }, ring))
+    let eyes = Eyes { _ebpf: ebpf, lost, hooks, request_hooks, missing, requests_missing };
+    Ok((eyes, ring, ends))
+}
+
+/// Hooks all that requests need, or nothing.
+fn attach_requests(
+    ebpf: &mut Ebpf,
+    missing: &mut Vec<String>,
+) -> Result<Vec<&'static str>, String> {
+    let forms = ebpf.map_mut("FORMS").ok_or("no map FORMS")?;
+    let mut forms: Array<_, u8> = Array::try_from(forms).map_err(|e| told(&e))?;
+    for (call, form) in FORMS {
+        let call = u32::try_from(call).map_err(|e| e.to_string())?;
+        forms.set(call, form, 0).map_err(|e| told(&e))?;
+    }
+    let mut hooks = Vec::new();
+    for (program, needed) in REQUESTS {
+        match attach(ebpf, program) {
+            Ok(()) => hooks.push(program),
+            Err(why) if needed => {
+                for program in hooks {
+                    detach(ebpf, program);
+                }
+                return Err(format!("{program}: {why}"));
+            }
+            Err(why) => missing.push(format!("{program}: {why}")),
+        }
+    }
+    Ok(hooks)
+}
+
+/// Calls that move bytes through sockets, and where they have them; the numbers are this machine's.
+const FORMS: [(libc::c_long, u8); 8] = [
+    (libc::SYS_read, form::BUFFER),
+    (libc::SYS_write, form::BUFFER),
+    (libc::SYS_recvfrom, form::BUFFER),
+    (libc::SYS_sendto, form::BUFFER),
+    (libc::SYS_readv, form::PIECES),
+    (libc::SYS_writev, form::PIECES),
+    (libc::SYS_recvmsg, form::MESSAGE),
+    (libc::SYS_sendmsg, form::MESSAGE),
+];
+
+/// Takes a program out again.
+fn detach(ebpf: &mut Ebpf, name: &str) {
+    let program = ebpf.program_mut(name).and_then(|p| <&mut RawTracePoint>::try_from(p).ok());
+    if let Some(program) = program {
+        // It is out of the kernel when its descriptor is closed, which unloading does.
+        _ = program.unload();
+    }
 }
 
 fn map<T, E: std::fmt::Display>(
@@ -146,9 +238,30 @@ fn refused(error: &EbpfError) -> EyesError {
     EyesError::Load(told(error))
 }
 
-fn offsets() -> Result<Offsets, EyesError> {
-    let bytes = std::fs::read(BTF).map_err(EyesError::NoBtf)?;
-    let btf = Btf::parse(&bytes)?;
+fn socket_offsets(btf: &Btf<'_>) -> Result<SocketOffsets, BtfError> {
+    // What the arguments of a call are called is the machine's.
+    let argument = |number: u32, name: &str| {
+        let found = btf.offset("pt_regs", name);
+        found.or_else(|_| Ok(btf.offset("pt_regs", "regs")?.saturating_add(8 * number)))
+    };
+    let call = btf.offset("pt_regs", "orig_ax");
+    Ok(SocketOffsets {
+        kind: btf.offset("sock", "sk_type")?,
+        family: btf.offset("sock_common", "skc_family")?,
+        local_port: btf.offset("sock_common", "skc_num")?,
+        remote_port: btf.offset("sock_common", "skc_dport")?,
+        local4: btf.offset("sock_common", "skc_rcv_saddr")?,
+        remote4: btf.offset("sock_common", "skc_daddr")?,
+        local6: btf.offset("sock_common", "skc_v6_rcv_saddr")?,
+        remote6: btf.offset("sock_common", "skc_v6_daddr")?,
+        call: call.or_else(|_| btf.offset("pt_regs", "syscallno"))?,
+        second: argument(1, "si")?,
+        third: argument(2, "dx")?,
+        pad: 0,
+    })
+}
+
+fn offsets(btf: &Btf<'_>) -> Result<Offsets, EyesError> {
     let ns = rustix::fs::stat("/proc/self/ns/pid").map_err(|e| EyesError::Namespace(e.into()))?;
     // The kernel's own numbering of devices, not the one it shows to programs.
     let (major, minor) = (rustix::fs::major(ns.st_dev), rustix::fs::minor(ns.st_dev));
@@ -165,10 +278,15 @@ fn offsets() -> Result<Offsets, EyesError> {
 }
 
 impl Eyes {
-    /// Process ends that found no room on their way, since the start.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        let values = self.lost.get(&0, 0);
-        values.map_or(0, |values| values.iter().fold(0, |sum, n| sum.saturating_add(*n)))
+    /// Counts what was lost since the start.
+    pub fn count_lost(&self, counters: &Counters) {
+        let of = |place: u32| {
+            let values = self.lost.get(&place, 0);
+            values.map_or(0, |values| values.iter().fold(0u64, |sum, n| sum.saturating_add(*n)))
+        };
+        counters.process_ends_lost.set(of(lost::ENDS));
+        counters.http_chunks_lost.set(of(lost::CHUNKS));
+        counters.http_sockets_refused.set(of(lost::SOCKETS));
+        counters.http_bytes_unread.set(of(lost::BYTES));
     }
 }

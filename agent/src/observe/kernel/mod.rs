@@ -3,10 +3,10 @@
 //! The programs (`bpf/`, Rust too) hang on raw tracepoints; what they see comes through a ring. They
 //! are in the kernel for as long as this process holds them and no longer. Without the right to load
 //! them, without BTF, or in a build without them, the agent does everything else, and the sense
-//! `ebpf` says what is missing and what to do.
+//! `ebpf` says what is missing and what to do; `requests` says it of requests.
 //!
-//! Now: how processes end ([`ends`]): exit code or signal, who sent it, whether memory had run out.
-//! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in.
+//! Now: how processes end ([`ends`]): exit code or signal, who sent it, whether memory had run out;
+//! and the bytes of HTTP/1.1, which [`super::requests`] makes requests of. [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in.
 
 pub mod btf;
 pub mod ends;
@@ -24,38 +24,65 @@ pub use ends::{Ended, Ends};
 use load::{EndsRing, Eyes, EyesError};
 
 use crate::counters::Counters;
+use crate::observe::requests::{self, table::Table};
+use crate::pipeline::Pipeline;
 use crate::senses::Senses;
 
-/// The name of the sense.
+/// The names of the senses.
 const SENSE: &str = "ebpf";
+const REQUESTS: &str = "requests";
+/// What makes requests be seen.
+const WATCH: &str = "start coral-agent with --watch all, or set CORAL_WATCH=all";
 /// How often the loss counter is read.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// What [`run`] needs.
+pub struct Setup {
+    /// Told how processes end.
+    pub ends: Arc<Ends>,
+    /// Told what works.
+    pub senses: Senses,
+    /// Whose requests are seen; `None`: nobody's.
+    pub requests: Option<Table>,
+    /// Takes the requests.
+    pub pipeline: Arc<Pipeline>,
+}
+
 /// Opens the eyes and reads what they see until cancelled.
-pub async fn run(
-    ends: Arc<Ends>,
-    senses: Senses,
-    counters: Arc<Counters>,
-    cancel: CancellationToken,
-) {
-    let opened = tokio::task::spawn_blocking(load::open).await;
-    let (eyes, ring) = match opened {
+pub async fn run(setup: Setup, cancel: CancellationToken) {
+    let Setup { ends, senses, requests, pipeline } = setup;
+    let wanted = requests.is_some();
+    let opened = tokio::task::spawn_blocking(move || load::open(wanted)).await;
+    let (eyes, ring, chunks) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => return closed(&senses, &error),
         // The runtime is going down.
         Err(_) => return,
     };
     senses.set(sense(&eyes));
-    tracing::info!(hooks = ?eyes.hooks, missing = ?eyes.missing, "eBPF programs attached");
-    if let Err(error) = read(&eyes, ring, &ends, &counters, &cancel).await {
+    senses.set(requests_sense(&eyes, wanted));
+    let hooks = [&eyes.hooks[..], &eyes.request_hooks[..]].concat();
+    tracing::info!(?hooks, missing = ?eyes.missing, "eBPF programs attached");
+    let reader = chunks.zip(requests).map(|(chunks, table)| {
+        let (pipeline, cancel) = (Arc::clone(&pipeline), cancel.clone());
+        // A thread of its own: what it reads comes in bursts and must not hold up connections.
+        tokio::task::spawn_blocking(move || requests::task::run(chunks, table, &pipeline, &cancel))
+    });
+    if let Err(error) = read(&eyes, ring, &ends, &pipeline.counters, &cancel).await {
         tracing::error!(%error, "what the eBPF programs see cannot be read");
         senses.off(SENSE, format!("the ring cannot be read: {error}"), None);
+    }
+    if let Some(reader) = reader
+        && reader.await.is_err()
+    {
+        senses.off(REQUESTS, "they are no longer read: see the agent's log", None);
     }
 }
 
 fn closed(senses: &Senses, error: &EyesError) {
     tracing::info!(%error, "no eBPF");
     senses.off(SENSE, error.to_string(), error.remedy());
+    senses.off(REQUESTS, error.to_string(), error.remedy());
 }
 
 fn sense(eyes: &Eyes) -> Sense {
@@ -66,6 +93,25 @@ fn sense(eyes: &Eyes) -> Sense {
         false => format!("{hooks} · missing {}", eyes.missing.join(" · ")),
     };
     Sense { name: SENSE.to_owned(), state, why, remedy: None }
+}
+
+fn requests_sense(eyes: &Eyes, wanted: bool) -> Sense {
+    let missing = eyes.requests_missing.join(" · ");
+    let hooks = || format!("HTTP/1.1: raw tracepoints {}", eyes.request_hooks.join(", "));
+    let (state, why) = match (eyes.request_hooks.is_empty(), missing.is_empty()) {
+        (true, true) => (SenseState::Off, "turned off".to_owned()),
+        (true, false) => (SenseState::Off, missing),
+        (false, true) => (SenseState::On, hooks()),
+        (false, false) => (SenseState::Partial, format!("{} · missing {missing}", hooks())),
+    };
+    let remedy = (!wanted).then(|| WATCH.to_owned());
+    Sense { name: REQUESTS.to_owned(), state, why, remedy }
+}
+
+/// Says that nobody wants eyes.
+pub fn turned_off(senses: &Senses) {
+    senses.off(SENSE, "turned off", Some("start coral-agent without --no-ebpf"));
+    senses.off(REQUESTS, "turned off", Some("start coral-agent without --no-ebpf"));
 }
 
 #[allow(unsafe_code, reason = "tokio has no safe way to watch a descriptor it does not know")]
@@ -88,7 +134,7 @@ async fn read(
     loop {
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            _ = look.tick() => counters.process_ends_lost.set(eyes.lost()),
+            _ = look.tick() => eyes.count_lost(counters),
             ready = ring.readable_mut() => {
                 let mut ready = ready?;
                 while let Some(item) = ready.get_inner_mut().next() {

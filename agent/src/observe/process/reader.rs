@@ -77,6 +77,18 @@ pub struct ProcessReading {
     pub services: usize,
 }
 
+/// Which service each process is; one that is several is none.
+fn services_by_pid(bound: &BTreeSet<Known>) -> HashMap<u32, String> {
+    let mut found: HashMap<u32, Option<&str>> = HashMap::new();
+    for known in bound {
+        let service = found.entry(known.pid).or_insert(Some(&known.service));
+        if *service != Some(known.service.as_str()) {
+            *service = None;
+        }
+    }
+    found.into_iter().filter_map(|(pid, service)| Some((pid, service?.to_owned()))).collect()
+}
+
 struct Bound {
     known: Known,
     /// Steady time and clock ticks used at the previous reading.
@@ -175,6 +187,7 @@ impl ProcessReader {
         self.unknown.retain(|key, _| here.contains(key));
 
         let after: BTreeSet<Known> = self.bound.values().map(|b| b.known.clone()).collect();
+        self.table.set_found(services_by_pid(&after));
         out.came = after.difference(&before).cloned().collect();
         // Only what really ended: an entry that was dropped for room is not a process that went.
         for known in before.difference(&after) {

@@ -52,6 +52,8 @@ pub struct ServiceProcesses {
 struct Inner {
     entries: HashMap<Key, Arc<Sighting>>,
     turned_away: u64,
+    /// Services by the process that was found for them.
+    found: HashMap<u32, String>,
 }
 
 impl ServiceProcesses {
@@ -102,6 +104,17 @@ impl ServiceProcesses {
     #[must_use]
     pub fn turned_away(&self) -> u64 {
         self.lock().turned_away
+    }
+
+    /// The service that a process was found to be.
+    #[must_use]
+    pub fn service_of(&self, pid: u32) -> Option<String> {
+        self.lock().found.get(&pid).cloned()
+    }
+
+    /// All processes that were found, by pid.
+    pub(super) fn set_found(&self, found: HashMap<u32, String>) {
+        self.lock().found = found;
     }
 
     /// Entries now, in a fixed order.

@@ -1,0 +1,501 @@
+//! One connection as one of its ends sees it: requests are matched with their responses.
+//!
+//! Which end it is shows in what it does: who reads requests serves, who writes them asks. Responses
+//! come in the order of their requests (RFC 9112, 9.3.2), so keep-alive and pipelining need no more
+//! than a queue. A connection that is older than the agent is understood from the next message on.
+//!
+//! What is lost is said: requests or responses of which nothing can be told are counted as unknown, and
+//! those that waited when responses were lost are no longer waited for.
+
+use std::collections::VecDeque;
+
+use super::head::{Framing, Request, Response, Side, begins};
+use super::route;
+use super::stream::{Piece, Step, Stream};
+
+/// Requests that may wait for their responses on one connection.
+const PIPELINED: usize = 1_024;
+
+/// See [`Connection::settle`].
+const QUIET_NS: u64 = 1_000_000_000;
+
+/// Which end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It answers.
+    Server,
+    /// It asks.
+    Client,
+}
+
+/// Which way bytes went, as the program at this end sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In.
+    Received,
+    /// Out.
+    Sent,
+}
+
+/// A request that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// Which end saw it.
+    pub role: Role,
+    /// Its method.
+    pub method: &'static str,
+    /// Its path's template ([`route::of`]).
+    pub route: String,
+    /// The response's status; `None` when there was none.
+    pub status: Option<u16>,
+    /// When its first byte was received or sent, ns since boot.
+    pub start_ns: u64,
+    /// When the response's last byte was, or the connection ended.
+    pub end_ns: u64,
+    /// How many requests of this connection came before it, as far as seen.
+    pub ordinal: u64,
+    /// Its trace, or zeros.
+    pub trace: [u8; 16],
+}
+
+/// What came of some bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// A request has ended.
+    Exchange(Exchange),
+    /// So many requests or responses, at least, of which nothing can be told.
+    Unknown(u64),
+}
+
+#[derive(Debug)]
+struct Pending {
+    request: Request,
+    start_ns: u64,
+    ordinal: u64,
+    status: Option<u16>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connection {
+    role: Option<Role>,
+    requests: Stream,
+    responses: Stream,
+    pending: VecDeque<Pending>,
+    /// The response that is under way answers the first of them.
+    answering: bool,
+    ordinal: u64,
+    /// When the head that is being read began.
+    began_ns: u64,
+    /// When the last byte of a response passed.
+    answered_ns: u64,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            role: None,
+            requests: Stream::new(Side::Requests),
+            responses: Stream::new(Side::Responses),
+            pending: VecDeque::new(),
+            answering: false,
+            ordinal: 0,
+            began_ns: 0,
+            answered_ns: 0,
+        }
+    }
+}
+
+impl Connection {
+    /// Which end this is, once that is known.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        self.role
+    }
+
+    /// Requests that have not ended, when the oldest began, and its trace.
+    #[must_use]
+    pub fn waiting(&self) -> Option<(u64, u64, [u8; 16])> {
+        let oldest = self.pending.front()?;
+        Some((self.pending.len() as u64, oldest.start_ns, oldest.request.trace))
+    }
+
+    /// Bytes moved: the first `bytes` of `total`.
+    pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
+        self.piece(way, at_ns, Piece::new(bytes, total), out);
+    }
+
+    /// Bytes moved of which nothing is known.
+    pub fn missed(&mut self, way: Way, at_ns: u64, length: u64, out: &mut Vec<Told>) {
+        self.piece(way, at_ns, Piece::gap(length), out);
+    }
+
+    fn piece(&mut self, way: Way, at_ns: u64, piece: Piece<'_>, out: &mut Vec<Told>) {
+        if self.role.is_none() {
+            self.role = match (way, begins(piece.bytes)) {
+                (Way::Received, Some(Side::Requests)) | (Way::Sent, Some(Side::Responses)) => {
+                    Some(Role::Server)
+                }
+                (Way::Sent, Some(Side::Requests)) | (Way::Received, Some(Side::Responses)) => {
+                    Some(Role::Client)
+                }
+                (_, None) => return,
+            };
+        }
+        match (self.role, way) {
+            (Some(Role::Server), Way::Received) | (Some(Role::Client), Way::Sent) => {
+                self.requested(at_ns, piece, out);
+            }
+            _ => self.responded(at_ns, piece, out),
+        }
+    }
+
+    fn requested(&mut self, at_ns: u64, mut piece: Piece<'_>, out: &mut Vec<Told>) {
+        loop {
+            if self.requests.is_between() {
+                self.began_ns = at_ns;
+            }
+            match self.requests.next(&mut piece) {
+                Step::Idle => return,
+                Step::End => {}
+                Step::Lost => out.push(Told::Unknown(1)),
+                Step::Head(head) => match Request::parse(&head) {
+                    Ok(request) => {
+                        self.requests.body(request.framing);
+                        self.began(request, out);
+                    }
+                    Err(_) => {
+                        self.requests.lose();
+                        out.push(Told::Unknown(1));
+                    }
+                },
+                Step::CutHead(head) => match Request::parse_line(&head) {
+                    Ok(request) => self.began(request, out),
+                    Err(_) => out.push(Told::Unknown(1)),
+                },
+            }
+        }
+    }
+
+    fn began(&mut self, request: Request, out: &mut Vec<Told>) {
+        // One whose response's end was lost has ended when the next request comes.
+        if !self.answering && self.pending.front().is_some_and(|p| p.status.is_some()) {
+            self.finish(self.answered_ns, out);
+        }
+        if self.pending.len() >= PIPELINED {
+            out.push(Told::Unknown(1));
+            return;
+        }
+        let (start_ns, ordinal) = (self.began_ns, self.ordinal);
+        self.ordinal += 1;
+        self.pending.push_back(Pending { request, start_ns, ordinal, status: None });
+    }
+
+    fn responded(&mut self, at_ns: u64, mut piece: Piece<'_>, out: &mut Vec<Told>) {
+        // It may be what somebody waits for, unless it is the rest of a response that was told of.
+        let of_another = self.pending.front().is_none_or(|p| p.status.is_none());
+        if of_another && self.responses.passes_over(&piece) {
+            self.response_lost(out);
+        }
+        loop {
+            match self.responses.next(&mut piece) {
+                Step::Idle => break,
+                Step::End if self.answering => {
+                    self.answering = false;
+                    self.finish(at_ns, out);
+                }
+                Step::End => {}
+                Step::Lost | Step::CutHead(_) => self.response_lost(out),
+                Step::Head(head) => match Response::parse(&head) {
+                    Ok(response) => self.answer(response, at_ns, out),
+                    Err(_) => {
+                        self.responses.lose();
+                        self.response_lost(out);
+                    }
+                },
+            }
+        }
+        self.answered_ns = at_ns;
+    }
+
+    fn answer(&mut self, response: Response, at_ns: u64, out: &mut Vec<Told>) {
+        let Response { status, mut framing } = response;
+        if (100..200).contains(&status) && status != 101 {
+            self.responses.body(Framing::Length(0));
+            return;
+        }
+        if self.pending.front().is_some_and(|p| p.status.is_some()) {
+            self.finish(self.answered_ns, out);
+        }
+        let Some(first) = self.pending.front_mut() else {
+            // Its request came before the agent, or was lost.
+            out.push(Told::Unknown(1));
+            self.responses.body(bodiless(status).unwrap_or(framing));
+            return;
+        };
+        first.status = Some(status);
+        let method = first.request.method;
+        let tunnel = status == 101 || method == "CONNECT" && (200..300).contains(&status);
+        if tunnel {
+            self.requests.body(Framing::Close);
+            self.responses.body(Framing::Close);
+            self.finish(at_ns, out);
+            return;
+        }
+        if method == "HEAD" {
+            framing = Framing::Length(0);
+        }
+        self.responses.body(bodiless(status).unwrap_or(framing));
+        self.answering = true;
+    }
+
+    /// How the response that is under way ends is not known, and what others said neither.
+    fn response_lost(&mut self, out: &mut Vec<Told>) {
+        self.answering = false;
+        let before = self.pending.len();
+        self.pending.retain(|p| p.status.is_some());
+        let dropped = before - self.pending.len();
+        if dropped > 0 {
+            out.push(Told::Unknown(dropped as u64));
+        }
+    }
+
+    fn finish(&mut self, end_ns: u64, out: &mut Vec<Told>) {
+        let (Some(done), Some(role)) = (self.pending.pop_front(), self.role) else { return };
+        out.push(Told::Exchange(Exchange {
+            role,
+            method: done.request.method,
+            route: route::of(&done.request.path, done.status),
+            status: done.status,
+            start_ns: done.start_ns,
+            end_ns: end_ns.max(done.start_ns),
+            ordinal: done.ordinal,
+            trace: done.request.trace,
+        }));
+    }
+
+    /// A response whose end was lost is over when nothing of it came for a while.
+    pub fn settle(&mut self, now_ns: u64, out: &mut Vec<Told>) {
+        let answered = !self.answering && self.pending.front().is_some_and(|p| p.status.is_some());
+        if answered && now_ns.saturating_sub(self.answered_ns) > QUIET_NS {
+            self.finish(self.answered_ns, out);
+        }
+    }
+
+    /// This end sends no more: a server will not answer what it has not answered.
+    pub fn ending(&mut self, at_ns: u64, out: &mut Vec<Told>) {
+        if self.role == Some(Role::Server) {
+            self.ended(at_ns, out);
+        }
+    }
+
+    /// The connection is gone.
+    pub fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
+        self.answering = false;
+        while let Some(first) = self.pending.front() {
+            let end_ns = if first.status.is_some() { self.answered_ns } else { at_ns };
+            self.finish(end_ns, out);
+        }
+        self.responses.lose();
+    }
+}
+
+/// Statuses whose responses have no body, whatever their head says (RFC 9112, 6.3).
+fn bodiless(status: u16) -> Option<Framing> {
+    matches!(status, 204 | 304).then_some(Framing::Length(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A recorded connection: `>` what the client sent, `<` what the server did, as the server sees
+    /// them, a line each; `\n` is a line end. Numbers behind are the bytes that are known.
+    fn replay(role: Role, record: &[(&str, &str)]) -> Vec<Told> {
+        let mut connection = Connection::default();
+        let mut out = Vec::new();
+        for (at_ns, (kind, text)) in (1..).zip(record) {
+            let text = text.replace('\n', "\r\n");
+            let (asked, mark) = (kind.starts_with('>'), kind.trim_start_matches(['>', '<']));
+            let way = if asked == (role == Role::Server) { Way::Received } else { Way::Sent };
+            let total = text.len() as u64;
+            match mark {
+                "" => connection.moved(way, at_ns, text.as_bytes(), total, &mut out),
+                "ending" => connection.ending(at_ns, &mut out),
+                "ended" => connection.ended(at_ns, &mut out),
+                "missed" => connection.missed(way, at_ns, total, &mut out),
+                more => {
+                    let total = total + more.parse::<u64>().unwrap();
+                    connection.moved(way, at_ns, text.as_bytes(), total, &mut out);
+                }
+            }
+        }
+        out
+    }
+
+    fn summary(told: &[Told]) -> Vec<String> {
+        told.iter()
+            .map(|told| match told {
+                Told::Unknown(n) => format!("unknown {n}"),
+                Told::Exchange(e) => {
+                    let status = e.status.map_or("none".to_owned(), |s| s.to_string());
+                    format!("{} {} {status} {}-{}", e.method, e.route, e.start_ns, e.end_ns)
+                }
+            })
+            .collect()
+    }
+
+    fn both(record: &[(&str, &str)]) -> Vec<String> {
+        let [server, client] = [Role::Server, Role::Client].map(|role| replay(role, record));
+        let roles = server.iter().zip(&client).all(|(s, c)| match (s, c) {
+            (Told::Exchange(s), Told::Exchange(c)) => {
+                (s.role, c.role, s.ordinal) == (Role::Server, Role::Client, c.ordinal)
+            }
+            _ => true,
+        });
+        assert!(roles && summary(&server) == summary(&client), "{server:?}\n{client:?}");
+        summary(&server)
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\nContent-Length: 2\n\nok";
+
+    #[test]
+    fn keep_alive_and_pipelining() {
+        let told = both(&[
+            (">", "GET /a HTTP/1.1\n\n"),
+            ("<", OK),
+            (">", "GET /b HTTP/1.1\n\nGET /c HTTP/1.1\n\nPOST /d HTTP/1.1\nContent-Length: 3\n\nx"),
+            (
+                "<",
+                "HTTP/1.1 500 Oops\nContent-Length: 0\n\nHTTP/1.1 304 Not Modified\nContent-Length: 9\n\n",
+            ),
+            (">", "yz"),
+            ("<", "HTTP/1.1 100 Continue\n\n"),
+            ("<", OK),
+        ]);
+        assert_eq!(told, ["GET /a 200 1-2", "GET /b 500 3-4", "GET /c 304 3-4", "POST /d 200 3-7"]);
+    }
+
+    #[test]
+    fn a_message_may_come_in_any_pieces() {
+        let told = both(&[
+            (">", "GE"),
+            (">", "T /a HTTP/1.1\nHo"),
+            (">", "st: x\n\n"),
+            ("<", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nab"),
+            ("<", "c\n0\n"),
+            ("<", "\n"),
+        ]);
+        assert_eq!(told, ["GET /a 200 1-6"]);
+    }
+
+    #[test]
+    fn bodies_that_nobody_copied_are_skipped() {
+        let told = both(&[
+            (">", "HEAD /big HTTP/1.1\n\n"),
+            ("<", "HTTP/1.1 200 OK\nContent-Length: 1000000\n\n"),
+            (">", "GET /big HTTP/1.1\n\n"),
+            ("<", "HTTP/1.1 200 OK\nContent-Length: 1000000\n\n"),
+            ("<900000", ""),
+            ("<100000", ""),
+            (">", "GET /a HTTP/1.1\n\n"),
+            ("<", OK),
+        ]);
+        assert_eq!(told, ["HEAD /big 200 1-2", "GET /big 200 3-6", "GET /a 200 7-8"]);
+    }
+
+    #[test]
+    fn a_response_may_end_with_its_connection() {
+        let told = both(&[
+            (">", "GET /a HTTP/1.0\n\n"),
+            ("<", "HTTP/1.1 200 OK\n\nsome"),
+            ("<", "more"),
+            ("<ended", ""),
+        ]);
+        assert_eq!(told, ["GET /a 200 1-3"]);
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_told_when_there_can_be_none() {
+        let record = [(">", "GET /a HTTP/1.1\n\n"), ("<ending", ""), ("<ended", "")];
+        assert_eq!(summary(&replay(Role::Server, &record)), ["GET /a none 1-2"]);
+        assert_eq!(summary(&replay(Role::Client, &record)), ["GET /a none 1-3"]);
+    }
+
+    #[test]
+    fn a_tunnel_is_not_looked_into() {
+        let told = both(&[
+            (">", "GET /live HTTP/1.1\nUpgrade: websocket\n\n"),
+            ("<", "HTTP/1.1 101 Switching Protocols\n\n"),
+            (">", "GET /not-a-request HTTP/1.1\n\n"),
+            ("<", OK),
+        ]);
+        assert_eq!(told, ["GET /live 101 1-2"]);
+    }
+
+    #[test]
+    fn an_older_connection_is_understood_from_the_next_message_on() {
+        let told = both(&[
+            ("<", "the rest of a body"),
+            ("<", OK),
+            (">", "GET /a HTTP/1.1\n\n"),
+            ("<", OK),
+        ]);
+        assert_eq!(told, ["unknown 1", "GET /a 200 3-4"]);
+    }
+
+    #[test]
+    fn what_is_lost_is_unknown_and_the_rest_is_right() {
+        // A request and its response are lost.
+        let told = both(&[
+            (">", "GET /a HTTP/1.1\n\n"),
+            ("<", OK),
+            (">missed", "GET /b HTTP/1.1\n\n"),
+            ("<missed", OK),
+            (">", "GET /c HTTP/1.1\n\n"),
+            ("<", OK),
+        ]);
+        assert_eq!(told, ["GET /a 200 1-2", "unknown 1", "GET /c 200 5-6"]);
+        // A response alone.
+        let told = both(&[
+            (">", "GET /a HTTP/1.1\n\n"),
+            ("<missed", OK),
+            (">", "GET /b HTTP/1.1\n\n"),
+            ("<", OK),
+        ]);
+        assert_eq!(told, ["unknown 1", "GET /b 200 3-4"]);
+        // The end of a response that was in chunks.
+        let told = both(&[
+            (">", "GET /a HTTP/1.1\n\n"),
+            ("<70000", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n5\n"),
+            (">", "GET /b HTTP/1.1\n\n"),
+            ("<", OK),
+        ]);
+        assert_eq!(told, ["GET /a 200 1-2", "GET /b 200 3-4"]);
+        // The same, and nothing more comes.
+        let mut connection = Connection::default();
+        let mut out = Vec::new();
+        let ask = b"GET /a HTTP/1.1\r\n\r\n";
+        connection.moved(Way::Received, 1, ask, ask.len() as u64, &mut out);
+        let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n";
+        connection.moved(Way::Sent, 2, answer, 70_000, &mut out);
+        connection.settle(QUIET_NS, &mut out);
+        assert_eq!(out, []);
+        connection.settle(2 * QUIET_NS, &mut out);
+        assert_eq!(summary(&out), ["GET /a 200 1-2"]);
+    }
+
+    #[test]
+    fn requests_that_wait_are_counted() {
+        let mut connection = Connection::default();
+        let mut out = Vec::new();
+        assert_eq!(connection.waiting(), None);
+        let two = b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n";
+        connection.moved(Way::Received, 7, two, two.len() as u64, &mut out);
+        assert_eq!(connection.waiting(), Some((2, 7, [0; 16])));
+        let many = two.repeat(PIPELINED);
+        connection.moved(Way::Received, 8, &many, many.len() as u64, &mut out);
+        assert_eq!(connection.waiting().unwrap().0, PIPELINED as u64);
+        assert_eq!(out.len(), PIPELINED + 2);
+    }
+}

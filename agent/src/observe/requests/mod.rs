@@ -1,0 +1,20 @@
+//! Requests that programs serve and make, without their help: HTTP/1.1 as the kernel sees it pass.
+//!
+//! Comes in: chunks from the programs in `bpf/` ([`coral_bpf_types::Chunk`]): bytes that moved through
+//! a socket, in the order they did. Goes out, by way of the reducer: what an SDK's spans would have
+//! given, with the evidence `ebpf`. Bytes of messages end here: method, route, status and trace id are
+//! what is kept of them.
+//!
+//! [`head`] reads heads, [`stream`] cuts a direction into messages, [`connection`] matches requests
+//! with responses, [`route`] takes ids out of paths, [`names`] says whose process it is, [`watch`]
+//! which are watched, [`table`] holds it together. All of that is plain state machines; [`task`] has
+//! the thread, the clock and the ring.
+
+pub mod connection;
+pub mod head;
+pub mod names;
+pub mod route;
+pub mod stream;
+pub mod table;
+pub mod task;
+pub mod watch;

@@ -1,0 +1,326 @@
+//! Whose process it is: which service, on which host. A pid is looked up and forgotten, never kept.
+//!
+//! A service is called, in this order: what a person's rule says, what its environment says
+//! (`OTEL_SERVICE_NAME`, `service.name` in `OTEL_RESOURCE_ATTRIBUTES`), what it calls itself in the
+//! telemetry it sends, its systemd unit, its executable; an interpreter's by its port too, for
+//! `python3` says nothing. So an nginx and its workers are one service.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use coral_model::text::clean;
+use coral_model::view::SEEN_BY;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message as _;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::watch::Watch;
+use crate::observe::ServiceProcesses;
+use crate::observe::files::Files;
+
+/// Processes remembered; beyond it all are looked up anew.
+const PROCESSES: usize = 8_192;
+/// A process is looked up again after this: it may have said its name meanwhile. Nanoseconds.
+const AGAIN_NS: u64 = 5_000_000_000;
+/// Parents that are looked at to know whether a unit started it.
+const PARENTS: usize = 8;
+/// Programs that run others' code.
+const INTERPRETERS: [&str; 9] =
+    ["python", "node", "java", "ruby", "perl", "php", "deno", "bun", "dotnet"];
+
+/// A service as the kernel's requests name it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub service: String,
+    /// Its encoded `Resource`.
+    pub bytes: Vec<u8>,
+    /// Hash of that.
+    pub hash: u64,
+}
+
+/// What `/proc` says of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Path of its executable, or its command name where that cannot be read.
+    pub executable: String,
+    /// Its environment, zeros between the entries.
+    pub environment: String,
+    /// `/proc/<pid>/cgroup`.
+    pub cgroup: String,
+    /// Everybody from its parent up to the first process of the system runs the same executable: it
+    /// is the unit's own, not something that was started by hand below it.
+    pub of_unit: bool,
+    /// What it calls itself in the telemetry it sends.
+    pub reported: Option<String>,
+}
+
+struct Known {
+    comm: [u8; 16],
+    looked_ns: u64,
+    facts: Option<Facts>,
+    /// By port, for interpreters; else by 0.
+    sources: HashMap<u16, Arc<Source>>,
+}
+
+/// Looks processes up.
+pub struct Names {
+    files: Files,
+    host: String,
+    watch: Watch,
+    services: Arc<ServiceProcesses>,
+    known: HashMap<u32, Known>,
+}
+
+/// What is to be done about a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its requests are this service's.
+    Watch(Arc<Source>),
+    /// Nothing of it is wanted.
+    Ignore,
+}
+
+impl Names {
+    /// For processes of this host.
+    #[must_use]
+    pub fn new(files: Files, host: &str, watch: Watch, services: Arc<ServiceProcesses>) -> Self {
+        Self { files, host: host.to_owned(), watch, services, known: HashMap::new() }
+    }
+
+    /// Whose requests these are. `process` tells processes apart, `pid` is the one below `/proc` (0
+    /// where it is not visible), `port` the one it serves at.
+    pub fn of(
+        &mut self,
+        process: u32,
+        pid: u32,
+        comm: &[u8; 16],
+        port: Option<u16>,
+        now_ns: u64,
+    ) -> Verdict {
+        let fresh = |known: &Known| {
+            known.comm == *comm && now_ns.saturating_sub(known.looked_ns) < AGAIN_NS
+        };
+        if !self.known.get(&process).is_some_and(fresh) {
+            if self.known.len() >= PROCESSES {
+                self.known.clear();
+            }
+            // Gone by now: it stays what it was, or is what its command name says.
+            let before = self.known.remove(&process).filter(|known| known.comm == *comm);
+            let facts = self.look(pid, comm).or_else(|| before.and_then(|known| known.facts));
+            let facts =
+                facts.unwrap_or_else(|| Facts { executable: name_of(comm), ..Facts::default() });
+            let facts = self.watch.rule(&facts.executable).is_some().then_some(facts);
+            let known = Known { comm: *comm, looked_ns: now_ns, facts, sources: HashMap::new() };
+            self.known.insert(process, known);
+        }
+        let Some(known) = self.known.get_mut(&process) else { return Verdict::Ignore };
+        let Some(facts) = &known.facts else { return Verdict::Ignore };
+        let port = port.filter(|_| needs_port(&facts.executable)).unwrap_or(0);
+        let (watch, host) = (&self.watch, self.host.as_str());
+        let source = known.sources.entry(port).or_insert_with(|| {
+            let rule = watch.rule(&facts.executable).flatten();
+            Arc::new(source(&service(facts, rule, port), facts, host))
+        });
+        Verdict::Watch(Arc::clone(source))
+    }
+
+    fn look(&mut self, pid: u32, comm: &[u8; 16]) -> Option<Facts> {
+        if pid == 0 || pid == std::process::id() {
+            return (pid != 0)
+                .then(|| Facts { executable: "coral-agent".into(), ..Facts::default() });
+        }
+        // A process that is another by now has another name.
+        let now = self.files.read(&format!("/proc/{pid}/comm")).ok()?;
+        if now.trim_end() != name_of(comm) {
+            return None;
+        }
+        let executable = self.executable(pid).unwrap_or_else(|| name_of(comm));
+        let mut text = |file: &str| {
+            let text = self.files.read(&format!("/proc/{pid}/{file}"));
+            text.map(std::borrow::Cow::into_owned).unwrap_or_default()
+        };
+        let (environment, cgroup) = (text("environ"), text("cgroup"));
+        let of_unit = self.is_of_unit(pid, &executable);
+        let reported = self.services.service_of(pid);
+        Some(Facts { executable, environment, cgroup, of_unit, reported })
+    }
+
+    fn executable(&self, pid: u32) -> Option<String> {
+        let path = std::fs::read_link(self.files.path(&format!("/proc/{pid}/exe"))).ok()?;
+        let path = path.to_string_lossy();
+        Some(path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned())
+    }
+
+    fn is_of_unit(&mut self, pid: u32, executable: &str) -> bool {
+        let mut pid = pid;
+        for _ in 0..PARENTS {
+            let Ok(stat) = self.files.read(&format!("/proc/{pid}/stat")) else { return false };
+            let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+            let parent = rest.split_ascii_whitespace().nth(1).and_then(|p| p.parse().ok());
+            match parent {
+                Some(1) => return true,
+                Some(parent) if self.executable(parent).as_deref() == Some(executable) => {
+                    pid = parent;
+                }
+                _ => return false,
+            }
+        }
+        false
+    }
+}
+
+/// A command name; a process chooses it itself.
+fn name_of(comm: &[u8; 16]) -> String {
+    let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
+    clean(&String::from_utf8_lossy(comm.get(..end).unwrap_or_default())).into_owned()
+}
+
+fn base(executable: &str) -> &str {
+    executable.rsplit('/').next().unwrap_or(executable)
+}
+
+/// Whether an executable's name says nothing about the service.
+fn needs_port(executable: &str) -> bool {
+    let stem = base(executable).trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    INTERPRETERS.contains(&stem)
+}
+
+/// What the service is called; see the module.
+fn service(facts: &Facts, rule: Option<&str>, port: u16) -> String {
+    let variable = |name: &str| {
+        let mut entries = facts.environment.split('\0').filter_map(|e| e.split_once('='));
+        entries.find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value)
+    };
+    let attributes = || {
+        let pairs = variable("OTEL_RESOURCE_ATTRIBUTES")?.split(',');
+        let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| key.trim() == "service.name").map(|(_, value)| value.trim())
+    };
+    let name = rule
+        .or_else(|| variable("OTEL_SERVICE_NAME"))
+        .or_else(attributes)
+        .or(facts.reported.as_deref())
+        .or_else(|| unit(&facts.cgroup).filter(|_| facts.of_unit));
+    match name {
+        Some(name) => clean(name).into_owned(),
+        None if port != 0 => format!("{}:{port}", clean(base(&facts.executable))),
+        None => clean(base(&facts.executable)).into_owned(),
+    }
+}
+
+/// The systemd service a cgroup belongs to.
+fn unit(cgroup: &str) -> Option<&str> {
+    let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let names = paths.filter_map(|path| base(path).strip_suffix(".service"));
+    let mut names = names.filter(|name| !name.starts_with("user@"));
+    names.next()
+}
+
+/// The container a cgroup belongs to: 64 hexadecimal digits, as Docker, containerd and CRI-O write it.
+fn container(cgroup: &str) -> Option<&str> {
+    cgroup
+        .split(['/', '-', '.', ':', '\n'])
+        .find(|part| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn source(service: &str, facts: &Facts, host: &str) -> Source {
+    let text = |key: &str, value: &str| KeyValue {
+        key: key.into(),
+        value: Some(AnyValue { value: Some(any_value::Value::StringValue(value.into())) }),
+        ..KeyValue::default()
+    };
+    let name = clean(base(&facts.executable));
+    let mut attributes = vec![
+        text("service.name", service),
+        text("host.name", host),
+        text("process.executable.name", &name),
+        text(SEEN_BY, "ebpf"),
+    ];
+    attributes.extend(container(&facts.cgroup).map(|id| text("container.id", id)));
+    let bytes = Resource { attributes, ..Resource::default() }.encode_to_vec();
+    let hash = xxh3_64(&bytes);
+    Source { service: service.to_owned(), bytes, hash }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(executable: &str) -> Facts {
+        Facts { executable: executable.into(), ..Facts::default() }
+    }
+
+    #[test]
+    fn a_service_is_called_by_the_best_name_there_is() {
+        let mut facts = facts("/usr/sbin/nginx");
+        assert_eq!(service(&facts, None, 0), "nginx");
+        facts.cgroup = "12:pids:/system.slice/web.service\n0::/system.slice/web.service\n".into();
+        assert_eq!(service(&facts, None, 0), "nginx");
+        facts.of_unit = true;
+        assert_eq!(service(&facts, None, 0), "web");
+        facts.reported = Some("shop".into());
+        assert_eq!(service(&facts, None, 0), "shop");
+        facts.environment = "A=b\0OTEL_RESOURCE_ATTRIBUTES=a=b, service.name=cart\0".into();
+        assert_eq!(service(&facts, None, 0), "cart");
+        facts.environment.push_str("OTEL_SERVICE_NAME=pay\0");
+        assert_eq!(service(&facts, None, 0), "pay");
+        assert_eq!(service(&facts, Some("edge"), 0), "edge");
+    }
+
+    #[test]
+    fn an_interpreter_is_known_by_its_port() {
+        for name in ["/usr/bin/python3.11", "node", "/opt/java"] {
+            assert!(needs_port(name), "{name}");
+        }
+        for name in ["/usr/sbin/nginx", "javascripty", "nodes"] {
+            assert!(!needs_port(name), "{name}");
+        }
+        assert_eq!(service(&facts("/usr/bin/python3"), None, 8000), "python3:8000");
+    }
+
+    #[test]
+    fn cgroups_say_unit_and_container() {
+        assert_eq!(unit("0::/user.slice/user-1000.slice/user@1000.service\n"), None);
+        assert_eq!(unit("0::/user.slice/user@1000.service/app.slice/x.service\n"), Some("x"));
+        assert_eq!(unit("0::/\n"), None);
+        let id = "a".repeat(64);
+        for path in
+            ["/docker/{}", "/system.slice/docker-{}.scope", "/kubepods/cri-containerd-{}.scope"]
+        {
+            let cgroup = format!("0::{}\n", path.replace("{}", &id));
+            assert_eq!(container(&cgroup), Some(id.as_str()));
+        }
+        assert_eq!(container("0::/system.slice/x.service\n"), None);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_known_by_its_command_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let services = Arc::new(ServiceProcesses::new("h"));
+        let watch = "nginx,curl".parse().unwrap();
+        let mut names = Names::new(Files::below(dir.path()), "h", watch, services);
+        let comm = |name: &[u8]| {
+            let mut comm = [0; 16];
+            comm[..name.len()].copy_from_slice(name);
+            comm
+        };
+        let Verdict::Watch(source) = names.of(7, 7, &comm(b"curl"), None, 1) else {
+            panic!("curl is watched")
+        };
+        assert_eq!(source.service, "curl");
+        assert_eq!(names.of(8, 8, &comm(b"sshd"), None, 1), Verdict::Ignore);
+        // The same number, another program.
+        let Verdict::Watch(source) = names.of(8, 8, &comm(b"nginx"), Some(80), 2) else {
+            panic!("nginx is watched")
+        };
+        assert_eq!(source.service, "nginx");
+        // Its own process is known by its number.
+        let own = names.of(9, std::process::id(), &comm(b"nginx"), None, 2);
+        assert_eq!(own, Verdict::Ignore);
+        // A pid is in nothing that is kept.
+        let kept = String::from_utf8_lossy(&source.bytes);
+        assert!(kept.contains("service.name") && !kept.contains("pid"));
+    }
+}

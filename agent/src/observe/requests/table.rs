@@ -1,0 +1,406 @@
+//! All connections that are followed, and what came of their bytes.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use coral_bpf_types::{Chunk, what};
+use coral_model::time::BUCKET;
+use coral_model::view::SpanKind;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::connection::{Connection, Exchange, Role, Told, Way};
+use super::names::{Names, Source, Verdict};
+use crate::counters::Counters;
+use crate::reduce::{Seen, Waiting};
+
+/// Connections that are followed at once; more are not, counted.
+pub const CONNECTIONS: usize = 20_000;
+/// A connection on which nothing moved for this long is forgotten, ns. Its end may have been lost.
+const IDLE_NS: u64 = 900 * 1_000_000_000;
+/// `AF_INET`.
+const INET: u16 = 2;
+
+/// A request that has ended, with whose it is.
+#[derive(Debug)]
+pub struct Request {
+    source: Arc<Source>,
+    exchange: Exchange,
+    operation: String,
+    peer: String,
+    key: u64,
+    sampled: bool,
+    /// What is added to a time since boot to make it Unix time, ns.
+    epoch_ns: u64,
+}
+
+impl Request {
+    /// As the reducer takes it.
+    #[must_use]
+    pub fn seen(&self) -> Seen<'_> {
+        let kind = match self.exchange.role {
+            Role::Server => SpanKind::Server,
+            Role::Client => SpanKind::Client,
+        };
+        Seen {
+            resource: (&self.source.bytes, self.source.hash),
+            kind,
+            operation: &self.operation,
+            protocol: "http",
+            status: self.exchange.status,
+            start_ns: self.exchange.start_ns.saturating_add(self.epoch_ns),
+            end_ns: self.exchange.end_ns.saturating_add(self.epoch_ns),
+            no_answer: self.exchange.status.is_none(),
+            trace: self.exchange.trace,
+            key: self.key,
+            peer: &self.peer,
+            sampled: self.sampled,
+        }
+    }
+}
+
+struct Followed {
+    connection: Connection,
+    source: Arc<Source>,
+    local: SocketAddr,
+    remote: SocketAddr,
+    last_ns: u64,
+}
+
+/// What is to be done about a process that was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Go on.
+    Yes,
+    /// Tell nothing more of this process (numbered as in [`Chunk::process`]).
+    No(u32),
+}
+
+/// The connections.
+pub struct Table {
+    names: Names,
+    counters: Arc<Counters>,
+    followed: HashMap<u64, Followed>,
+    /// Services of which something was lost, and until the end of which bucket that marks them, ns
+    /// since boot.
+    lossy: HashMap<u64, u64>,
+    /// Services that had requests in flight when that was last told.
+    waited: HashMap<u64, Arc<Source>>,
+    /// Ports of this agent, which telemetry is sent to: no request of anybody's.
+    own_ports: Vec<u16>,
+    told: Vec<Told>,
+    out: Vec<Request>,
+    swept_ns: u64,
+}
+
+fn address(family: u16, bytes: &[u8; 16], port: u16) -> SocketAddr {
+    let [a, b, c, d, ..] = *bytes;
+    let ip = if family == INET { IpAddr::from([a, b, c, d]) } else { IpAddr::from(*bytes) };
+    // A socket of IPv6 may speak IPv4 with one of IPv4.
+    SocketAddr::new(ip.to_canonical(), port)
+}
+
+impl Table {
+    /// An empty one.
+    #[must_use]
+    pub fn new(names: Names, own_ports: Vec<u16>, counters: Arc<Counters>) -> Self {
+        Self {
+            names,
+            counters,
+            followed: HashMap::new(),
+            lossy: HashMap::new(),
+            waited: HashMap::new(),
+            own_ports,
+            told: Vec::new(),
+            out: Vec::new(),
+            swept_ns: 0,
+        }
+    }
+
+    /// Takes in a chunk and the bytes that follow it. `epoch_ns` is what is added to a time since boot
+    /// to make it Unix time.
+    pub fn take(&mut self, chunk: &Chunk, bytes: &[u8], epoch_ns: u64) -> Wanted {
+        if !self.followed.contains_key(&chunk.socket) {
+            if chunk.what == what::ENDING || chunk.what == what::ENDED {
+                return Wanted::Yes;
+            }
+            if self.followed.len() >= CONNECTIONS {
+                self.counters.http_connections_refused.add(1);
+                return Wanted::Yes;
+            }
+            let local = address(chunk.family, &chunk.local, chunk.local_port);
+            let remote = address(chunk.family, &chunk.remote, chunk.remote_port);
+            let (process, pid) = (chunk.process, chunk.pid);
+            let port = Some(chunk.local_port);
+            let source = match self.names.of(process, pid, &chunk.comm, port, chunk.at_ns) {
+                Verdict::Ignore => return Wanted::No(process),
+                Verdict::Watch(source) => source,
+            };
+            let connection = Connection::default();
+            let followed = Followed { connection, source, local, remote, last_ns: chunk.at_ns };
+            self.followed.insert(chunk.socket, followed);
+        }
+        let Some(followed) = self.followed.get_mut(&chunk.socket) else { return Wanted::Yes };
+        let (at_ns, told) = (chunk.at_ns, &mut self.told);
+        followed.last_ns = at_ns;
+        let connection = &mut followed.connection;
+        for (way, missed) in
+            [(Way::Received, chunk.missed_received), (Way::Sent, chunk.missed_sent)]
+        {
+            if missed > 0 {
+                connection.missed(way, at_ns, missed.into(), told);
+            }
+        }
+        match chunk.what {
+            what::RECEIVED => {
+                connection.moved(Way::Received, at_ns, bytes, chunk.total.into(), told);
+            }
+            what::SENT => connection.moved(Way::Sent, at_ns, bytes, chunk.total.into(), told),
+            what::ENDING => connection.ending(at_ns, told),
+            _ => connection.ended(at_ns, told),
+        }
+        self.tell(chunk.socket, at_ns, epoch_ns);
+        if chunk.what == what::ENDED {
+            self.followed.remove(&chunk.socket);
+        }
+        Wanted::Yes
+    }
+
+    fn tell(&mut self, socket: u64, at_ns: u64, epoch_ns: u64) {
+        let Some(followed) = self.followed.get(&socket) else { return };
+        for told in self.told.drain(..) {
+            match told {
+                Told::Unknown(n) => {
+                    self.counters.http_unknown.add(n);
+                    let bucket_end = (at_ns + epoch_ns) / BUCKET * BUCKET + BUCKET;
+                    self.lossy.insert(followed.source.hash, bucket_end);
+                }
+                Told::Exchange(exchange) => {
+                    let client = exchange.role == Role::Client;
+                    if client
+                        && followed.remote.ip().is_loopback()
+                        && self.own_ports.contains(&followed.remote.port())
+                    {
+                        continue;
+                    }
+                    let end_ns = exchange.end_ns.saturating_add(epoch_ns);
+                    let lossy = self.lossy.get(&followed.source.hash);
+                    self.counters.http_requests_seen.add(1);
+                    self.out.push(Request {
+                        source: Arc::clone(&followed.source),
+                        operation: format!("{} {}", exchange.method, exchange.route),
+                        peer: if client { followed.remote.to_string() } else { String::new() },
+                        key: followed.key(&exchange),
+                        sampled: lossy.is_some_and(|until| end_ns < *until),
+                        exchange,
+                        epoch_ns,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Ends what is over because nothing more came of it; `now_ns` since boot.
+    pub fn settle(&mut self, now_ns: u64, epoch_ns: u64) {
+        let mut settled = Vec::new();
+        for (socket, followed) in &mut self.followed {
+            followed.connection.settle(now_ns, &mut self.told);
+            settled.extend(self.told.drain(..).map(|told| (*socket, told)));
+        }
+        for (socket, told) in settled {
+            self.told.push(told);
+            self.tell(socket, now_ns, epoch_ns);
+        }
+    }
+
+    /// Requests that ended since the last call.
+    pub fn ended(&mut self) -> std::vec::Drain<'_, Request> {
+        self.out.drain(..)
+    }
+
+    /// Hands `tell` the requests in flight of every service that has any, or had when it was last
+    /// told.
+    pub fn waiting(&mut self, epoch_ns: u64, mut tell: impl FnMut(&Waiting<'_>)) {
+        let mut counts: HashMap<u64, (Arc<Source>, u64, u64, [u8; 16])> = HashMap::new();
+        let servers = self.followed.values().filter(|f| f.connection.role() == Some(Role::Server));
+        for followed in servers {
+            let Some((n, since, trace)) = followed.connection.waiting() else { continue };
+            let first = || (Arc::clone(&followed.source), 0, u64::MAX, [0; 16]);
+            let entry = counts.entry(followed.source.hash).or_insert_with(first);
+            entry.1 += n;
+            if since < entry.2 {
+                (entry.2, entry.3) = (since, trace);
+            }
+        }
+        for (hash, source) in std::mem::take(&mut self.waited) {
+            if !counts.contains_key(&hash) {
+                let resource = (source.bytes.as_slice(), source.hash);
+                tell(&Waiting { resource, count: 0, oldest_ns: 0, oldest_trace: [0; 16] });
+            }
+        }
+        for (hash, (source, count, since, oldest_trace)) in counts {
+            let resource = (source.bytes.as_slice(), source.hash);
+            let oldest_ns = since.saturating_add(epoch_ns);
+            tell(&Waiting { resource, count, oldest_ns, oldest_trace });
+            self.waited.insert(hash, source);
+        }
+    }
+
+    /// Forgets connections on which nothing moved for long, and old losses; `now_ns` since boot.
+    pub fn sweep(&mut self, now_ns: u64, epoch_ns: u64) {
+        if now_ns.saturating_sub(self.swept_ns) < IDLE_NS / 15 {
+            return;
+        }
+        self.swept_ns = now_ns;
+        self.followed.retain(|_, followed| {
+            // A request that hangs is what somebody looks for.
+            now_ns.saturating_sub(followed.last_ns) < IDLE_NS
+                || followed.connection.waiting().is_some()
+                    && now_ns.saturating_sub(followed.last_ns) < 4 * IDLE_NS
+        });
+        self.lossy.retain(|_, until| *until > now_ns + epoch_ns);
+    }
+}
+
+impl Followed {
+    /// The same number at both ends: of their addresses, the asking one's first, and how many
+    /// requests came before.
+    fn key(&self, exchange: &Exchange) -> u64 {
+        let (client, server) = match exchange.role {
+            Role::Client => (self.local, self.remote),
+            Role::Server => (self.remote, self.local),
+        };
+        xxh3_64(format!("{client} {server} {}", exchange.ordinal).as_bytes()).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::ServiceProcesses;
+    use crate::observe::files::Files;
+
+    fn table(counters: &Arc<Counters>) -> Table {
+        let services = Arc::new(ServiceProcesses::new("h"));
+        let files = Files::below("/nowhere");
+        let watch = "nginx,ab".parse().unwrap();
+        let names = Names::new(files, "h", watch, services);
+        Table::new(names, vec![4318], Arc::clone(counters))
+    }
+
+    fn chunk(name: &str, socket: u64, ports: (u16, u16), what: u32, at_ns: u64) -> Chunk {
+        let mut comm = [0; 16];
+        comm[..name.len()].copy_from_slice(name.as_bytes());
+        let mut local = [0; 16];
+        local[..4].copy_from_slice(&[127, 0, 0, 1]);
+        let process = u32::try_from(name.len()).unwrap();
+        Chunk {
+            at_ns,
+            socket,
+            process,
+            what,
+            family: INET,
+            local_port: ports.0,
+            remote_port: ports.1,
+            local,
+            remote: local,
+            comm,
+            ..Chunk::default()
+        }
+    }
+
+    const ASK: &[u8] = b"GET /cart/7?x=y HTTP/1.1\r\n\r\n";
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    fn take(table: &mut Table, mut chunk: Chunk, bytes: &[u8]) -> Wanted {
+        chunk.total = u32::try_from(bytes.len()).unwrap();
+        chunk.copied = chunk.total;
+        table.take(&chunk, bytes, 1_000)
+    }
+
+    #[test]
+    fn both_ends_of_a_request_have_one_key() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        for n in 0..2 {
+            let at = 10 * n;
+            let (ab, nginx) = ((40_000, 80), (80, 40_000));
+            take(&mut table, chunk("ab", 1, ab, what::SENT, at + 1), ASK);
+            take(&mut table, chunk("nginx", 2, nginx, what::RECEIVED, at + 2), ASK);
+            take(&mut table, chunk("nginx", 2, nginx, what::SENT, at + 3), ANSWER);
+            take(&mut table, chunk("ab", 1, ab, what::RECEIVED, at + 4), ANSWER);
+        }
+        let requests: Vec<Request> = table.ended().collect();
+        let seen: Vec<Seen<'_>> = requests.iter().map(Request::seen).collect();
+        let of = |n: usize| (seen[n].kind, seen[n].peer, seen[n].start_ns, seen[n].end_ns);
+        assert_eq!(of(0), (SpanKind::Server, "", 1_002, 1_003));
+        assert_eq!(of(1), (SpanKind::Client, "127.0.0.1:80", 1_001, 1_004));
+        assert_eq!((seen[0].operation, seen[0].status), ("GET /cart/{id}", Some(200)));
+        assert!(seen[0].key == seen[1].key && seen[2].key == seen[3].key);
+        assert_ne!(seen[0].key, seen[2].key);
+        assert!(seen.iter().all(|s| !s.sampled));
+        assert_eq!(counters.http_requests_seen.get(), 4);
+    }
+
+    #[test]
+    fn who_is_not_watched_is_told_once_and_own_ports_are_nobodys() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        let ssh = chunk("sshd", 1, (22, 5), what::RECEIVED, 1);
+        assert_eq!(take(&mut table, ssh, ASK), Wanted::No(4));
+        take(&mut table, chunk("ab", 2, (40_000, 4318), what::SENT, 1), ASK);
+        take(&mut table, chunk("ab", 2, (40_000, 4318), what::RECEIVED, 2), ANSWER);
+        assert_eq!(table.ended().count(), 0);
+    }
+
+    #[test]
+    fn a_loss_marks_its_service_until_the_bucket_ends() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        let ports = (80, 40_000);
+        take(&mut table, chunk("nginx", 1, ports, what::RECEIVED, 1), ASK);
+        let lossy = Chunk { missed_sent: 40, ..chunk("nginx", 1, ports, what::RECEIVED, 2) };
+        take(&mut table, lossy, ASK);
+        take(&mut table, chunk("nginx", 1, ports, what::SENT, 3), ANSWER);
+        let later = BUCKET + 3;
+        take(&mut table, chunk("nginx", 1, ports, what::RECEIVED, later), ASK);
+        take(&mut table, chunk("nginx", 1, ports, what::SENT, later), ANSWER);
+        let sampled: Vec<bool> = table.ended().map(|r| r.sampled).collect();
+        assert_eq!((sampled, counters.http_unknown.get()), (vec![true, false], 1));
+    }
+
+    #[test]
+    fn requests_in_flight_are_told_until_there_are_none() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        let ports = (80, 40_000);
+        take(&mut table, chunk("nginx", 1, ports, what::RECEIVED, 7), ASK);
+        take(&mut table, chunk("ab", 2, (40_000, 80), what::SENT, 7), ASK);
+        let told = |table: &mut Table| {
+            let mut told = Vec::new();
+            table.waiting(1_000, |w| told.push((w.count, w.oldest_ns)));
+            told
+        };
+        assert_eq!(told(&mut table), [(1, 1_007)]);
+        take(&mut table, chunk("nginx", 1, ports, what::SENT, 9), ANSWER);
+        assert_eq!(told(&mut table), [(0, 0)]);
+        assert_eq!(told(&mut table), []);
+    }
+
+    #[test]
+    fn connections_are_bounded_and_idle_ones_forgotten() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        for socket in 0..CONNECTIONS as u64 + 5 {
+            take(&mut table, chunk("nginx", socket, (80, 1), what::RECEIVED, 1), b"GET / HTTP");
+        }
+        assert_eq!(table.followed.len(), CONNECTIONS);
+        assert_eq!(counters.http_connections_refused.get(), 5);
+        table.sweep(2 * IDLE_NS, 0);
+        assert_eq!(table.followed.len(), 0);
+        take(&mut table, chunk("nginx", 1, (80, 1), what::RECEIVED, 1), ASK);
+        take(&mut table, chunk("nginx", 1, (80, 1), what::ENDED, 2), b"");
+        assert!(table.followed.is_empty());
+        assert_eq!(table.ended().count(), 1);
+    }
+}

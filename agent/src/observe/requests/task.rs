@@ -1,0 +1,77 @@
+//! The thread that reads the ring.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aya::maps::{HashMap, MapData, RingBuf};
+use coral_bpf_types::Chunk;
+use coral_model::Time;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio_util::sync::CancellationToken;
+
+use super::table::{Table, Wanted};
+use crate::observe::clock::Clocks;
+use crate::pipeline::Pipeline;
+
+/// How long chunks may wait in the ring, unless it fills.
+const EVERY: Duration = Duration::from_millis(25);
+/// Requests in flight are told this often, ns.
+const WAITING_NS: u64 = 1_000_000_000;
+/// Chunks after which the requests found are handed on.
+const AT_ONCE: usize = 4_096;
+
+/// What comes from the kernel, and what is told to it.
+pub struct Ends {
+    /// Chunks.
+    pub chunks: RingBuf<MapData>,
+    /// Processes of which nothing is wanted.
+    pub ignored: HashMap<MapData, u32, u8>,
+}
+
+/// Reads until cancelled.
+pub fn run(mut ends: Ends, mut table: Table, pipeline: &Arc<Pipeline>, cancel: &CancellationToken) {
+    let mut told_ns = 0;
+    while !cancel.is_cancelled() {
+        wait(&ends.chunks);
+        let clocks = Clocks::now();
+        let epoch_ns = clocks.wall_ns.saturating_sub(clocks.boot_ns);
+        loop {
+            let read = drain(&mut ends, &mut table, epoch_ns);
+            let now = Time(clocks.wall_ns);
+            let requests: Vec<_> = table.ended().collect();
+            if !requests.is_empty() {
+                pipeline.see(requests.iter().map(|request| request.seen()), now);
+            }
+            if read < AT_ONCE {
+                break;
+            }
+        }
+        if clocks.boot_ns.saturating_sub(told_ns) >= WAITING_NS {
+            told_ns = clocks.boot_ns;
+            table.settle(clocks.boot_ns, epoch_ns);
+            table.waiting(epoch_ns, |waiting| pipeline.wait(waiting, Time(clocks.wall_ns)));
+            table.sweep(clocks.boot_ns, epoch_ns);
+        }
+    }
+}
+
+fn drain(ends: &mut Ends, table: &mut Table, epoch_ns: u64) -> usize {
+    let mut read = 0;
+    while read < AT_ONCE {
+        let Some(item) = ends.chunks.next() else { break };
+        read += 1;
+        let Some((chunk, bytes)) = Chunk::from_bytes(&item) else { continue };
+        if let Wanted::No(process) = table.take(&chunk, bytes, epoch_ns) {
+            // Without room it is told of again, and answered so again.
+            _ = ends.ignored.insert(process, 1, 0);
+        }
+    }
+    read
+}
+
+fn wait(ring: &RingBuf<MapData>) {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: EVERY.subsec_nanos().into() };
+    let mut fds = [PollFd::new(ring, PollFlags::IN)];
+    // Interrupted or not, what is there is read.
+    _ = poll(&mut fds, Some(&timeout));
+}

@@ -1,0 +1,530 @@
+//! What programs say to each other through TCP sockets, as far as it is HTTP/1.1.
+//!
+//! Hangs on the tracepoints that tell of bytes moved through a socket, not on system calls: whoever
+//! uses no socket is never met, and one place sees `read`, `recvmsg`, `writev` and `sendfile` alike.
+//! The bytes are read from where the call that is under way has them. Of a socket on which nothing
+//! that begins like HTTP has passed nothing is told, and nothing more than four bytes is looked at.
+
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::bpf_get_current_comm;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_probe_read_user, bpf_task_pt_regs,
+};
+use aya_ebpf::macros::{map, raw_tracepoint};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::programs::RawTracePointContext;
+use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, form, lost, what};
+
+use crate::{count, member, offsets, pid_seen_by_agent};
+
+/// Set before loading; see [`SocketOffsets`].
+#[unsafe(no_mangle)]
+static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
+    kind: 0,
+    family: 0,
+    local_port: 0,
+    remote_port: 0,
+    local4: 0,
+    remote4: 0,
+    local6: 0,
+    remote6: 0,
+    call: 0,
+    second: 0,
+    third: 0,
+    pad: 0,
+};
+
+/// [`Chunk`]s on their way to the agent, each with its bytes. Made small where they are not wanted.
+#[map]
+static CHUNKS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Sockets that speak HTTP, by where the kernel has them.
+#[map]
+static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// Processes of which nothing is wanted, by their pid in the first namespace.
+#[map]
+static IGNORED: HashMap<u32, u8> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// [`form`] of each call, by its number; set by the agent.
+#[map]
+static FORMS: Array<u8> = Array::with_max_entries(512, 0);
+
+/// Where a chunk is put together.
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Bytes copied in this moment.
+#[map]
+static SPENT: PerCpuArray<Spent> = PerCpuArray::with_max_entries(1, 0);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Socket {
+    id: u64,
+    process: u32,
+    pid: u32,
+    missed: [u32; 2],
+    /// Bytes received and sent since a call began a message.
+    since: [u32; 2],
+    family: u16,
+    local_port: u16,
+    remote_port: u16,
+    pad: u16,
+    local: [u8; 16],
+    remote: [u8; 16],
+    comm: [u8; COMM],
+}
+
+#[repr(C)]
+struct Scratch {
+    chunk: Chunk,
+    /// Twice as much as is ever copied: so any place and any length within bounds fit.
+    bytes: [u8; 2 * (COPIED + 1)],
+}
+
+#[repr(C)]
+struct Spent {
+    slice: u64,
+    bytes: u64,
+}
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const SOCK_STREAM: u16 = 1;
+/// The bytes stay in the socket, are thrown away, or are of another kind.
+const MSG_PEEK: i32 = 0x2;
+const MSG_TRUNC: i32 = 0x20;
+const MSG_ERRQUEUE: i32 = 0x2000;
+const TCP_FIN_WAIT1: i32 = 4;
+const TCP_CLOSE: i32 = 7;
+const TCP_LAST_ACK: i32 = 9;
+
+/// Pieces of one call that are looked at.
+const PIECES: u32 = 8;
+/// Moments in which bytes are budgeted: 2^27 ns are 134 ms.
+const SLICE_BITS: u64 = 27;
+/// Bytes a CPU may copy in one: some 60 MB a second, and as much again for what begins a message.
+const SLICE_BYTES: u64 = 8 << 20;
+/// Of a call that moved more than is ever copied and does not begin a message, as much as this.
+const PART: u32 = 511;
+/// As much as this where so many bytes passed since a message began that its head is over.
+const BULK: u32 = 63;
+const HEAD_OVER: u32 = 64 << 10;
+/// The agent looks at the ring many times a second; it is only woken when so much waits.
+const WAKE: u64 = 1 << 20;
+/// `BPF_RB_AVAIL_DATA`.
+const AVAILABLE: u64 = 0;
+
+fn socket_offsets() -> SocketOffsets {
+    // SAFETY: a static of plain integers; volatile because the loader replaces it.
+    unsafe { core::ptr::read_volatile(&raw const SOCKET_OFFSETS) }
+}
+
+/// A process has ended or is another program now.
+pub fn forget(process: u32) {
+    _ = IGNORED.remove(&process);
+}
+
+/// Where the call under way has its bytes.
+#[derive(Clone, Copy)]
+struct Source {
+    /// The list of pieces; 0 when there is one piece.
+    list: u64,
+    pieces: u64,
+    /// The one piece.
+    base: u64,
+}
+
+/// Reads from the memory of the program.
+#[inline(always)]
+unsafe fn user<T: Copy + Default>(at: u64) -> Option<T> {
+    let mut value = T::default();
+    // SAFETY: the helper checks the address and fails rather than fault.
+    let failed = unsafe {
+        bpf_probe_read_user((&raw mut value).cast(), size_of::<T>() as u32, at as *const _)
+    };
+    if failed == 0 { Some(value) } else { None }
+}
+
+#[inline(always)]
+fn source(offsets: &SocketOffsets) -> Option<Source> {
+    // SAFETY: helpers without arguments but the current task; what they give is read by `member`.
+    unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8;
+        let call: u64 = member(regs, offsets.call)?;
+        let form = *FORMS.get(u32::try_from(call).ok()?)?;
+        if form == form::NONE {
+            return None;
+        }
+        let second: u64 = member(regs, offsets.second)?;
+        match form {
+            form::BUFFER => Some(Source { list: 0, pieces: 1, base: second }),
+            form::PIECES => {
+                let pieces: u64 = member(regs, offsets.third)?;
+                Some(Source { list: second, pieces, base: 0 })
+            }
+            _ => {
+                // struct user_msghdr: name, its length, list of pieces, how many.
+                let [list, pieces] = user::<[u64; 2]>(second + 16)?;
+                Some(Source { list, pieces, base: 0 })
+            }
+        }
+    }
+}
+
+/// Whether a message of HTTP/1.1 begins so. Fewer than four bytes may be any method's beginning.
+#[inline(always)]
+fn begins(first: [u8; 4], length: u64) -> bool {
+    if length < 4 {
+        return first[0].is_ascii_uppercase();
+    }
+    let first = u32::from_be_bytes(first);
+    const fn word(text: &[u8; 4]) -> u32 {
+        u32::from_be_bytes(*text)
+    }
+    const WORDS: [u32; 10] = [
+        word(b"GET "),
+        word(b"HTTP"),
+        word(b"POST"),
+        word(b"PUT "),
+        word(b"HEAD"),
+        word(b"DELE"),
+        word(b"PATC"),
+        word(b"OPTI"),
+        word(b"CONN"),
+        word(b"TRAC"),
+    ];
+    let [a, b, c, d, e, f, g, h, i, j] = WORDS;
+    first == a
+        || first == b
+        || first == c
+        || first == d
+        || first == e
+        || first == f
+        || first == g
+        || first == h
+        || first == i
+        || first == j
+}
+
+/// Whether what the call moved begins a message.
+#[inline(always)]
+fn begins_message(source: &Source) -> bool {
+    // SAFETY: addresses that the program gave; reading them may fail and does no harm.
+    unsafe {
+        let (base, length) = if source.list == 0 {
+            (source.base, 4)
+        } else {
+            match user::<[u64; 2]>(source.list) {
+                Some([_, 0]) if source.pieces > 1 => match user::<[u64; 2]>(source.list + 16) {
+                    Some([base, length]) => (base, length),
+                    None => return false,
+                },
+                Some([base, length]) => (base, length),
+                None => return false,
+            }
+        };
+        match user::<[u8; 4]>(base) {
+            Some(first) => begins(first, length),
+            None => false,
+        }
+    }
+}
+
+/// What is known of a socket that speaks HTTP from now on; `None` for other kinds of sockets.
+#[inline(always)]
+fn met(sk: *const u8, process: u32, offsets: &SocketOffsets, at_ns: u64) -> Option<Socket> {
+    // SAFETY: `sk` is what the kernel handed over.
+    unsafe {
+        let family: u16 = member(sk, offsets.family)?;
+        let mut socket = Socket {
+            id: at_ns.rotate_left(20) ^ sk as u64,
+            process,
+            pid: pid_seen_by_agent(&crate::offsets()),
+            missed: [0; 2],
+            since: [0; 2],
+            family,
+            local_port: member(sk, offsets.local_port)?,
+            remote_port: u16::from_be(member(sk, offsets.remote_port)?),
+            pad: 0,
+            local: [0; 16],
+            remote: [0; 16],
+            comm: bpf_get_current_comm().unwrap_or([0; COMM]),
+        };
+        if family == AF_INET {
+            let (local, remote): ([u8; 4], [u8; 4]) =
+                (member(sk, offsets.local4)?, member(sk, offsets.remote4)?);
+            let [a, b, c, d, ..] = &mut socket.local;
+            (*a, *b, *c, *d) = (local[0], local[1], local[2], local[3]);
+            let [a, b, c, d, ..] = &mut socket.remote;
+            (*a, *b, *c, *d) = (remote[0], remote[1], remote[2], remote[3]);
+        } else {
+            socket.local = member(sk, offsets.local6)?;
+            socket.remote = member(sk, offsets.remote6)?;
+        }
+        Some(socket)
+    }
+}
+
+#[inline(always)]
+fn is_tcp(sk: *const u8, offsets: &SocketOffsets) -> bool {
+    // SAFETY: `sk` is what the kernel handed over.
+    unsafe {
+        let family = member::<u16>(sk, offsets.family);
+        let kind = member::<u16>(sk, offsets.kind);
+        matches!(family, Some(AF_INET | AF_INET6)) && kind == Some(SOCK_STREAM)
+    }
+}
+
+/// Whether `bytes` more may be copied in this moment.
+#[inline(always)]
+fn affordable(at_ns: u64, bytes: u32, begins: bool) -> bool {
+    let Some(spent) = SPENT.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's own slot.
+    let spent = unsafe { &mut *spent };
+    let slice = at_ns >> SLICE_BITS;
+    if spent.slice != slice {
+        spent.slice = slice;
+        spent.bytes = 0;
+    }
+    let limit = if begins { 2 * SLICE_BYTES } else { SLICE_BYTES };
+    if spent.bytes + u64::from(bytes) > limit {
+        count(lost::BYTES, u64::from(bytes));
+        return false;
+    }
+    spent.bytes += u64::from(bytes);
+    true
+}
+
+/// Copies what the call moved, at most `most` bytes; gives how many.
+#[inline(always)]
+fn copy(source: &Source, most: u32, into: *mut u8) -> u32 {
+    let mut at: u32 = 0;
+    let mut left = most;
+    let mut piece = 0;
+    while piece < PIECES {
+        if left == 0 || u64::from(piece) >= source.pieces {
+            break;
+        }
+        let (base, length) = if source.list == 0 {
+            (source.base, u64::from(left))
+        } else {
+            // SAFETY: as in `begins_message`.
+            match unsafe { user::<[u64; 2]>(source.list + u64::from(piece) * 16) } {
+                Some([base, length]) => (base, length),
+                None => break,
+            }
+        };
+        let n = if length < u64::from(left) { length as u32 } else { left };
+        let n = n & COPIED as u32;
+        let place = at & COPIED as u32;
+        // SAFETY: `place` and `n` are each below half of what `into` has.
+        let failed =
+            unsafe { bpf_probe_read_user(into.add(place as usize).cast(), n, base as *const _) };
+        if failed != 0 {
+            break;
+        }
+        at += n;
+        left -= n;
+        piece += 1;
+    }
+    at & COPIED as u32
+}
+
+/// Bytes moved through a socket.
+#[inline(always)]
+fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
+    let sk: *const u8 = context.arg(0);
+    let bytes: i32 = context.arg(1);
+    let flags: i32 = context.arg(2);
+    if bytes <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        return None;
+    }
+    let process = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: looked at only for being there.
+    if unsafe { IGNORED.get(&process) }.is_some() {
+        return None;
+    }
+    let bytes = bytes as u32;
+    let key = sk as u64;
+    let offsets = socket_offsets();
+    let known = SOCKETS.get_ptr_mut(&key);
+    if known.is_none() && !is_tcp(sk, &offsets) {
+        return None;
+    }
+    let source = if flags & MSG_TRUNC != 0 { None } else { source(&offsets) };
+    let begins = match &source {
+        Some(source) => begins_message(source),
+        None => false,
+    };
+    // SAFETY: a helper without arguments.
+    let at_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let known = match known {
+        Some(known) => known,
+        None if !begins => return None,
+        None => {
+            let socket = met(sk, process, &offsets, at_ns)?;
+            if SOCKETS.insert(&key, &socket, 0).is_err() {
+                count(lost::SOCKETS, 1);
+                return None;
+            }
+            SOCKETS.get_ptr_mut(&key)?
+        }
+    };
+    // SAFETY: an entry stays in memory while a program runs that looked it up.
+    let socket = unsafe { &mut *known };
+    // SAFETY: `sk` is what the kernel handed over.
+    let ports = unsafe {
+        (member(sk, offsets.local_port)?, u16::from_be(member(sk, offsets.remote_port)?))
+    };
+    if ports != (socket.local_port, socket.remote_port) {
+        // The end of the socket that was here before went unnoticed.
+        *socket = met(sk, process, &offsets, at_ns)?;
+    }
+    if socket.process != process {
+        socket.process = process;
+        socket.pid = pid_seen_by_agent(&crate::offsets());
+        socket.comm = bpf_get_current_comm().unwrap_or([0; COMM]);
+    }
+    let [received, sent] = socket.since;
+    let since = match (begins, direction) {
+        (true, _) => 0,
+        (false, what::RECEIVED) => received,
+        (false, _) => sent,
+    };
+    let after = since.saturating_add(bytes);
+    socket.since = match direction {
+        what::RECEIVED => [after, sent],
+        _ => [received, after],
+    };
+    let most = match (begins, bytes <= COPIED as u32) {
+        (false, _) if since > HEAD_OVER => BULK,
+        (_, true) => COPIED as u32,
+        (true, false) => COPIED as u32,
+        (false, false) => PART,
+    };
+    let most = if bytes < most { bytes } else { most };
+    // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
+    let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
+    let copied = match &source {
+        Some(source) if affordable(at_ns, most, begins) => {
+            copy(source, most, (&raw mut scratch.bytes).cast())
+        }
+        _ => 0,
+    };
+    scratch.chunk = chunk(socket, at_ns, direction, bytes, copied);
+    tell(scratch, socket);
+    Some(())
+}
+
+/// A chunk without its bytes.
+#[inline(always)]
+fn chunk(socket: &Socket, at_ns: u64, what: u32, total: u32, copied: u32) -> Chunk {
+    Chunk {
+        at_ns,
+        socket: socket.id,
+        process: socket.process,
+        pid: socket.pid,
+        total,
+        copied,
+        missed_received: socket.missed[0],
+        missed_sent: socket.missed[1],
+        what,
+        family: socket.family,
+        local_port: socket.local_port,
+        remote_port: socket.remote_port,
+        pad: [0; 3],
+        local: socket.local,
+        remote: socket.remote,
+        comm: socket.comm,
+    }
+}
+
+/// Hands a chunk over, or notes on its socket that it is missing.
+#[inline(always)]
+fn tell(scratch: &Scratch, socket: &mut Socket) {
+    let copied = scratch.chunk.copied as usize & COPIED;
+    let size = size_of::<Chunk>() + copied;
+    let flags =
+        if CHUNKS.query(AVAILABLE) >= WAKE { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    // SAFETY: `size` bytes of it are initialised, from the start.
+    let whole = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size) };
+    if CHUNKS.output::<[u8]>(whole, u64::from(flags)).is_ok() {
+        socket.missed = [0; 2];
+        return;
+    }
+    count(lost::CHUNKS, 1);
+    let Chunk { what, total, .. } = scratch.chunk;
+    let [received, sent] = socket.missed;
+    socket.missed = match what {
+        what::RECEIVED => [received.saturating_add(total), sent],
+        _ => [received, sent.saturating_add(total)],
+    };
+}
+
+/// `sock_recv_length(sk, ret, flags)`, since Linux 6.3.
+#[raw_tracepoint(tracepoint = "sock_recv_length")]
+pub fn sock_recv_length(context: RawTracePointContext) -> i32 {
+    _ = moved(&context, what::RECEIVED);
+    0
+}
+
+/// `sock_send_length(sk, ret, flags)`, since Linux 6.3.
+#[raw_tracepoint(tracepoint = "sock_send_length")]
+pub fn sock_send_length(context: RawTracePointContext) -> i32 {
+    _ = moved(&context, what::SENT);
+    0
+}
+
+/// `inet_sock_set_state(sk, oldstate, newstate)`. May run in anybody's time.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub fn inet_sock_set_state(context: RawTracePointContext) -> i32 {
+    let state: i32 = context.arg(2);
+    let what = match state {
+        TCP_FIN_WAIT1 | TCP_LAST_ACK => what::ENDING,
+        TCP_CLOSE => what::ENDED,
+        _ => return 0,
+    };
+    let key: u64 = context.arg(0);
+    let Some(known) = SOCKETS.get_ptr_mut(&key) else { return 0 };
+    // SAFETY: an entry stays in memory while a program runs that looked it up.
+    let socket = unsafe { &*known };
+    // Not by way of the scratch: this may run in the middle of `moved`.
+    match CHUNKS.reserve::<Chunk>(0) {
+        Some(mut slot) => {
+            // SAFETY: a helper without arguments.
+            slot.write(chunk(socket, unsafe { bpf_ktime_get_boot_ns() }, what, 0, 0));
+            slot.submit(u64::from(BPF_RB_NO_WAKEUP));
+        }
+        None => count(lost::CHUNKS, 1),
+    }
+    if what == what::ENDED {
+        _ = SOCKETS.remove(&key);
+    }
+    0
+}
+
+/// `sched_process_fork(parent, child)`: what is not wanted of a process is not wanted of its children.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn sched_process_fork(context: RawTracePointContext) -> i32 {
+    let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: looked at only for being there.
+    if unsafe { IGNORED.get(&parent) }.is_none() {
+        return 0;
+    }
+    let task: *const u8 = context.arg(1);
+    // SAFETY: what the kernel handed over.
+    if let Some(child) = unsafe { member::<u32>(task, offsets().task_tgid) } {
+        _ = IGNORED.insert(&child, &1, 0);
+    }
+    0
+}
+
+/// `sched_process_exec(task, …)`: another program, which is looked at anew.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn sched_process_exec(_: RawTracePointContext) -> i32 {
+    forget((bpf_get_current_pid_tgid() >> 32) as u32);
+    0
+}
