@@ -4,6 +4,7 @@
 //! both. Without them the agent is built without eyes, says so here, and `coral doctor` says so too.
 //! `CORAL_BPF=required` makes that an error: tests and releases use it.
 
+use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,7 +48,10 @@ fn build() -> Result<(), String> {
     };
     let linker = linker(&cache).ok_or("no bpf-linker; `make setup` brings it")?;
     let tools = toolchain().ok_or("no compiler with rust-src; `make setup` brings one")?;
-    let target = cache.join("bpf-target");
+    // Of this checkout alone: another one's programs have the same name.
+    let mut hash = std::hash::DefaultHasher::new();
+    var("CARGO_MANIFEST_DIR")?.hash(&mut hash);
+    let target = cache.join("bpf-target").join(format!("{:016x}", hash.finish()));
     let mut cargo = Command::new(&tools.cargo);
     // Nothing of the build around this one holds for another machine.
     for (name, _) in std::env::vars_os() {

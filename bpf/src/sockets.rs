@@ -12,7 +12,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_probe_read_user, bpf_task_pt_regs,
 };
 use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, form, lost, what};
 
@@ -46,6 +46,10 @@ static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(16_384, BPF_F_N
 /// Processes of which nothing is wanted, by their pid in the first namespace.
 #[map]
 static IGNORED: HashMap<u32, u8> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// Processes that were met before, likewise.
+#[map]
+static MET: LruHashMap<u32, u8> = LruHashMap::with_max_entries(4096, 0);
 
 /// [`form`] of each call, by its number; set by the agent.
 #[map]
@@ -125,6 +129,7 @@ fn socket_offsets() -> SocketOffsets {
 /// A process has ended or is another program now.
 pub fn forget(process: u32) {
     _ = IGNORED.remove(&process);
+    _ = MET.remove(&process);
 }
 
 /// Where the call under way has its bytes.
@@ -361,6 +366,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     };
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let mut new = false;
     let known = match known {
         Some(known) => known,
         None if !begins => return None,
@@ -369,6 +375,11 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
             if SOCKETS.insert(&key, &socket, 0).is_err() {
                 count(lost::SOCKETS, 1);
                 return None;
+            }
+            // SAFETY: looked at only for being there.
+            new = unsafe { MET.get(&process) }.is_none();
+            if new {
+                _ = MET.insert(&process, &1, 0);
             }
             SOCKETS.get_ptr_mut(&key)?
         }
@@ -415,7 +426,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
         _ => 0,
     };
     scratch.chunk = chunk(socket, at_ns, direction, bytes, copied);
-    tell(scratch, socket);
+    tell(scratch, socket, new);
     Some(())
 }
 
@@ -442,13 +453,14 @@ fn chunk(socket: &Socket, at_ns: u64, what: u32, total: u32, copied: u32) -> Chu
     }
 }
 
-/// Hands a chunk over, or notes on its socket that it is missing.
+/// Hands a chunk over, or notes on its socket that it is missing. The agent looks at once at a process
+/// that it does not know, for that may soon be gone.
 #[inline(always)]
-fn tell(scratch: &Scratch, socket: &mut Socket) {
+fn tell(scratch: &Scratch, socket: &mut Socket, new: bool) {
     let copied = scratch.chunk.copied as usize & COPIED;
     let size = size_of::<Chunk>() + copied;
-    let flags =
-        if CHUNKS.query(AVAILABLE) >= WAKE { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    let wake = new || CHUNKS.query(AVAILABLE) >= WAKE;
+    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     // SAFETY: `size` bytes of it are initialised, from the start.
     let whole = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size) };
     if CHUNKS.output::<[u8]>(whole, u64::from(flags)).is_ok() {

@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use coral_model::view::{AgentRow, EdgeEnds, Evidence, NodeKind, RedRow, Row, SenseState};
-use coral_tests::{Colony, Terminal, until};
+use coral_model::view::{AgentRow, EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row, SenseState};
+use coral_tests::{Colony, Shop, Terminal, bin_dir, until};
 
 /// Programs of the test's own, so that nobody else's nginx is counted: copies in its folder, which
 /// alone are watched.
@@ -56,8 +56,14 @@ struct Logged {
 }
 
 impl Nginx {
+    /// One that serves files.
     fn start(programs: &Programs) -> Self {
-        let dir = &programs.dir;
+        Self::with(programs, "nginx", "root {at}/www; limit_rate $arg_rate;")
+    }
+
+    /// One under a folder of its own; `{at}` in `server` stands for that.
+    fn with(programs: &Programs, name: &str, server: &str) -> Self {
+        let dir = &programs.dir.join(format!("run-{name}"));
         let www = dir.join("www");
         std::fs::create_dir_all(&www).unwrap();
         std::fs::write(www.join("small.html"), "<p>small</p>\n").unwrap();
@@ -65,7 +71,8 @@ impl Nginx {
         std::fs::write(www.join("large.bin"), vec![7; 1_000_000]).unwrap();
         std::fs::write(www.join("slow.bin"), vec![7; 150_000]).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let at = dir.display();
+        let at = dir.display().to_string();
+        let server = server.replace("{at}", &at);
         let config = format!(
             "daemon off; master_process on; worker_processes 2; pid {at}/nginx.pid; \
              error_log {at}/error.log; events {{ worker_connections 512; }} \
@@ -73,10 +80,10 @@ impl Nginx {
              client_body_temp_path {at}/t1; proxy_temp_path {at}/t2; fastcgi_temp_path {at}/t3; \
              uwsgi_temp_path {at}/t4; scgi_temp_path {at}/t5; \
              sendfile on; keepalive_requests 100000; \
-             server {{ listen 127.0.0.1:{port}; root {at}/www; limit_rate $arg_rate; }} }}"
+             server {{ listen 127.0.0.1:{port}; {server} }} }}"
         );
         std::fs::write(dir.join("nginx.conf"), config).unwrap();
-        let child = Command::new(dir.join("nginx"))
+        let child = Command::new(programs.dir.join(name))
             .arg("-p")
             .arg(dir)
             .arg("-c")
@@ -262,6 +269,138 @@ fn every_request_of_an_uninstrumented_nginx_is_counted_once() {
     }
 
     edges_and_screen(&colony);
+}
+
+fn red_of(colony: &Colony, service: &str, operation: &str) -> Result<Option<RedRow>, String> {
+    let service = format!("service={service}");
+    let rows = colony.query(&["red", &service, "--since", "30m"])?;
+    let mut rows = rows.into_iter().filter_map(|row| match row {
+        Row::Red(row) => Some(*row),
+        _ => None,
+    });
+    Ok(rows.find(|row| row.operation.as_deref() == Some(operation)))
+}
+
+fn edges(colony: &Colony) -> Result<Vec<EdgeRow>, String> {
+    let rows = colony.query(&["topology", "--since", "30m"])?;
+    let edge = |row| if let Row::Edge(edge) = row { Some(*edge) } else { None };
+    Ok(rows.into_iter().filter_map(edge).collect())
+}
+
+#[test]
+fn a_proxy_is_seen_from_both_sides_and_services_are_called_what_a_person_says() {
+    let colony = Colony::prepare();
+    let programs = Programs::copied(colony.dir());
+    std::fs::copy(programs.dir.join("nginx"), programs.dir.join("backend")).unwrap();
+    let at = programs.dir.display();
+    let watch = format!("{at}/backend=catalog,{at}/nginx=edge,{at}/ab");
+    let mut colony = colony.with_env("CORAL_WATCH", watch);
+    colony.up();
+    if !may_look(&colony) {
+        return;
+    }
+    let backend = Nginx::with(&programs, "backend", "root {at}/www;");
+    // Each request to the backend is a connection of its own, as nginx does it when not told otherwise.
+    let pass = format!("location / {{ proxy_pass http://127.0.0.1:{}; }}", backend.port);
+    let front = Nginx::with(&programs, "nginx", &pass);
+    _ = programs.run("ab", &["-q", "-n", "400", "-k", "-c", "4"], &front.url("/small.html"));
+    _ = programs.run("ab", &["-q", "-n", "20", "-c", "2"], &front.url("/large.bin"));
+    let expected = [("ab", "edge", 420), ("edge", "catalog", 420)];
+    let seen = until("both edges", || {
+        let edges = edges(&colony)?;
+        let all = expected.iter().all(|(from, to, n)| {
+            edges.iter().any(|e| e.from == *from && e.to == *to && e.red.requests == *n)
+        });
+        if all { Ok(edges) } else { Err(format!("{edges:?} {:?}", counters(&colony))) }
+    });
+    for edge in seen.iter().filter(|e| e.to == "catalog" || e.to == "edge") {
+        assert_eq!((edge.ends, edge.red.evidence), (EdgeEnds::Both, Evidence::Ebpf), "{edge:?}");
+    }
+    for (service, log) in [("edge", &front), ("catalog", &backend)] {
+        assert_eq!(log.logged().len(), 420);
+        let large = red_of(&colony, service, "GET /large.bin").unwrap().unwrap();
+        assert_eq!((large.red.requests, large.red.errors), (20, 0), "{service}");
+    }
+    assert_eq!(counters(&colony)["http_unknown"], 0);
+}
+
+#[test]
+fn what_is_lost_on_the_way_is_said_and_the_rest_is_right() {
+    let colony = Colony::prepare();
+    let programs = Programs::copied(colony.dir());
+    let mut colony =
+        colony.with_env("CORAL_WATCH", programs.dir.join("nginx").display().to_string());
+    colony.up();
+    if !may_look(&colony) {
+        return;
+    }
+    let nginx = Nginx::start(&programs);
+    let ask = |n: &str, path: &str| {
+        _ = programs.run("ab", &["-q", "-n", n, "-k", "-c", "8"], &nginx.url(path));
+    };
+    ask("100", "/small.html");
+    let requests = |path: &str| red_of(&colony, "nginx", path);
+    _ = until("the first", || {
+        let row = requests("GET /small.html")?;
+        row.filter(|r| r.red.requests == 100).ok_or_else(|| "not yet".to_owned())
+    });
+    // Nobody reads what the kernel tells: more than its ring holds.
+    let agent = colony.status().unwrap().agents[0].pid;
+    let agent = i32::try_from(agent).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(agent, rustix::process::Signal::STOP).unwrap();
+    ask("50000", "/small.html");
+    rustix::process::kill_process(agent, rustix::process::Signal::CONT).unwrap();
+    let row = until("the loss to be said", || {
+        let lost = counters(&colony)["http_chunks_lost"];
+        let row = requests("GET /small.html")?.ok_or("no row")?;
+        // What was in the ring is counted, what was not is missing.
+        if lost > 0 && row.red.requests > 1_000 { Ok(row) } else { Err(format!("{lost} {row:?}")) }
+    });
+    assert!(row.red.requests < 50_100, "{row:?}");
+    ask("500", "/marker.html");
+    let after = until("what came afterwards", || {
+        let row = requests("GET /marker.html")?;
+        row.filter(|r| r.red.requests >= 500).ok_or_else(|| "not yet".to_owned())
+    });
+    assert_eq!((after.red.requests, after.red.errors), (500, 0));
+    let row = requests("GET /small.html").unwrap().unwrap();
+    assert!(row.red.sampled && row.red.requests < 50_100, "{row:?} {:?}", counters(&colony));
+}
+
+#[test]
+fn what_an_sdk_tells_of_and_the_kernel_sees_too_is_counted_once() {
+    let shop = bin_dir().join("coral-shop").display().to_string();
+    let mut colony = Colony::prepare().with_env("CORAL_WATCH", shop);
+    colony.up();
+    if !may_look(&colony) {
+        return;
+    }
+    let _shop = Shop::start(&colony, 20);
+    // Both tell of it; each question takes the spans.
+    until("both to tell of the gateway", || {
+        let sql = "SELECT evidence FROM red WHERE service = 'gateway' GROUP BY 1 HAVING sum(requests) > 100";
+        let answer = colony.coral(&["query", "sql", "--json", sql]);
+        let both = answer.out.contains("otlp") && answer.out.contains("ebpf");
+        if both { Ok(()) } else { Err(format!("{} {}", answer.out, answer.err)) }
+    });
+    let rows = colony.query(&["services", "--since", "30m"]).unwrap();
+    let services: Vec<_> = rows
+        .into_iter()
+        .filter_map(|row| if let Row::Service(row) = row { Some(*row) } else { None })
+        .collect();
+    let names: Vec<&str> = services.iter().map(|s| s.service.as_str()).collect();
+    for known in ["gateway", "checkout", "catalog", "payments", "shipping"] {
+        assert!(names.contains(&known), "{names:?}");
+    }
+    assert!(!names.contains(&"coral-shop"), "{names:?}");
+    for red in services.iter().filter_map(|s| s.red.as_ref()) {
+        assert_eq!(red.evidence, Evidence::Otlp);
+    }
+    let drawn: Vec<_> = edges(&colony).unwrap();
+    let twice = |edge: &EdgeRow| {
+        drawn.iter().filter(|e| (&e.from, &e.to) == (&edge.from, &edge.to)).count() > 1
+    };
+    assert!(!drawn.iter().any(twice), "{drawn:?}");
 }
 
 fn edges_and_screen(colony: &Colony) {

@@ -1,5 +1,7 @@
 //! Bringing the programs into the kernel, and saying what came of it.
 
+use std::sync::Arc;
+
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -68,7 +70,7 @@ impl EyesError {
 pub struct Eyes {
     // Holds programs and links.
     _ebpf: Ebpf,
-    lost: PerCpuArray<MapData, u64>,
+    lost: Lost,
     /// The hooks in use for how processes end.
     pub hooks: Vec<&'static str>,
     /// The hooks in use for requests; none: they are not seen.
@@ -89,6 +91,19 @@ const REQUESTS: [(&str, bool); 5] = [
 ];
 /// Room for chunks where none will come: a page.
 const NO_CHUNKS: u32 = 4_096;
+
+/// What found no room, as the kernel's side counts it.
+#[derive(Clone)]
+pub struct Lost(Arc<PerCpuArray<MapData, u64>>);
+
+impl Lost {
+    /// What was lost at a place (`coral_bpf_types::lost`) since the start.
+    #[must_use]
+    pub fn at(&self, place: u32) -> u64 {
+        let values = self.0.get(&place, 0);
+        values.map_or(0, |values| values.iter().fold(0u64, |sum, n| sum.saturating_add(*n)))
+    }
+}
 
 /// Process ends on their way.
 pub type EndsRing = RingBuf<MapData>;
@@ -134,15 +149,16 @@ pub fn open(requests: bool) -> Result<(Eyes, EndsRing, Option<Requests>), EyesEr
         Some(Err(error)) => requests_missing.push(error.to_string()),
         None => {}
     }
+    let lost = Lost(Arc::new(map(&mut ebpf, "LOST", PerCpuArray::try_from)?));
     let ends = match request_hooks.is_empty() {
         true => None,
         false => Some(Requests {
             chunks: map(&mut ebpf, "CHUNKS", RingBuf::try_from)?,
             ignored: map(&mut ebpf, "IGNORED", HashMap::try_from)?,
+            lost: lost.clone(),
         }),
     };
     let ring = map(&mut ebpf, "ENDS", RingBuf::try_from)?;
-    let lost = map(&mut ebpf, "LOST", PerCpuArray::try_from)?;
     let eyes = Eyes { _ebpf: ebpf, lost, hooks, request_hooks, missing, requests_missing };
     Ok((eyes, ring, ends))
 }
@@ -280,10 +296,7 @@ fn offsets(btf: &Btf<'_>) -> Result<Offsets, EyesError> {
 impl Eyes {
     /// Counts what was lost since the start.
     pub fn count_lost(&self, counters: &Counters) {
-        let of = |place: u32| {
-            let values = self.lost.get(&place, 0);
-            values.map_or(0, |values| values.iter().fold(0u64, |sum, n| sum.saturating_add(*n)))
-        };
+        let of = |place| self.lost.at(place);
         counters.process_ends_lost.set(of(lost::ENDS));
         counters.http_chunks_lost.set(of(lost::CHUNKS));
         counters.http_sockets_refused.set(of(lost::SOCKETS));

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coral_model::text::clean;
+use coral_model::time::SECOND;
 use coral_model::view::SEEN_BY;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -18,6 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::watch::Watch;
 use crate::observe::ServiceProcesses;
 use crate::observe::files::Files;
+use crate::observe::parse::process;
 
 /// Processes remembered; beyond it all are looked up anew.
 const PROCESSES: usize = 8_192;
@@ -57,9 +59,8 @@ pub struct Facts {
 }
 
 struct Known {
-    comm: [u8; 16],
     looked_ns: u64,
-    facts: Option<Facts>,
+    facts: Facts,
     /// By port, for interpreters; else by 0.
     sources: HashMap<u16, Arc<Source>>,
 }
@@ -71,6 +72,8 @@ pub struct Names {
     watch: Watch,
     services: Arc<ServiceProcesses>,
     known: HashMap<u32, Known>,
+    /// Length of the clock tick that `/proc` counts in.
+    tick_ns: u64,
 }
 
 /// What is to be done about a process.
@@ -86,7 +89,8 @@ impl Names {
     /// For processes of this host.
     #[must_use]
     pub fn new(files: Files, host: &str, watch: Watch, services: Arc<ServiceProcesses>) -> Self {
-        Self { files, host: host.to_owned(), watch, services, known: HashMap::new() }
+        let tick_ns = SECOND / rustix::param::clock_ticks_per_second().clamp(1, SECOND);
+        Self { files, host: host.to_owned(), watch, services, known: HashMap::new(), tick_ns }
     }
 
     /// Whose requests these are. `process` tells processes apart, `pid` is the one below `/proc` (0
@@ -99,24 +103,24 @@ impl Names {
         port: Option<u16>,
         now_ns: u64,
     ) -> Verdict {
-        let fresh = |known: &Known| {
-            known.comm == *comm && now_ns.saturating_sub(known.looked_ns) < AGAIN_NS
-        };
+        let fresh = |known: &Known| now_ns.saturating_sub(known.looked_ns) < AGAIN_NS;
         if !self.known.get(&process).is_some_and(fresh) {
             if self.known.len() >= PROCESSES {
                 self.known.clear();
             }
-            // Gone by now: it stays what it was, or is what its command name says.
-            let before = self.known.remove(&process).filter(|known| known.comm == *comm);
-            let facts = self.look(pid, comm).or_else(|| before.and_then(|known| known.facts));
+            // Gone by now: it stays what it was, or is what the thread that was seen calls itself.
+            let before = self.known.remove(&process).map(|known| known.facts);
+            let facts = self.look(pid, comm, now_ns).or(before);
             let facts =
                 facts.unwrap_or_else(|| Facts { executable: name_of(comm), ..Facts::default() });
-            let facts = self.watch.rule(&facts.executable).is_some().then_some(facts);
-            let known = Known { comm: *comm, looked_ns: now_ns, facts, sources: HashMap::new() };
+            if self.watch.rule(&facts.executable).is_none() {
+                return Verdict::Ignore;
+            }
+            let known = Known { looked_ns: now_ns, facts, sources: HashMap::new() };
             self.known.insert(process, known);
         }
         let Some(known) = self.known.get_mut(&process) else { return Verdict::Ignore };
-        let Some(facts) = &known.facts else { return Verdict::Ignore };
+        let facts = &known.facts;
         let port = port.filter(|_| needs_port(&facts.executable)).unwrap_or(0);
         let (watch, host) = (&self.watch, self.host.as_str());
         let source = known.sources.entry(port).or_insert_with(|| {
@@ -126,14 +130,14 @@ impl Names {
         Verdict::Watch(Arc::clone(source))
     }
 
-    fn look(&mut self, pid: u32, comm: &[u8; 16]) -> Option<Facts> {
+    fn look(&mut self, pid: u32, comm: &[u8; 16], now_ns: u64) -> Option<Facts> {
         if pid == 0 || pid == std::process::id() {
             return (pid != 0)
                 .then(|| Facts { executable: "coral-agent".into(), ..Facts::default() });
         }
-        // A process that is another by now has another name.
-        let now = self.files.read(&format!("/proc/{pid}/comm")).ok()?;
-        if now.trim_end() != name_of(comm) {
+        // One that began after it was seen is another, which has its number now.
+        let stat = self.files.parse(&format!("/proc/{pid}/stat"), process::stat).ok()?;
+        if stat.start_ticks.saturating_mul(self.tick_ns) > now_ns.saturating_add(self.tick_ns) {
             return None;
         }
         let executable = self.executable(pid).unwrap_or_else(|| name_of(comm));

@@ -81,9 +81,11 @@ pub struct Table {
     names: Names,
     counters: Arc<Counters>,
     followed: HashMap<u64, Followed>,
-    /// Services of which something was lost, and until the end of which bucket that marks them, ns
-    /// since boot.
+    /// Services of which something was lost, and until the end of which bucket that marks them, Unix
+    /// ns.
     lossy: HashMap<u64, u64>,
+    /// The same of all, where it is not known whose bytes were lost.
+    all_lossy_ns: u64,
     /// Services that had requests in flight when that was last told.
     waited: HashMap<u64, Arc<Source>>,
     /// Ports of this agent, which telemetry is sent to: no request of anybody's.
@@ -100,6 +102,10 @@ fn address(family: u16, bytes: &[u8; 16], port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }
 
+fn bucket_end(unix_ns: u64) -> u64 {
+    unix_ns / BUCKET * BUCKET + BUCKET
+}
+
 impl Table {
     /// An empty one.
     #[must_use]
@@ -109,6 +115,7 @@ impl Table {
             counters,
             followed: HashMap::new(),
             lossy: HashMap::new(),
+            all_lossy_ns: 0,
             waited: HashMap::new(),
             own_ports,
             told: Vec::new(),
@@ -172,8 +179,7 @@ impl Table {
             match told {
                 Told::Unknown(n) => {
                     self.counters.http_unknown.add(n);
-                    let bucket_end = (at_ns + epoch_ns) / BUCKET * BUCKET + BUCKET;
-                    self.lossy.insert(followed.source.hash, bucket_end);
+                    self.lossy.insert(followed.source.hash, bucket_end(at_ns + epoch_ns));
                 }
                 Told::Exchange(exchange) => {
                     let client = exchange.role == Role::Client;
@@ -191,13 +197,19 @@ impl Table {
                         operation: format!("{} {}", exchange.method, exchange.route),
                         peer: if client { followed.remote.to_string() } else { String::new() },
                         key: followed.key(&exchange),
-                        sampled: lossy.is_some_and(|until| end_ns < *until),
+                        sampled: lossy.is_some_and(|until| end_ns < *until)
+                            || end_ns < self.all_lossy_ns,
                         exchange,
                         epoch_ns,
                     });
                 }
             }
         }
+    }
+
+    /// Bytes were lost by `now_ns` (Unix), and nobody knows whose: their connections may be gone.
+    pub fn lost(&mut self, now_ns: u64) {
+        self.all_lossy_ns = bucket_end(now_ns);
     }
 
     /// Ends what is over because nothing more came of it; `now_ns` since boot.
@@ -367,6 +379,19 @@ mod tests {
         take(&mut table, chunk("nginx", 1, ports, what::SENT, later), ANSWER);
         let sampled: Vec<bool> = table.ended().map(|r| r.sampled).collect();
         assert_eq!((sampled, counters.http_unknown.get()), (vec![true, false], 1));
+    }
+
+    #[test]
+    fn a_loss_of_nobody_known_marks_everybody() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        table.lost(BUCKET / 2);
+        for at in [1, BUCKET + 1] {
+            take(&mut table, chunk("nginx", 1, (80, 40_000), what::RECEIVED, at), ASK);
+            take(&mut table, chunk("nginx", 1, (80, 40_000), what::SENT, at), ANSWER);
+        }
+        let sampled: Vec<bool> = table.ended().map(|r| r.sampled).collect();
+        assert_eq!(sampled, [true, false]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::table::{Table, Wanted};
 use crate::observe::clock::Clocks;
+use crate::observe::kernel::load::Lost;
 use crate::pipeline::Pipeline;
 
 /// How long chunks may wait in the ring, unless it fills.
@@ -26,15 +27,23 @@ pub struct Ends {
     pub chunks: RingBuf<MapData>,
     /// Processes of which nothing is wanted.
     pub ignored: HashMap<MapData, u32, u8>,
+    /// What found no room.
+    pub lost: Lost,
 }
 
 /// Reads until cancelled.
 pub fn run(mut ends: Ends, mut table: Table, pipeline: &Arc<Pipeline>, cancel: &CancellationToken) {
     let mut told_ns = 0;
+    let mut lost = 0;
     while !cancel.is_cancelled() {
         wait(&ends.chunks);
         let clocks = Clocks::now();
         let epoch_ns = clocks.wall_ns.saturating_sub(clocks.boot_ns);
+        // Before what is in the ring: the loss came after some of it.
+        let now_lost = ends.lost.at(coral_bpf_types::lost::CHUNKS);
+        if std::mem::replace(&mut lost, now_lost) != now_lost {
+            table.lost(clocks.wall_ns);
+        }
         loop {
             let read = drain(&mut ends, &mut table, epoch_ns);
             let now = Time(clocks.wall_ns);

@@ -1,7 +1,8 @@
 //! Which programs are watched, and by what name: what a person says.
 //!
 //! `all`, `none`, or a list of executables, each with a name for its service behind `=` where it has
-//! one: `nginx`, `/opt/shop/bin/*=shop`, `nginx=edge,*`. One with a slash means the whole path.
+//! one: `nginx`, `/opt/shop/bin/*=shop`, `nginx=edge,*`. One with a slash means the whole path, where
+//! that is known.
 
 use std::str::FromStr;
 
@@ -62,8 +63,14 @@ impl Watch {
         }
         let fits = |rule: &&Rule| {
             let pattern = rule.executable.as_str();
-            let of_path = pattern.contains('/');
-            pattern.is_empty() || rule.executable.matches(if of_path { path } else { name })
+            match pattern.rsplit_once('/') {
+                None => pattern.is_empty() || rule.executable.matches(name),
+                // Of a program that is gone already only its name is known.
+                Some((_, last)) if !path.contains('/') => {
+                    Pattern::new(last).is_ok_and(|last| last.matches(name))
+                }
+                Some(_) => rule.executable.matches(path),
+            }
         };
         self.rules.iter().find(fits).map(|rule| rule.service.as_deref())
     }
@@ -109,6 +116,8 @@ mod tests {
         assert_eq!(watch.rule("/opt/shop/bin/cart"), Some(Some("shop")));
         assert_eq!(watch.rule("/usr/bin/python3.11"), Some(None));
         assert_eq!(watch.rule("/usr/bin/curl"), None);
+        let path: Watch = "/tmp/x/ab".parse().unwrap();
+        assert_eq!((path.rule("/usr/bin/ab"), path.rule("ab")), (None, Some(None)));
         let most: Watch = "nginx=edge,*".parse().unwrap();
         assert_eq!((most.rule("nginx"), most.rule("/bin/x")), (Some(Some("edge")), Some(None)));
         for own in OWN {

@@ -85,7 +85,9 @@ impl Slot {
         let mut command = Command::new(std::env::current_exe().context("own path")?);
         command
             .arg0(format!("coral-shop-{}", self.config.service))
-            .args(["service", &self.config.service]);
+            .args(["service", &self.config.service])
+            // As one would deploy it: who looks from outside knows its name too.
+            .env("OTEL_SERVICE_NAME", &self.config.service);
         self.start_at = None;
         self.stopping_since = None;
         self.child = Some(Child::start(&mut command, &self.log, &line, Signal::TERM)?);
