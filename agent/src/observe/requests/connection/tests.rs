@@ -1,0 +1,189 @@
+//! Recorded connections, played again.
+
+use super::*;
+
+/// A recorded connection: `>` what the client sent, `<` what the server did, as the server sees
+/// them, a line each; `\n` is a line end. Numbers behind are the bytes that are known.
+fn replay(role: Role, record: &[(&str, &str)]) -> Vec<Told> {
+    let mut connection = Connection::default();
+    let mut out = Vec::new();
+    for (at_ns, (kind, text)) in (1..).zip(record) {
+        let text = text.replace('\n', "\r\n");
+        let (asked, mark) = (kind.starts_with('>'), kind.trim_start_matches(['>', '<']));
+        let way = if asked == (role == Role::Server) { Way::Received } else { Way::Sent };
+        let total = text.len() as u64;
+        match mark {
+            "" => connection.moved(way, at_ns, text.as_bytes(), total, &mut out),
+            "ending" => connection.ending(at_ns, &mut out),
+            "ended" => connection.ended(at_ns, &mut out),
+            "missed" => connection.missed(way, at_ns, total, &mut out),
+            more => {
+                let total = total + more.parse::<u64>().unwrap();
+                connection.moved(way, at_ns, text.as_bytes(), total, &mut out);
+            }
+        }
+    }
+    out
+}
+
+fn summary(told: &[Told]) -> Vec<String> {
+    told.iter()
+        .map(|told| match told {
+            Told::Unknown(n) => format!("unknown {n}"),
+            Told::Exchange(e) => {
+                let status = e.status.map_or("none".to_owned(), |s| s.to_string());
+                format!("{} {} {status} {}-{}", e.method, e.route, e.start_ns, e.end_ns)
+            }
+        })
+        .collect()
+}
+
+fn both(record: &[(&str, &str)]) -> Vec<String> {
+    let [server, client] = [Role::Server, Role::Client].map(|role| replay(role, record));
+    let roles = server.iter().zip(&client).all(|(s, c)| match (s, c) {
+        (Told::Exchange(s), Told::Exchange(c)) => {
+            (s.role, c.role, s.ordinal) == (Role::Server, Role::Client, c.ordinal)
+        }
+        _ => true,
+    });
+    assert!(roles && summary(&server) == summary(&client), "{server:?}\n{client:?}");
+    summary(&server)
+}
+
+const OK: &str = "HTTP/1.1 200 OK\nContent-Length: 2\n\nok";
+
+#[test]
+fn keep_alive_and_pipelining() {
+    let told = both(&[
+        (">", "GET /a HTTP/1.1\n\n"),
+        ("<", OK),
+        (">", "GET /b HTTP/1.1\n\nGET /c HTTP/1.1\n\nPOST /d HTTP/1.1\nContent-Length: 3\n\nx"),
+        (
+            "<",
+            "HTTP/1.1 500 Oops\nContent-Length: 0\n\nHTTP/1.1 304 Not Modified\nContent-Length: 9\n\n",
+        ),
+        (">", "yz"),
+        ("<", "HTTP/1.1 100 Continue\n\n"),
+        ("<", OK),
+    ]);
+    assert_eq!(told, ["GET /a 200 1-2", "GET /b 500 3-4", "GET /c 304 3-4", "POST /d 200 3-7"]);
+}
+
+#[test]
+fn a_message_may_come_in_any_pieces() {
+    let told = both(&[
+        (">", "GE"),
+        (">", "T /a HTTP/1.1\nHo"),
+        (">", "st: x\n\n"),
+        ("<", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nab"),
+        ("<", "c\n0\n"),
+        ("<", "\n"),
+    ]);
+    assert_eq!(told, ["GET /a 200 1-6"]);
+}
+
+#[test]
+fn bodies_that_nobody_copied_are_skipped() {
+    let told = both(&[
+        (">", "HEAD /big HTTP/1.1\n\n"),
+        ("<", "HTTP/1.1 200 OK\nContent-Length: 1000000\n\n"),
+        (">", "GET /big HTTP/1.1\n\n"),
+        ("<", "HTTP/1.1 200 OK\nContent-Length: 1000000\n\n"),
+        ("<900000", ""),
+        ("<100000", ""),
+        (">", "GET /a HTTP/1.1\n\n"),
+        ("<", OK),
+    ]);
+    assert_eq!(told, ["HEAD /big 200 1-2", "GET /big 200 3-6", "GET /a 200 7-8"]);
+}
+
+#[test]
+fn a_response_may_end_with_its_connection() {
+    let told = both(&[
+        (">", "GET /a HTTP/1.0\n\n"),
+        ("<", "HTTP/1.1 200 OK\n\nsome"),
+        ("<", "more"),
+        ("<ended", ""),
+    ]);
+    assert_eq!(told, ["GET /a 200 1-3"]);
+}
+
+#[test]
+fn a_request_without_an_answer_is_told_when_there_can_be_none() {
+    let record = [(">", "GET /a HTTP/1.1\n\n"), ("<ending", ""), ("<ended", "")];
+    assert_eq!(summary(&replay(Role::Server, &record)), ["GET /a none 1-2"]);
+    assert_eq!(summary(&replay(Role::Client, &record)), ["GET /a none 1-3"]);
+}
+
+#[test]
+fn a_tunnel_is_not_looked_into() {
+    let told = both(&[
+        (">", "GET /live HTTP/1.1\nUpgrade: websocket\n\n"),
+        ("<", "HTTP/1.1 101 Switching Protocols\n\n"),
+        (">", "GET /not-a-request HTTP/1.1\n\n"),
+        ("<", OK),
+    ]);
+    assert_eq!(told, ["GET /live 101 1-2"]);
+}
+
+#[test]
+fn an_older_connection_is_understood_from_the_next_message_on() {
+    let told =
+        both(&[("<", "the rest of a body"), ("<", OK), (">", "GET /a HTTP/1.1\n\n"), ("<", OK)]);
+    assert_eq!(told, ["unknown 1", "GET /a 200 3-4"]);
+}
+
+#[test]
+fn what_is_lost_is_unknown_and_the_rest_is_right() {
+    // A request and its response are lost.
+    let told = both(&[
+        (">", "GET /a HTTP/1.1\n\n"),
+        ("<", OK),
+        (">missed", "GET /b HTTP/1.1\n\n"),
+        ("<missed", OK),
+        (">", "GET /c HTTP/1.1\n\n"),
+        ("<", OK),
+    ]);
+    assert_eq!(told, ["GET /a 200 1-2", "unknown 1", "GET /c 200 5-6"]);
+    // A response alone.
+    let told = both(&[
+        (">", "GET /a HTTP/1.1\n\n"),
+        ("<missed", OK),
+        (">", "GET /b HTTP/1.1\n\n"),
+        ("<", OK),
+    ]);
+    assert_eq!(told, ["unknown 1", "GET /b 200 3-4"]);
+    // The end of a response that was in chunks.
+    let told = both(&[
+        (">", "GET /a HTTP/1.1\n\n"),
+        ("<70000", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n5\n"),
+        (">", "GET /b HTTP/1.1\n\n"),
+        ("<", OK),
+    ]);
+    assert_eq!(told, ["GET /a 200 1-2", "GET /b 200 3-4"]);
+    // The same, and nothing more comes.
+    let mut connection = Connection::default();
+    let mut out = Vec::new();
+    let ask = b"GET /a HTTP/1.1\r\n\r\n";
+    connection.moved(Way::Received, 1, ask, ask.len() as u64, &mut out);
+    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n";
+    connection.moved(Way::Sent, 2, answer, 70_000, &mut out);
+    connection.settle(QUIET_NS, &mut out);
+    assert_eq!(out, []);
+    connection.settle(2 * QUIET_NS, &mut out);
+    assert_eq!(summary(&out), ["GET /a 200 1-2"]);
+}
+
+#[test]
+fn requests_that_wait_are_counted() {
+    let mut connection = Connection::default();
+    let mut out = Vec::new();
+    assert_eq!(connection.waiting(), None);
+    let two = b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n";
+    connection.moved(Way::Received, 7, two, two.len() as u64, &mut out);
+    assert_eq!(connection.waiting(), Some((2, 7, [0; 16])));
+    let many = two.repeat(PIPELINED);
+    connection.moved(Way::Received, 8, &many, many.len() as u64, &mut out);
+    assert_eq!(connection.waiting().unwrap().0, PIPELINED as u64);
+    assert_eq!(out.len(), PIPELINED + 2);
+}
