@@ -268,6 +268,16 @@ fn every_request_of_an_uninstrumented_nginx_is_counted_once() {
         assert!(near, "p{}: nginx says {logged} s, Coral {seen} s", q * 100.0);
     }
 
+    // Counted one by one: none is known, not guessed.
+    until("no request in flight", || {
+        let rows = colony.query(&["services", "service=nginx", "--since", "30m"])?;
+        let mut rows = rows.iter().filter_map(|row| match row {
+            Row::Service(service) => Some((service.inflight, service.inflight_exact)),
+            _ => None,
+        });
+        let found = rows.next();
+        if found == Some((Some(0), true)) { Ok(()) } else { Err(format!("{found:?}")) }
+    });
     edges_and_screen(&colony);
 }
 

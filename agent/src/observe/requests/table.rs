@@ -86,7 +86,7 @@ pub struct Table {
     lossy: HashMap<u64, u64>,
     /// The same of all, where it is not known whose bytes were lost.
     all_lossy_ns: u64,
-    /// Services that had requests in flight when that was last told.
+    /// Services that had requests in flight when that was last told, or at some moment since.
     waited: HashMap<u64, Arc<Source>>,
     /// Ports of this agent, which telemetry is sent to: no request of anybody's.
     own_ports: Vec<u16>,
@@ -189,6 +189,10 @@ impl Table {
                     {
                         continue;
                     }
+                    if !client {
+                        let source = &followed.source;
+                        self.waited.entry(source.hash).or_insert_with(|| Arc::clone(source));
+                    }
                     let end_ns = exchange.end_ns.saturating_add(epoch_ns);
                     let lossy = self.lossy.get(&followed.source.hash);
                     self.counters.http_requests_seen.add(1);
@@ -230,8 +234,8 @@ impl Table {
         self.out.drain(..)
     }
 
-    /// Hands `tell` the requests in flight of every service that has any, or had when it was last
-    /// told.
+    /// Hands `tell` the requests in flight of every service that has any, or had since it was last
+    /// told: none is a number too.
     pub fn waiting(&mut self, epoch_ns: u64, mut tell: impl FnMut(&Waiting<'_>)) {
         let mut counts: HashMap<u64, (Arc<Source>, u64, u64, [u8; 16])> = HashMap::new();
         let servers = self.followed.values().filter(|f| f.connection.role() == Some(Role::Server));
@@ -410,6 +414,10 @@ mod tests {
         take(&mut table, chunk("nginx", 1, ports, what::SENT, 9), ANSWER);
         assert_eq!(told(&mut table), [(0, 0)]);
         assert_eq!(told(&mut table), []);
+        // One that came and went in between.
+        take(&mut table, chunk("nginx", 1, ports, what::RECEIVED, 10), ASK);
+        take(&mut table, chunk("nginx", 1, ports, what::SENT, 11), ANSWER);
+        assert_eq!(told(&mut table), [(0, 0)]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::observe::kernel::load::Lost;
 use crate::pipeline::Pipeline;
 
 /// How long chunks may wait in the ring, unless it fills.
-const EVERY: Duration = Duration::from_millis(25);
+const EVERY: Duration = Duration::from_millis(50);
 /// Requests in flight are told this often, ns.
 const WAITING_NS: u64 = 1_000_000_000;
 /// Chunks after which the requests found are handed on.
