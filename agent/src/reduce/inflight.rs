@@ -38,8 +38,12 @@ const PROOF: u64 = 20;
 /// Resources whose voices are remembered; beyond it the longest silent are forgotten.
 const VOICES: usize = 4096;
 const SNAPSHOT_NS: u64 = 1_000_000_000;
-/// Remembered arrivals; a power of two. At 20,000 spans/s this is the last six seconds.
-const SEEN: usize = 1 << 17;
+/// Remembered arrivals: sets of [`WAYS`], a power of two of them. At 20,000 spans/s these are the last
+/// thirteen seconds; SDKs export within five.
+const SETS: usize = 1 << 15;
+/// Arrivals of a set. With one, a child would take every hundredth parent for missing that arrived
+/// seconds before it: another span would have overwritten it, even at a few hundred spans/s.
+const WAYS: usize = 8;
 
 /// Requests of one resource in flight.
 #[derive(Debug, Clone)]
@@ -82,8 +86,8 @@ pub(super) struct Inflight {
     bound: usize,
     /// By resource id.
     voices: HashMap<u64, Voice>,
-    /// Keys of spans that arrived lately; a later one may overwrite an earlier one.
-    seen: Vec<u64>,
+    /// Keys of spans that arrived lately, newest first; the oldest of a set is overwritten.
+    seen: Vec<[u64; WAYS]>,
     /// Parents that have not arrived, by key.
     waiting: HashMap<u64, Waiting>,
     /// By hash of trace and resource.
@@ -95,8 +99,8 @@ pub(super) struct Inflight {
     refused: (u64, u64),
 }
 
-fn slot(key: u64) -> usize {
-    usize_sat(key) & (SEEN - 1)
+fn set_of(key: u64) -> usize {
+    usize_sat(key) & (SETS - 1)
 }
 
 impl Inflight {
@@ -104,7 +108,7 @@ impl Inflight {
         Self {
             bound,
             voices: HashMap::new(),
-            seen: vec![0; SEEN],
+            seen: vec![[0; WAYS]; SETS],
             waiting: HashMap::new(),
             requests: HashMap::new(),
             shown: HashMap::new(),
@@ -146,13 +150,20 @@ impl Inflight {
     /// batch usually holds children before their parents.
     pub(super) fn arrived(&mut self, facts: &[Fact]) {
         for fact in facts {
-            if let Some(place) = self.seen.get_mut(slot(fact.key)) {
-                *place = fact.key;
-            }
+            self.remember(fact.key);
             if !self.waiting.is_empty()
                 && let Some(found) = self.waiting.remove(&fact.key)
             {
                 self.settle(found.request);
+            }
+        }
+    }
+
+    fn remember(&mut self, key: u64) {
+        if let Some(set) = self.seen.get_mut(set_of(key)) {
+            set.rotate_right(1);
+            if let Some(newest) = set.first_mut() {
+                *newest = key;
             }
         }
     }
@@ -180,7 +191,8 @@ impl Inflight {
     pub(super) fn child(&mut self, fact: &Fact, resource: u32, names: &Names, now_ns: u64) -> bool {
         let Some(resource) = names.resource_at(resource) else { return true };
         let request = fact.trace_key ^ resource.id.rotate_left(32);
-        if self.seen.get(slot(fact.parent_key)) == Some(&fact.parent_key) {
+        if self.seen.get(set_of(fact.parent_key)).is_some_and(|set| set.contains(&fact.parent_key))
+        {
             if let Some(voice) = self.voices.get_mut(&resource.id) {
                 voice.arrived += 1;
             }
@@ -299,6 +311,16 @@ mod tests {
     fn resource(id: u64, service: &str) -> Resource {
         let attributes = vec![("service.name".into(), service.into())];
         Resource { id, attributes }
+    }
+
+    #[test]
+    fn a_parent_is_remembered_while_its_children_may_still_come() {
+        let mut inflight = Inflight::new(8);
+        let key = |n: u64| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes());
+        // Every span of five seconds at 2,000 a second is still known at their end.
+        (0..10_000).for_each(|n| inflight.remember(key(n)));
+        let known = |n: &u64| inflight.seen[set_of(key(*n))].contains(&key(*n));
+        assert_eq!((0..10_000).filter(known).count(), 10_000);
     }
 
     #[test]
