@@ -10,8 +10,15 @@ bin=$CARGO_TARGET_DIR/release
 dir=$(mktemp -d "${TMPDIR:-/tmp}/coral-demo.XXXXXX")
 # The demo's colony is its own: nothing of yours is touched.
 export CORAL_SOCKET=$dir/colony.sock CORAL_DATA_DIR=$dir/data CORAL_COLONY=demo
+# For another terminal: it finds the programs, this colony, this shop.
+{
+    printf 'export CORAL_SOCKET=%q CORAL_DATA_DIR=%q CORAL_COLONY=demo CORAL_SHOP_DIR=%q\n' \
+        "$CORAL_SOCKET" "$CORAL_DATA_DIR" "$dir/shop"
+    printf 'export PATH=%q:$PATH\n' "$bin"
+} >"$dir/env"
 shop_pid=
 stop() {
+    trap '' HUP
     trap - EXIT INT TERM
     [ -z "$shop_pid" ] || kill -TERM "$shop_pid" 2>/dev/null || true
     "$bin/coral" down >/dev/null 2>&1 || true
@@ -25,7 +32,7 @@ tools/setup.sh
 step "PostgreSQL and Redis for the shop" tools/services.sh
 step "build (minutes the first time)" cargo build --release --workspace --bins --locked
 trap stop EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP
 step "colony and agent" "$bin/coral" up
 endpoint=$("$bin/coral" up | sed -n 's/^OTEL_EXPORTER_OTLP_ENDPOINT=//p' | head -n 1)
 [ -n "$endpoint" ] || fail "the agent does not say where it listens; see: coral doctor"
@@ -49,9 +56,12 @@ step "shop: first requests through all five" arrived
 if [ -t 0 ] && [ -t 1 ]; then
     say ""
     say "  break something from another terminal:"
-    say "    $bin/coral-shop fault payments latency 800 --dir $dir/shop"
-    say "    $bin/coral-shop fault list"
+    say "    . $dir/env"
+    say "    coral-shop fault payments latency 800"
+    say "    coral-shop heal"
+    say "  there, coral asks this demo's colony too: coral query red"
     say ""
+    read -r -t 10 -p "  coral opens in 10 s; Enter opens it now " _ || echo
     "$bin/coral" || true
 else
     # Enough for rates over a few buckets.

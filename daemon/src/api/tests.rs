@@ -193,7 +193,7 @@ async fn serve_with(policy: Policy) -> Served {
         registry,
         stop.clone(),
     );
-    let incoming = Incoming::bind(&socket, 0o600, Arc::default()).unwrap();
+    let incoming = Incoming::bind(&socket, 0o600, &[], Arc::default()).unwrap();
     let server = tokio::spawn(serve(incoming, policy, colony, NoUplink, stop.clone()));
     let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap();
     let channel = endpoint.connect().await.unwrap();

@@ -33,7 +33,7 @@ pub enum LockError {
 /// two files of one name.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -46,16 +46,22 @@ impl Lock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                _ = file.take(32).read_to_string(&mut holder);
-                let holder = Some(holder.trim().to_owned()).filter(|h| !h.is_empty());
+                let mut text = String::new();
+                _ = file.take(32).read_to_string(&mut text);
+                let holder = text.lines().next().map(|h| h.trim().to_owned());
+                let holder = holder.filter(|h| !h.is_empty());
                 return Err(LockError::Held { file: path.to_owned(), holder });
             }
             Err(errno) => return Err(io(errno.into())),
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
         writeln!(file, "{}", std::process::id()).map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Adds lines for whoever finds the file, also when its holder is gone.
+    pub fn note(&mut self, lines: &[&str]) -> std::io::Result<()> {
+        lines.iter().try_for_each(|line| writeln!(self.file, "{line}"))
     }
 }
 

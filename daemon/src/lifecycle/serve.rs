@@ -180,7 +180,9 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
 
     let mode = if args.system { 0o660 } else { 0o600 };
     let refused = counters.counter("connections_refused");
-    let incoming = Incoming::bind(&place.socket, mode, refused)?;
+    let data = place.paths.data_dir.to_string_lossy();
+    let whose = [place.colony.as_str(), &*data];
+    let incoming = Incoming::bind(&place.socket, mode, &whose, refused)?;
     let policy = Policy { owner: place.paths.uid, system: args.system };
     let of_file = args.file.as_ref().map(|file| format!("FILE {file}"));
     let about = About {

@@ -64,13 +64,21 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Serves on `path`; connections over the cap are counted in `refused`.
-    pub fn bind(path: &Path, mode: u32, refused: Arc<AtomicU64>) -> Result<Self, SocketError> {
+    /// Serves on `path`; connections over the cap are counted in `refused`. The lock beside it says
+    /// `whose` it is (a colony's name, and where its data are): should this process be killed, whoever
+    /// finds the socket without a daemon starts that colony and no other.
+    pub fn bind(
+        path: &Path,
+        mode: u32,
+        whose: &[&str],
+        refused: Arc<AtomicU64>,
+    ) -> Result<Self, SocketError> {
         let io = |source| SocketError::Io { path: path.to_owned(), source };
-        let lock = Lock::take(&beside(path, ".lock")).map_err(|source| match source {
+        let mut lock = Lock::take(&beside(path, ".lock")).map_err(|source| match source {
             LockError::Held { .. } => SocketError::Served { path: path.to_owned(), source },
             LockError::Io { source, .. } => io(source),
         })?;
+        lock.note(whose).map_err(io)?;
         let (listener, inode) = listen(path, mode).map_err(io)?;
         Ok(Self {
             path: path.to_owned(),
@@ -226,10 +234,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("local.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let first = Incoming::bind(&path, 0o600, Arc::default()).unwrap();
+        let first = Incoming::bind(&path, 0o600, &[], Arc::default()).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let second = Incoming::bind(&path, 0o600, Arc::default());
+        let second = Incoming::bind(&path, 0o600, &[], Arc::default());
         assert!(matches!(second, Err(SocketError::Served { .. })));
         assert!(UnixStream::connect(&path).await.is_ok());
         drop(first);
@@ -240,7 +248,7 @@ mod tests {
     async fn a_socket_that_disappeared_comes_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("local.sock");
-        let mut incoming = Incoming::bind(&path, 0o600, Arc::default()).unwrap();
+        let mut incoming = Incoming::bind(&path, 0o600, &[], Arc::default()).unwrap();
         incoming.look = tokio::time::interval(Duration::from_millis(10));
         std::fs::remove_file(&path).unwrap();
         let accept = tokio::spawn(async move {
@@ -258,7 +266,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("local.sock");
         let refused = Arc::new(AtomicU64::new(0));
-        let mut incoming = Incoming::bind(&path, 0o600, Arc::clone(&refused)).unwrap();
+        let mut incoming = Incoming::bind(&path, 0o600, &[], Arc::clone(&refused)).unwrap();
         incoming.slots = Arc::new(Semaphore::new(1));
         let _one = UnixStream::connect(&path).await.unwrap();
         let first = incoming.next().await.unwrap().unwrap();

@@ -52,6 +52,7 @@ impl Launch {
         target: &Target,
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Client, ClientError> {
+        let target = &owner_of_socket(target);
         let log = target.paths.daemon_log(&target.colony);
         let failed = |why: String| ClientError::Start { why, log: log.clone() };
         progress(&format!("starting colony {}", target.colony));
@@ -120,6 +121,22 @@ impl Launch {
         command.args(&self.more);
         command.spawn().map_err(|e| format!("{}: {e}", program.display()))
     }
+}
+
+/// The colony that a socket somebody named belongs to, as its daemon left word in the lock beside it:
+/// who sees one colony there and finds its daemon gone wants that one again.
+fn owner_of_socket(target: &Target) -> Target {
+    let mut owner = target.clone();
+    let Some(socket) = &target.paths.socket_override else { return owner };
+    let mut lock = socket.as_os_str().to_owned();
+    lock.push(".lock");
+    let text = fs::read_to_string(lock).unwrap_or_default();
+    let mut words = text.lines().skip(1);
+    if let (Some(Ok(colony)), Some(data)) = (words.next().map(str::parse), words.next()) {
+        owner.colony = colony;
+        owner.paths.data_dir = PathBuf::from(data);
+    }
+    owner
 }
 
 /// Takes the process's end off our hands whenever it comes, without waiting for it here.
