@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coral_model::Dimension;
+use coral_model::filter::Key;
 use coral_model::num::{f64_from, u32_sat};
 use coral_model::time::{BUCKET, SECOND, Time, Window};
-use coral_model::view::{AgentRow, Baseline, Evidence, Row, ServiceRow, State};
+use coral_model::view::{AgentRow, Baseline, Evidence, Red, Row, ServiceRow, State};
 use hashbrown::HashMap;
 
 use super::answer::{self, Found, Inputs};
@@ -224,6 +225,22 @@ pub fn judge(
             }),
             (None, None) => None,
         };
+        // What is out of line is compared with what it was like when it was not, as its verdict is: the
+        // window before may hold an earlier incident.
+        let usual = course.and_then(|c| c.run.as_ref()).map(|run| &run.reference);
+        if let (Some(usual), Some(red), None) =
+            (usual.filter(|usual| usual.requests > 0), &red, plan.compare)
+        {
+            let was = Red::from_parts(
+                &usual.histogram,
+                usual.errors,
+                usual.no_answer,
+                usual.seconds,
+                red.evidence,
+                red.sampled,
+            );
+            comparison = Some(baseline(before, red, Some(was)));
+        }
         // Tests cost as much as the rest: only who asked for a comparison has them made.
         if let Some(comparison) = comparison.as_mut().filter(|_| plan.compare.is_some()) {
             let side = |w, sum: Option<&Sum>| {
@@ -273,6 +290,13 @@ pub fn judge(
     judged
 }
 
+/// Whether no requests means silence: where only failed or slow ones are looked at, it means that all
+/// is well.
+fn may_be_silent(plan: &Plan) -> bool {
+    let chosen = |key: &Key| matches!(key, Key::Error | Key::Status | Key::Duration);
+    !plan.filter.terms().iter().any(|term| chosen(&term.key))
+}
+
 struct Verdict {
     level: u8,
     off: Vec<Off>,
@@ -298,7 +322,7 @@ fn verdict(
         let (inflight, oldest_ns, exact) = (f.inflight, f.oldest_ns?, f.exact);
         rules::hung(Waiting { inflight, oldest_ns, exact }, usual)
     });
-    let run = course.and_then(|c| c.run.as_ref());
+    let run = course.and_then(|c| c.run.as_ref()).filter(|run| !run.silent || may_be_silent(plan));
     let mut verdict = match run {
         Some(run) => {
             let since =
