@@ -1,9 +1,10 @@
 //! RED deltas as one question reads them: columns of small numbers, whatever source they came from.
 //!
 //! A *series* is what a delta says besides numbers (service, operation, kind, status, resource); a
-//! *cell* is one delta of one series in one 10 s bucket. The store and live memory both fill the
-//! same table through [`Cells::push`], which makes merging them plain concatenation, and filters and
-//! groups are decided once per series instead of once per delta.
+//! *cell* is one delta of one series in one bucket. The store and live memory both fill the same
+//! table, which makes merging them plain concatenation, and filters and groups are decided once per
+//! series instead of once per delta. What a cell counted stays packed, as the store packs it
+//! ([`packed`]), until it is added up.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +20,9 @@ use super::dense::Buckets;
 use super::fetch::{self, Sql};
 use super::stretch::Stretch;
 use super::symbols::{Symbol, Symbols};
-use crate::store::Reading;
+use crate::store::packed::{self, Malformed};
 use crate::store::schema::Signal;
+use crate::store::{Reading, text};
 
 /// A RED delta, borrowed from wherever it lies. Empty texts are "none".
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +99,32 @@ pub struct Resource {
     pub attributes: BTreeMap<String, String>,
 }
 
+/// What tells a series from others, as it is read.
+struct Words<'a> {
+    service: &'a str,
+    operation: &'a str,
+    code: &'a str,
+    kind: u8,
+    resource: u64,
+    evidence: Evidence,
+}
+
+impl<'a> Words<'a> {
+    const fn of(delta: &Delta<'a>) -> Self {
+        let Delta { service, operation, code, kind, resource, evidence, .. } = *delta;
+        Self { service, operation, code, kind, resource, evidence }
+    }
+}
+
+/// ` AND service IN (…)`, unless all are of interest.
+fn one_of(services: &[String]) -> Sql {
+    let mut sql = Sql::default();
+    for (n, service) in services.iter().enumerate() {
+        sql = sql.then(if n == 0 { " AND service IN (" } else { ", " }).bind(service.clone());
+    }
+    if services.is_empty() { sql } else { sql.then(")") }
+}
+
 /// One delta of one series in one bucket.
 #[derive(Debug, Clone, Copy)]
 pub struct Cell {
@@ -108,21 +136,8 @@ pub struct Cell {
     pub width: u64,
     /// Requests that ended.
     pub requests: u64,
-    /// Of these failed.
-    pub errors: u64,
-    /// Of these without any answer.
-    pub no_answer: u64,
-    /// Sum of durations.
-    pub sum_ns: u64,
-    /// The slowest request.
-    pub slowest: Option<(TraceId, u64)>,
-    /// The last failed one.
-    pub error: Option<TraceId>,
-    /// An unknown share was left out.
-    pub sampled: bool,
-    /// What saw them.
-    pub evidence: Evidence,
-    durations: (usize, usize),
+    /// Where it is packed.
+    at: (u32, u32),
 }
 
 /// The table.
@@ -141,38 +156,66 @@ pub struct Cells {
     /// Groups that are kept apart, where not all are.
     pub folded: Option<super::group::Folded>,
     by_words: HashTable<(u64, u32)>,
-    buckets: Vec<(u16, u64)>,
+    packed: Vec<u8>,
 }
 
 impl Cells {
     /// Adds a delta.
     pub fn push(&mut self, delta: &Delta<'_>) {
-        let series = self.series_at(delta);
-        let start = self.buckets.len();
-        match delta.durations {
-            Buckets::Columns(index, count) => {
-                self.buckets.extend(index.iter().copied().zip(count.iter().copied()));
-            }
-            Buckets::Pairs(pairs) => self.buckets.extend_from_slice(pairs),
-        }
-        self.cells.push(Cell {
-            series,
-            bucket: delta.bucket,
-            width: delta.width,
+        let series = self.series_at(&Words::of(delta));
+        let cell = packed::Cell {
             requests: delta.requests,
             errors: delta.errors,
             no_answer: delta.no_answer,
             sum_ns: delta.sum_ns,
+            sampled: delta.sampled,
             slowest: delta.slowest,
             error: delta.error,
-            sampled: delta.sampled,
-            evidence: delta.evidence,
-            durations: (start, self.buckets.len()),
-        });
+            pairs: &[],
+        };
+        let start = u32_sat(self.packed.len());
+        match delta.durations {
+            Buckets::Columns(index, count) => {
+                let pairs = index.iter().copied().zip(count.iter().copied());
+                cell.write(&mut self.packed, pairs);
+            }
+            Buckets::Pairs(pairs) => cell.write(&mut self.packed, pairs.iter().copied()),
+            Buckets::Packed(pairs) => cell.write(&mut self.packed, packed::pairs(pairs)),
+        }
+        let at = (start, u32_sat(self.packed.len()));
+        let Delta { bucket, width, requests, .. } = *delta;
+        self.cells.push(Cell { series, bucket, width, requests, at });
+    }
+
+    /// Adds those of a series' packed cells whose buckets, of `width` ns, lie in a window.
+    fn unpack(
+        &mut self,
+        words: &Words<'_>,
+        list: &[u8],
+        window: Window,
+        width: u64,
+    ) -> Result<(), Malformed> {
+        let series = self.series_at(words);
+        packed::each(list, |bucket, bytes| {
+            let bucket = Time(bucket.saturating_mul(width));
+            if window.contains(bucket) {
+                let requests = packed::Cell::of(bytes)?.requests;
+                let start = u32_sat(self.packed.len());
+                self.packed.extend_from_slice(bytes);
+                let at = (start, u32_sat(self.packed.len()));
+                self.cells.push(Cell { series, bucket, width, requests, at });
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether there is more than can be kept: places are numbered with 32 bits.
+    fn is_full(&self) -> bool {
+        u32::try_from(self.packed.len()).is_err()
     }
 
     /// The place of a delta's series. Nearly every delta's is known: one hash of its words finds it.
-    fn series_at(&mut self, delta: &Delta<'_>) -> u32 {
+    fn series_at(&mut self, delta: &Words<'_>) -> u32 {
         let words = [delta.service, delta.operation, delta.code];
         let rest = u64::from(delta.kind) << 8 | u64::from(delta.evidence == Evidence::Ebpf);
         let hash = words.iter().fold(delta.resource ^ rest, |hash, word| {
@@ -216,10 +259,11 @@ impl Cells {
         self.series.get(usize::try_from(cell.series).ok()?)
     }
 
-    /// Durations of a cell's requests.
-    pub fn durations(&self, cell: &Cell) -> Buckets<'_> {
-        let (start, end) = cell.durations;
-        Buckets::Pairs(self.buckets.get(start..end).unwrap_or_default())
+    /// What a cell counted.
+    pub fn read(&self, cell: &Cell) -> packed::Cell<'_> {
+        let (start, end) = (usize_sat(cell.at.0), usize_sat(cell.at.1));
+        // Every cell was packed here, or taken apart once when it was read.
+        packed::Cell::of(self.packed.get(start..end).unwrap_or_default()).unwrap_or_default()
     }
 
     /// Of a service whose spans tell of its requests, what the kernel saw of them is left out: they
@@ -228,9 +272,10 @@ impl Cells {
         if self.series.iter().all(|s| s.evidence != Evidence::Ebpf) {
             return;
         }
-        let otlp = self.cells.iter().filter(|c| c.evidence == Evidence::Otlp && c.requests > 0);
+        let of_cells = self.cells.iter().filter(|c| c.requests > 0);
+        let series = of_cells.filter_map(|cell| self.series_of(cell));
         let told: HashSet<Symbol> =
-            otlp.filter_map(|cell| self.series_of(cell).map(|s| s.service)).collect();
+            series.filter(|s| s.evidence == Evidence::Otlp).map(|s| s.service).collect();
         let twice = |s: &Series| s.evidence == Evidence::Ebpf && told.contains(&s.service);
         let twice: Vec<bool> = self.series.iter().map(twice).collect();
         self.cells.retain(|cell| !twice.get(usize_sat(cell.series)).copied().unwrap_or(false));
@@ -255,22 +300,21 @@ impl Cells {
         let mut sql = Sql::default();
         for (n, stretch) in stretches.iter().enumerate() {
             let Stretch { window: Window { from, to }, resolution } = *stretch;
+            let mut before = Time::MAX;
+            if let Some((files, begins)) = conn.series(from, to, resolution) {
+                self.read_series(conn, &files, *stretch, services)?;
+                before = begins;
+            }
             sql = sql
                 .then(if n == 0 { "" } else { " UNION ALL " })
                 .then(&format!(
                     "SELECT bucket_ns, resource, service, operation, kind, code, requests, errors, \
                      no_answer, sum_ns, hist_index, hist_count, slow_hi, slow_lo, slow_ns, error_hi, \
                      error_lo, sampled, width_ns, evidence FROM {} WHERE true",
-                    conn.widths(Signal::Red, from, to, resolution)
+                    conn.widths(Signal::Red, (from, to), resolution, before)
                 ))
-                .within("bucket_ns", from, to);
-            if !services.is_empty() {
-                sql = sql.then(" AND service IN (");
-                for (n, service) in services.iter().enumerate() {
-                    sql = sql.then(if n == 0 { "" } else { ", " }).bind(service.clone());
-                }
-                sql = sql.then(")");
-            }
+                .within("bucket_ns", from, to)
+                .part(one_of(services));
         }
         fetch::run(conn, &sql, |batch| {
             let (bucket, resource) = (batch.i64s(0)?, batch.u64s(1)?);
@@ -304,7 +348,50 @@ impl Cells {
                     evidence: fetch::evidence(evidence, row),
                 });
             }
-            Ok(())
+            if self.is_full() { Err(QueryError::TooLarge) } else { Ok(()) }
+        })
+    }
+
+    /// Reads what files have of a stretch by series.
+    fn read_series(
+        &mut self,
+        conn: &Reading<'_>,
+        files: &[String],
+        stretch: Stretch,
+        services: &[String],
+    ) -> Result<(), QueryError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let Stretch { window, resolution } = stretch;
+        let files: Vec<String> = files.iter().map(|file| text(file)).collect();
+        let sql = Sql::new(format!(
+            "SELECT resource, service, operation, kind, code, packed, evidence \
+             FROM read_parquet([{}]) WHERE first_ns < ",
+            files.join(", ")
+        ))
+        .time(window.to)
+        .then(" AND last_ns >= ")
+        .time(window.from)
+        .part(one_of(services));
+        fetch::run(conn, &sql, |batch| {
+            let (resource, service) = (batch.u64s(0)?, batch.texts(1)?);
+            let (operation, kind, code) = (batch.texts(2)?, batch.u8s(3)?, batch.texts(4)?);
+            let (packed, evidence) = (batch.lists(5)?, batch.texts(6)?);
+            for row in 0..batch.len() {
+                let words = Words {
+                    service: fetch::text(service, row).unwrap_or_default(),
+                    operation: fetch::text(operation, row).unwrap_or_default(),
+                    code: fetch::text(code, row).unwrap_or_default(),
+                    kind: fetch::byte(kind, row),
+                    resource: fetch::uint(resource, row),
+                    evidence: fetch::evidence(evidence, row),
+                };
+                for list in fetch::bytes_of(packed, row) {
+                    self.unpack(&words, list, window, resolution)?;
+                }
+            }
+            if self.is_full() { Err(QueryError::TooLarge) } else { Ok(()) }
         })
     }
 

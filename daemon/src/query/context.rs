@@ -328,6 +328,89 @@ mod tests {
         assert!(context.live.cut() < context.now, "the test never asked live memory");
     }
 
+    /// What a long answer says of each operation; of two failed requests in one bucket either may be
+    /// the last.
+    async fn of_store(context: &Context, question: &Question) -> Vec<String> {
+        let (asked, now) = (question.clone(), context.now);
+        let answer = context.store.read(move |conn| {
+            let (agents, dropped) = (&[], &|_: Time, _: &str| 0);
+            answer_from(&Inputs { conn, recent: &StoreOnly, agents, dropped, now }, &asked)
+        });
+        let rows = answer.await.unwrap().rows;
+        let told = |row: &Row| {
+            let Row::Red(row) = row else { panic!("{row:?}") };
+            let (name, red) = ((&row.service, &row.operation, &row.by, row.start), &row.red);
+            let times = (red.p50_ns, red.p99_ns, red.mean_ns, row.slowest_ns, row.slowest_trace);
+            format!("{name:?} {} {} {} {times:?}", red.requests, red.errors, red.no_answer)
+        };
+        rows.iter().map(told).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sealed_and_merged_requests_answer_as_they_did_before() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(AtomicU64::new(START.0));
+        let mut options = Options::new(Arc::default());
+        let its = Arc::clone(&clock);
+        options.clock = Arc::new(move || Time(its.load(Ordering::Relaxed)));
+        options.seal_grace = 0;
+        let store = Store::open(dir.path(), options).unwrap();
+        let services: Vec<_> =
+            (0..3).flat_map(|s| (0..2).map(move |i| resource(&format!("s{s}"), i))).collect();
+        let context = Context {
+            live: Arc::clone(store.live()),
+            store,
+            agents: Arc::default(),
+            counters: Arc::default(),
+            now: START.plus(4 * 3600 * SECOND),
+        };
+        // Nearly four hours, all received in the first.
+        let requests = |n: u64| Batch { half_edges: Vec::new(), ..batch(n, &services) };
+        for n in 0..240 {
+            context.store.commit(requests(n * 19)).await.unwrap();
+        }
+        let mut questions = Vec::new();
+        for (from, to) in [(0, 240), (7, 201), (60, 180), (95, 143)] {
+            let at = |minute: u64| START.plus(minute * 60 * SECOND);
+            let mut question = Question::new(View::Red, Window::new(at(from), at(to)));
+            questions.push(question.clone());
+            question.filter = "service=s1 status=500".into();
+            question.by = vec![Dimension::Host, Dimension::Status];
+            questions.push(question.clone());
+            question.step = Some(3600 * SECOND);
+            questions.push(question);
+        }
+        let mut before = Vec::new();
+        for question in &questions {
+            before.push(of_store(&context, question).await);
+            assert!(!before[before.len() - 1].is_empty(), "{question:?}");
+        }
+        // Sealed an hour later, merged the day after.
+        for hours in [1, 30] {
+            clock.store(START.plus((hours * 3600 + 120) * SECOND).0, Ordering::Relaxed);
+            context.store.commit(Batch { bytes: 1, ..Batch::default() }).await.unwrap();
+            let sealed = async {
+                while context.store.health().unsealed > 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(120), sealed).await.unwrap();
+            let begins = |conn: &crate::store::Reading<'_>| {
+                Ok::<_, QueryError>(conn.series(START, Time::MAX, 60 * SECOND))
+            };
+            assert!(context.store.read(begins).await.unwrap().is_some(), "it is not by series");
+            for (question, before) in questions.iter().zip(&before) {
+                assert_eq!(of_store(&context, question).await, *before, "{question:?}");
+            }
+            // Another hour, which the day will merge with the first.
+            for n in 0..20 {
+                context.store.commit(requests(5000 + n)).await.unwrap();
+            }
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn while_nothing_is_told_a_standing_answer_stands() {
         use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,6 +7,8 @@
 use coral_model::Histogram;
 use coral_model::num::{f64_from, u64_from_f64};
 
+use crate::store::packed;
+
 /// Occupied buckets, borrowed in either form they are kept in.
 #[derive(Debug, Clone, Copy)]
 pub enum Buckets<'a> {
@@ -14,6 +16,8 @@ pub enum Buckets<'a> {
     Columns(&'a [u16], &'a [u64]),
     /// As [`Histogram::buckets`].
     Pairs(&'a [(u16, u64)]),
+    /// As [`packed::pairs`].
+    Packed(&'a [u8]),
 }
 
 impl Buckets<'_> {
@@ -24,15 +28,7 @@ impl Buckets<'_> {
                 index.iter().zip(count).for_each(|(&i, &n)| f(i, n));
             }
             Self::Pairs(pairs) => pairs.iter().for_each(|&(i, n)| f(i, n)),
-        }
-    }
-
-    /// Lowest and highest bucket.
-    fn bounds(self) -> Option<(u16, u16)> {
-        match self {
-            // Lists from disk are ascending by contract, but nothing may depend on it.
-            Self::Columns(index, _) => Some((*index.iter().min()?, *index.iter().max()?)),
-            Self::Pairs(pairs) => Some((pairs.first()?.0, pairs.last()?.0)),
+            Self::Packed(bytes) => packed::pairs(bytes).for_each(|(i, n)| f(i, n)),
         }
     }
 }
@@ -49,14 +45,22 @@ impl Tally {
     /// Adds `n` observations to every bucket listed.
     pub fn add(&mut self, buckets: Buckets<'_>, sum_ns: u64) {
         self.sum_ns = self.sum_ns.saturating_add(sum_ns);
-        let Some((low, high)) = buckets.bounds() else { return };
-        self.reach(low, high);
-        let first = self.first;
         buckets.each(|i, n| {
-            if let Some(slot) = self.counts.get_mut(usize::from(i.saturating_sub(first))) {
-                *slot = slot.saturating_add(n);
+            let known = i.checked_sub(self.first).map(usize::from);
+            match known.and_then(|at| self.counts.get_mut(at)) {
+                Some(slot) => *slot = slot.saturating_add(n),
+                None => self.begin(i, n),
             }
         });
+    }
+
+    /// Adds to a bucket that there was none of.
+    #[cold]
+    fn begin(&mut self, i: u16, n: u64) {
+        self.reach(i, i);
+        if let Some(slot) = self.counts.get_mut(usize::from(i - self.first)) {
+            *slot = n;
+        }
     }
 
     /// Adds everything of another.

@@ -59,6 +59,12 @@ pub enum QueryError {
     },
 }
 
+impl From<crate::store::packed::Malformed> for QueryError {
+    fn from(error: crate::store::packed::Malformed) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
 impl QueryError {
     pub(super) fn database(error: &duckdb::Error, sql: &str) -> Self {
         Self::Database { error: error.to_string(), sql: sql.to_owned() }

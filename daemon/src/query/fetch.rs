@@ -13,8 +13,8 @@ use coral_model::time::Time;
 use coral_model::view::Evidence;
 use duckdb::Connection;
 use duckdb::arrow::array::{
-    Array, BooleanArray, Float64Array, Int64Array, ListArray, MapArray, StringArray, StructArray,
-    UInt8Array, UInt16Array, UInt64Array,
+    Array, BinaryArray, BooleanArray, Float64Array, Int64Array, ListArray, MapArray, StringArray,
+    StructArray, UInt8Array, UInt16Array, UInt64Array,
 };
 use duckdb::types::Value;
 
@@ -79,7 +79,9 @@ impl Sql {
     }
 }
 
-/// Runs a SELECT, handing each batch of its result to `visit`.
+/// Runs a SELECT, handing each batch of its result to `visit` as it is made: the result is nowhere
+/// whole, and DuckDB goes on while a batch is visited. `visit` runs no other statement on the
+/// connection, which would end this one.
 pub fn run(
     conn: &Connection,
     sql: &Sql,
@@ -87,7 +89,8 @@ pub fn run(
 ) -> Result<(), QueryError> {
     let failed = |error: duckdb::Error| QueryError::database(&error, &sql.text);
     let mut statement = conn.prepare(&sql.text).map_err(failed)?;
-    statement.execute(duckdb::params_from_iter(sql.values.iter())).map_err(failed)?;
+    // Its own iterator panics where a step says what is wrong.
+    drop(statement.stream_arrow(duckdb::params_from_iter(sql.values.iter())).map_err(failed)?);
     while let Some(columns) = statement.step().map_err(failed)? {
         visit(&Batch { columns })?;
     }
@@ -304,6 +307,13 @@ pub fn each_pair(column: &MapArray, row: usize, mut visit: impl FnMut(&str, &str
             }
         }
     }
+}
+
+/// The values of the list of BLOBs at `row`.
+pub fn bytes_of(column: &ListArray, row: usize) -> impl Iterator<Item = &[u8]> {
+    let values = column.values().as_any().downcast_ref::<BinaryArray>();
+    let valid = move |i: usize| values.filter(|v| v.is_valid(i)).map(|v| v.value(i));
+    range(column, row).filter_map(valid)
 }
 
 /// The texts of the list at `row`.

@@ -121,7 +121,7 @@ pub fn select(cells: &Cells, expr: &Expr) -> Vec<bool> {
         return vec![true; cells.series.len()];
     }
     let mut failed = vec![false; cells.series.len()];
-    for cell in cells.cells.iter().filter(|c| c.errors > 0) {
+    for cell in cells.cells.iter().filter(|c| cells.read(c).errors > 0) {
         if let Some(slot) = failed.get_mut(coral_model::num::usize_sat(cell.series)) {
             *slot = true;
         }

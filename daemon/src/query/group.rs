@@ -8,7 +8,7 @@ use coral_model::{Dimension, Histogram};
 use hashbrown::HashMap;
 
 use super::cells::{Cell, Cells, Resource, Series};
-use super::dense::Tally;
+use super::dense::{Buckets, Tally};
 use super::symbols::Symbol;
 
 /// Values of the dimensions grouped by, in the order asked; unused places are 0.
@@ -50,16 +50,18 @@ pub struct Sum {
 impl Sum {
     /// Adds a cell.
     pub fn add(&mut self, cells: &Cells, cell: &Cell) {
-        self.requests = self.requests.saturating_add(cell.requests);
-        self.errors = self.errors.saturating_add(cell.errors);
-        self.no_answer = self.no_answer.saturating_add(cell.no_answer);
-        self.tally.add(cells.durations(cell), cell.sum_ns);
+        let counted = cells.read(cell);
+        self.requests = self.requests.saturating_add(counted.requests);
+        self.errors = self.errors.saturating_add(counted.errors);
+        self.no_answer = self.no_answer.saturating_add(counted.no_answer);
+        self.tally.add(Buckets::Packed(counted.pairs), counted.sum_ns);
         // Ties go to the greater id, so that the order of sources does not show.
-        self.slowest = self.slowest.max(cell.slowest.map(|(id, ns)| (ns, id)));
-        self.error = self.error.max(cell.error.map(|id| (cell.bucket, id)));
-        self.sampled |= cell.sampled;
-        if cell.requests > 0 {
-            self.evidence = Some(self.evidence.map_or(cell.evidence, |e| e.with(cell.evidence)));
+        self.slowest = self.slowest.max(counted.slowest.map(|(id, ns)| (ns, id)));
+        self.error = self.error.max(counted.error.map(|id| (cell.bucket, id)));
+        self.sampled |= counted.sampled;
+        if let Some(seen) = cells.series_of(cell).map(|s| s.evidence).filter(|_| cell.requests > 0)
+        {
+            self.evidence = Some(self.evidence.map_or(seen, |e| e.with(seen)));
         }
         let bucket = (cell.bucket, cell.bucket.plus(cell.width));
         self.first = Some(self.first.map_or(bucket, |first| first.min(bucket)));
@@ -248,6 +250,10 @@ impl Cells {
         room: usize,
     ) -> bool {
         let keys = self.keys(by);
+        // Groups are seldom more than there is room for; then nobody need know which are the busiest.
+        if keys.iter().collect::<hashbrown::HashSet<_>>().len() <= room {
+            return false;
+        }
         let mut ranked = self.ranked(selected, windows, &keys);
         if ranked.len() <= room {
             return false;

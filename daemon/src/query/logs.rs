@@ -1,6 +1,6 @@
 //! `logs`: the newest records that pass the filter, oldest of them first; or those beside one.
 
-use coral_model::filter::{Key, Level};
+use coral_model::filter::{Expr, Key, Level};
 use coral_model::num::{i64_sat, usize_sat};
 use coral_model::question::{Around, View};
 use coral_model::time::{SECOND, Time};
@@ -10,6 +10,7 @@ use coral_model::{RecordId, TraceId};
 use super::QueryError;
 use super::answer::Found;
 use super::fetch::{self, Sql};
+use super::homes;
 use super::plan::Plan;
 use super::sql::{Field, Layout};
 use crate::store::Reading;
@@ -44,13 +45,13 @@ fn column(key: &Key) -> Option<Field> {
     })
 }
 
-/// The start of every statement, over the records of a relation.
-fn select(conn: &Reading<'_>, logs: &str) -> Sql {
+/// The start of every statement, over the records of a relation; with their resources where the
+/// filter asks for them.
+fn select(conn: &Reading<'_>, logs: &str, filter: &Expr) -> Sql {
+    let join = if LAYOUT.asks_resource(filter) { homes::join(conn) } else { String::new() };
     Sql::new(format!(
-        "SELECT t.time_ns, t.service, r.instance, r.host, t.severity, t.body, \
-         t.trace_hi, t.trace_lo, t.span_id, t.attributes, t.received_ns, t.resource \
-         FROM {logs} t LEFT JOIN {} r ON r.id = t.resource WHERE true",
-        conn.resources()
+        "SELECT t.time_ns, t.service, t.severity, t.body, t.trace_hi, t.trace_lo, t.span_id, \
+         t.attributes, t.received_ns, t.resource FROM {logs} t{join} WHERE true"
     ))
 }
 
@@ -60,7 +61,8 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
         return context(conn, plan, around);
     }
     let limit = plan.limit();
-    let sql = select(conn, &conn.relation(Signal::Logs, plan.window.from, plan.window.to))
+    let logs = conn.relation(Signal::Logs, plan.window.from, plan.window.to);
+    let sql = select(conn, &logs, &plan.filter)
         .within("t.time_ns", plan.window.from, plan.window.to)
         .then(" AND ")
         .part(LAYOUT.condition(&plan.filter)?)
@@ -82,7 +84,7 @@ pub fn committed(
     after: Time,
     upto: Time,
 ) -> Result<Vec<Row>, QueryError> {
-    let sql = select(conn, &conn.since(Signal::Logs, after))
+    let sql = select(conn, &conn.since(Signal::Logs, after), &plan.filter)
         .committed(after, upto)
         .then(" AND ")
         .part(LAYOUT.condition(&plan.filter)?)
@@ -102,7 +104,7 @@ pub fn of_trace(
 ) -> Result<Vec<LogRow>, QueryError> {
     let (hi, lo) = fetch::halves(id);
     let (from, to) = (from.minus(BESIDE), to.plus(BESIDE));
-    let sql = select(conn, &conn.relation(Signal::Logs, from, to))
+    let sql = select(conn, &conn.relation(Signal::Logs, from, to), &Expr::everything())
         .within("t.time_ns", from, to)
         .then(" AND t.trace_hi = ")
         .bind(hi)
@@ -120,7 +122,7 @@ pub fn of_trace(
 pub fn context(conn: &Reading<'_>, plan: &Plan, around: Around) -> Result<Found, QueryError> {
     let window = plan.window;
     let logs = conn.relation(Signal::Logs, window.from, window.to);
-    let within = || select(conn, &logs).within("t.time_ns", window.from, window.to);
+    let within = || select(conn, &logs, &plan.filter).within("t.time_ns", window.from, window.to);
     let found = match around.mark {
         Some(_) => within().then(" AND t.time_ns = ").time(around.at),
         None => within()
@@ -148,7 +150,7 @@ pub fn context(conn: &Reading<'_>, plan: &Plan, around: Around) -> Result<Found,
         // Records of one moment have an order of their own, the same every time.
         let sql = within()
             .then(" AND t.resource = ")
-            .bind(record.resource)
+            .bind(record.from)
             .then(" AND (t.time_ns, t.received_ns, t.body)")
             .then(test)
             .time(record.row.time)
@@ -178,7 +180,8 @@ pub fn context(conn: &Reading<'_>, plan: &Plan, around: Around) -> Result<Found,
 /// A record as stored.
 struct Stored {
     received: Time,
-    resource: u64,
+    /// Its resource.
+    from: u64,
     row: LogRow,
 }
 
@@ -186,10 +189,9 @@ fn fetch_rows(conn: &Reading<'_>, sql: &Sql) -> Result<Vec<Stored>, QueryError> 
     let mut rows = Vec::new();
     fetch::run(conn, sql, |batch| {
         let (at, service) = (batch.i64s(0)?, batch.texts(1)?);
-        let (instance, host) = (batch.texts(2)?, batch.texts(3)?);
-        let (severity, body) = (batch.u8s(4)?, batch.texts(5)?);
-        let (high, low, span) = (batch.u64s(6)?, batch.u64s(7)?, batch.u64s(8)?);
-        let (attributes, received, resource) = (batch.maps(9)?, batch.i64s(10)?, batch.u64s(11)?);
+        let (severity, body) = (batch.u8s(2)?, batch.texts(3)?);
+        let (high, low, span) = (batch.u64s(4)?, batch.u64s(5)?, batch.u64s(6)?);
+        let (attributes, received, resource) = (batch.maps(7)?, batch.i64s(8)?, batch.u64s(9)?);
         for row in 0..batch.len() {
             let severity = fetch::byte(severity, row);
             let (time, from) = (fetch::time(at, row), fetch::uint(resource, row));
@@ -197,14 +199,14 @@ fn fetch_rows(conn: &Reading<'_>, sql: &Sql) -> Result<Vec<Stored>, QueryError> 
             let (service, body) = (service.unwrap_or_default(), body.unwrap_or_default());
             rows.push(Stored {
                 received: fetch::time(received, row),
-                resource: from,
+                from,
                 row: LogRow {
                     id: RecordId::of(time, service, body),
                     offset: None,
                     time,
                     service: service.to_owned(),
-                    instance: fetch::owned(instance, row),
-                    host: fetch::owned(host, row),
+                    instance: None,
+                    host: None,
                     severity,
                     level: Level::of_severity(severity).map_or("", Level::word).to_owned(),
                     body: body.to_owned(),
@@ -216,5 +218,12 @@ fn fetch_rows(conn: &Reading<'_>, sql: &Sql) -> Result<Vec<Stored>, QueryError> 
         }
         Ok(())
     })?;
+    let homes = homes::of(conn, rows.iter().map(|stored| stored.from), false)?;
+    for stored in &mut rows {
+        if let Some(home) = homes.get(&stored.from) {
+            stored.row.instance.clone_from(&home.instance);
+            stored.row.host.clone_from(&home.host);
+        }
+    }
     Ok(rows)
 }

@@ -23,6 +23,7 @@ mod events;
 mod fetch;
 mod filter;
 mod group;
+mod homes;
 mod hosts;
 mod inflight;
 mod logs;

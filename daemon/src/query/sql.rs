@@ -59,6 +59,18 @@ impl Layout {
         })
     }
 
+    /// Whether the condition looks at the row's resource.
+    pub fn asks_resource(&self, expr: &Expr) -> bool {
+        let of_row = |key: &Key| match (self.column)(key) {
+            Some(
+                Field::Text(sql) | Field::Duration(sql) | Field::Severity(sql) | Field::Bool(sql),
+            ) => !sql.contains("r."),
+            // An attribute the row lacks is looked for in its resource.
+            None => false,
+        };
+        !expr.terms().iter().all(|term| of_row(&term.key))
+    }
+
     fn join(&self, all: &[Expr], by: &str, none: &str) -> Result<Sql, QueryError> {
         if all.is_empty() {
             return Ok(Sql::new(none));

@@ -11,7 +11,7 @@ use coral_model::time::{BUCKET, Time, Window};
 use hashbrown::HashMap;
 
 use super::cells::{Cell, Cells};
-use super::dense::Tally;
+use super::dense::{Buckets, Tally};
 use super::red::GRACE;
 use super::rules::{SLOWER, SLOWER_BY, Stretch};
 use super::symbols::Symbol;
@@ -173,10 +173,11 @@ fn course(cells: &Cells, list: &[&Cell], range: Window, now: Time) -> Course {
     while start < end {
         let mut bucket = Bucket::default();
         while let Some(cell) = rest.next_if(|c| c.bucket == start) {
-            bucket.tally.add(cells.durations(cell), cell.sum_ns);
-            bucket.requests += cell.requests;
-            bucket.errors += cell.errors;
-            bucket.no_answer += cell.no_answer;
+            let counted = cells.read(cell);
+            bucket.tally.add(Buckets::Packed(counted.pairs), counted.sum_ns);
+            bucket.requests += counted.requests;
+            bucket.errors += counted.errors;
+            bucket.no_answer += counted.no_answer;
         }
         let complete = start.plus(BUCKET + GRACE) <= now;
         silent = if bucket.requests > 0 { 0 } else { silent + u64::from(complete) };

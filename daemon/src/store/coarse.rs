@@ -28,7 +28,7 @@ use super::schema::Signal;
 use super::{StoreError, sealed};
 
 /// Rows that are merged at once; more of one bucket are merged a share of the series at a time.
-const MERGED_ROWS: u64 = 131_072;
+pub const MERGED_ROWS: u64 = 131_072;
 /// The temporary table that takes the merged rows.
 const MERGED: &str = "merged";
 /// As a statement names it.
@@ -98,10 +98,10 @@ fn merge_rows<R: Coarse>(
     let mut merged: HashMap<(Time, R::Key), (R, i64)> = HashMap::new();
     let mut statement = connection.prepare(sql)?;
     for batch in statement.query_arrow(params![from, to])? {
-        let received = column::<Int64Array>(&batch, 1)?;
+        let received = received(&batch)?;
         R::each(&batch, words, &mut |row, mut delta: R| {
             delta.rebucket(width);
-            let at = if received.is_valid(row) { received.value(row) } else { 0 };
+            let at = received.value(row);
             match merged.entry((delta.bucket(), delta.key())) {
                 hashbrown::hash_map::Entry::Occupied(mut have) => {
                     let (sum, latest) = have.get_mut();
@@ -123,9 +123,14 @@ fn merge_rows<R: Coarse>(
     Ok(())
 }
 
+/// The stamps of rows read with [`Coarse::COLUMNS`].
+pub fn received(batch: &RecordBatch) -> Result<&Int64Array, StoreError> {
+    column(batch, 1)
+}
+
 /// Names met before, so that a row costs no new string.
 #[derive(Debug, Default)]
-struct Words(HashSet<Arc<str>>);
+pub struct Words(HashSet<Arc<str>>);
 
 impl Words {
     fn of(&mut self, column: &StringArray, row: usize) -> Arc<str> {
@@ -135,7 +140,7 @@ impl Words {
 }
 
 /// Rows that can be read from their table and written again.
-trait Coarse: Additive {
+pub trait Coarse: Additive {
     /// What is read, in the order [`Coarse::each`] takes it; `received_ns` second.
     const COLUMNS: &'static str;
     /// What tells series apart.

@@ -19,6 +19,7 @@ mod database;
 mod error;
 mod marks;
 mod options;
+pub mod packed;
 mod readers;
 mod reading;
 mod retention;
@@ -29,6 +30,7 @@ pub mod schema;
 mod seal;
 mod sealed;
 pub mod segment;
+mod series;
 mod sweep;
 mod tables;
 mod writer;
@@ -54,6 +56,7 @@ pub use reading::Reading;
 pub use rows::{
     EdgeDelta, HalfEdge, HalfSeries, HostReading, InflightReading, Mark, Node, RedDelta, Resource,
 };
+pub(crate) use tables::text;
 
 use crate::live::Live;
 use board::Board;

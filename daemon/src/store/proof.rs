@@ -105,6 +105,65 @@ impl Model {
     }
 }
 
+/// Requests of a window as the index by series has them, and the rows that it does not cover.
+fn by_series(
+    c: &Reading<'_>,
+    from: Time,
+    to: Time,
+    resolution: u64,
+) -> Result<Option<Sums>, StoreError> {
+    let Some((files, begins)) = c.series(from, to, resolution) else { return Ok(None) };
+    let mut sums = Sums::new();
+    let rest = c.widths(Signal::Red, (from, to), resolution, begins);
+    let mut statement = c.prepare(&format!(
+        "SELECT service, unnest(hist_index)::UBIGINT, unnest(hist_count) FROM {rest} \
+         WHERE bucket_ns >= {} AND bucket_ns < {}",
+        from.as_i64(),
+        to.as_i64()
+    ))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let sum = sums.entry(row.get(0)?).or_default();
+        *sum.2.entry(row.get::<_, u64>(1)? as u16).or_default() += row.get::<_, u64>(2)?;
+    }
+    let mut statement = c.prepare(&format!(
+        "SELECT service, sum(requests)::UBIGINT, sum(errors)::UBIGINT FROM {rest} \
+         WHERE bucket_ns >= {} AND bucket_ns < {} GROUP BY ALL",
+        from.as_i64(),
+        to.as_i64()
+    ))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let sum = sums.entry(row.get(0)?).or_default();
+        sum.0 += row.get::<_, u64>(1)?;
+        sum.1 += row.get::<_, u64>(2)?;
+    }
+    for file in files {
+        let sql = format!("SELECT service, unnest(packed) FROM read_parquet({})", text(&file));
+        let mut statement = c.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (service, list): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            packed::each(&list, |bucket, bytes| {
+                let bucket = Time(bucket * resolution);
+                if bucket < from || bucket >= to {
+                    return Ok(());
+                }
+                let cell = packed::Cell::of(bytes)?;
+                let sum = sums.entry(service.clone()).or_default();
+                sum.0 += cell.requests;
+                sum.1 += cell.errors;
+                for (index, n) in packed::pairs(cell.pairs) {
+                    *sum.2.entry(index).or_default() += n;
+                }
+                Ok(())
+            })
+            .unwrap();
+        }
+    }
+    Ok(Some(sums))
+}
+
 /// What the disk does when a point is reached.
 #[derive(Debug, Default)]
 struct Trap {
@@ -409,6 +468,9 @@ impl World {
                         }
                     }
                     sums.push((from, to, resolution, sum));
+                    if let Some(sum) = by_series(c, from, to, resolution)? {
+                        sums.push((from, to, resolution, sum));
+                    }
                 }
                 Ok((ids, lines, by_id, view, sums))
             })

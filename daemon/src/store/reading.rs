@@ -66,13 +66,27 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// As [`Reading::buckets`], with the length of each row's bucket as `width_ns`.
+    /// As [`Reading::buckets`], with the length of each row's bucket as `width_ns`; of what is sealed
+    /// only what was committed before a moment.
     #[must_use]
-    pub fn widths(&self, signal: Signal, from: Time, to: Time, resolution: u64) -> String {
+    pub fn widths(
+        &self,
+        signal: Signal,
+        (from, to): (Time, Time),
+        resolution: u64,
+        before: Time,
+    ) -> String {
         match &self.tables {
-            Some(tables) => tables.widths(signal, from, to, resolution),
+            Some(tables) => tables.widths(signal, (from, to), resolution, before),
             None => format!("(SELECT *, {BUCKET}::UBIGINT AS width_ns FROM {})", signal.name()),
         }
+    }
+
+    /// Files that have the requests of a window by series, in buckets of `resolution` ns, and the
+    /// commit from which on they have all that is sealed. `None`: they are not kept so.
+    #[must_use]
+    pub fn series(&self, from: Time, to: Time, resolution: u64) -> Option<(Vec<String>, Time)> {
+        self.tables.as_ref().and_then(|tables| tables.series(from, to, resolution))
     }
 
     /// The coarsest of `wanted` and what is kept of requests and edges in a window, ns.

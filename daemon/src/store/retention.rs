@@ -18,8 +18,8 @@ pub const fn keeps(retention: &Retention, signal: Signal, form: Form) -> u64 {
         (Signal::Logs, _) => retention.logs,
         (Signal::Metrics, _) => retention.metrics,
         (Signal::Red | Signal::Edges, Form::Rows | Form::Traces) => retention.red_10s,
-        (Signal::Red | Signal::Edges, Form::Minute) => retention.red_1m,
-        (Signal::Red | Signal::Edges, Form::Hour) => retention.red_1h,
+        (Signal::Red | Signal::Edges, Form::Minute | Form::SeriesMinute) => retention.red_1m,
+        (Signal::Red | Signal::Edges, Form::Hour | Form::SeriesHour) => retention.red_1h,
         (Signal::Events, _) => retention.events,
         (Signal::Inflight, _) => retention.inflight,
         (Signal::Hosts, _) => retention.hosts,
@@ -58,8 +58,8 @@ fn rank(signal: Signal, form: Form) -> u8 {
         (Signal::Spans | Signal::Logs | Signal::Metrics | Signal::HalfEdges, _) => 0,
         (Signal::Inflight | Signal::Hosts, _) => 1,
         (Signal::Red | Signal::Edges, Form::Rows | Form::Traces) => 1,
-        (Signal::Red | Signal::Edges, Form::Minute) => 2,
-        (Signal::Red | Signal::Edges, Form::Hour) => 3,
+        (Signal::Red | Signal::Edges, Form::Minute | Form::SeriesMinute) => 2,
+        (Signal::Red | Signal::Edges, Form::Hour | Form::SeriesHour) => 3,
         (Signal::Events | Signal::Resources, _) => 4,
     }
 }

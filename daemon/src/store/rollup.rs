@@ -22,6 +22,8 @@ pub const fn time_column(signal: Signal) -> &'static str {
 pub fn order(signal: Signal, form: Form) -> &'static str {
     match (signal, form) {
         (_, Form::Traces) => "key, first_ns",
+        (_, Form::SeriesMinute) => "first_ns // 3600000000000, service, operation",
+        (_, Form::SeriesHour) => "service, operation, resource",
         (Signal::Spans, _) => "start_ns // 60000000000, service, start_ns",
         (Signal::Logs, _) => "time_ns // 60000000000, service, time_ns",
         // Points are asked for by name, over longer times.

@@ -22,12 +22,14 @@ use super::options::{Fault, Point};
 use super::schema::{Signal, Slice, VERSION};
 use super::segment::{self, Form, Segment};
 use super::tables::text;
-use super::{coarse, rollup};
+use super::{coarse, rollup, series};
 
 /// Rows of a row group: what the smallest read of a file decodes. `docs/store.md` has the numbers.
 const GROUP_ROWS: u32 = 61_440;
 /// The same of an index of traces, of which one row is wanted.
 const INDEX_ROWS: u32 = 4096;
+/// The same of requests by series.
+const SERIES_ROWS: u32 = 8192;
 /// What the thread is asked to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
@@ -134,7 +136,10 @@ impl Press {
             Task::Seal(signal, slice) => self.seal(*signal, *slice, &mut written),
             Task::Merge(segments) => self.merge(segments, &mut written),
         };
-        _ = self.connection.execute_batch("DROP TABLE IF EXISTS temp.merged");
+        let tables = [coarse::MERGED_TABLE, series::PACKED_TABLE];
+        for table in tables {
+            _ = self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {table}"));
+        }
         if let Err(error) = done {
             for segment in &written {
                 _ = std::fs::remove_file(self.dir.join(segment.file()));
@@ -158,6 +163,11 @@ impl Press {
                     coarse::merge(&self.connection, signal, &table, form.bucket())?;
                     let merged = coarse::MERGED_TABLE;
                     (merged.to_owned(), format!("SELECT * FROM {merged}"))
+                }
+                // Made of the same merged rows as the form before.
+                Form::SeriesMinute | Form::SeriesHour => {
+                    series::pack(&self.connection, form.bucket())?;
+                    (coarse::MERGED_TABLE.to_owned(), series::select())
                 }
             };
             let Some((count, min, max, received)) = self.extent(signal, &rows)? else {
@@ -200,11 +210,35 @@ impl Press {
             version: VERSION,
             ..first.clone()
         };
+        if segment.form == Form::SeriesHour {
+            return self.fold(segment, &rows, written);
+        }
         let wanted = segment.rows;
         let made = self.file(segment, &format!("SELECT * FROM ({rows})"))?;
         let whole = made.rows == wanted;
         written.push(made);
         if whole { Ok(()) } else { Err(StoreError::Incomplete { wanted }) }
+    }
+
+    /// Makes one row of each series' rows: a day's buckets are then read together.
+    fn fold(
+        &self,
+        segment: Segment,
+        all: &str,
+        written: &mut Vec<Segment>,
+    ) -> Result<(), StoreError> {
+        let cells = |rows: &str| {
+            let sql = format!("SELECT coalesce(sum(cells), 0)::UBIGINT FROM ({rows})");
+            self.connection.query_row(&sql, [], |row| row.get::<_, u64>(0))
+        };
+        let wanted = cells(all)?;
+        let made = self.file(segment, &series::folded(all))?;
+        let file = text(&self.dir.join(made.file()).to_string_lossy());
+        written.push(made);
+        match cells(&format!("FROM read_parquet({file})"))? == wanted {
+            true => Ok(()),
+            false => Err(StoreError::Incomplete { wanted }),
+        }
     }
 
     /// Count, first and last moment, first and last commit of some rows; `None` without any.
@@ -233,7 +267,11 @@ impl Press {
         let unfinished = self.dir.join(format!("{}{file}", segment::UNFINISHED));
         let finished = self.dir.join(&file);
         let order = rollup::order(segment.signal, segment.form);
-        let group = if segment.form == Form::Traces { INDEX_ROWS } else { GROUP_ROWS };
+        let group = match segment.form {
+            Form::Traces => INDEX_ROWS,
+            Form::SeriesMinute | Form::SeriesHour => SERIES_ROWS,
+            Form::Rows | Form::Minute | Form::Hour => GROUP_ROWS,
+        };
         let sql = format!(
             "COPY ({select} ORDER BY {order}) TO {} (FORMAT parquet, PARQUET_VERSION v2, \
              COMPRESSION zstd, ROW_GROUP_SIZE {group}, KV_METADATA {{coral: {}}})",

@@ -28,11 +28,16 @@ pub enum Form {
     Hour,
     /// Which stretch of time the spans of a trace lie in.
     Traces,
+    /// Buckets of a minute, a row for each series.
+    SeriesMinute,
+    /// Buckets of an hour, a row for each series.
+    SeriesHour,
 }
 
 impl Form {
     /// Every form.
-    pub const ALL: [Self; 4] = [Self::Rows, Self::Minute, Self::Hour, Self::Traces];
+    pub const ALL: [Self; 6] =
+        [Self::Rows, Self::Minute, Self::Hour, Self::Traces, Self::SeriesMinute, Self::SeriesHour];
 
     /// Its name in the manifest and in file names.
     #[must_use]
@@ -42,6 +47,8 @@ impl Form {
             Self::Minute => "1m",
             Self::Hour => "1h",
             Self::Traces => "traces",
+            Self::SeriesMinute => "series1m",
+            Self::SeriesHour => "series1h",
         }
     }
 
@@ -54,17 +61,26 @@ impl Form {
     pub const fn bucket(self) -> u64 {
         match self {
             Self::Rows | Self::Traces => 10 * SECOND,
-            Self::Minute => 60 * SECOND,
-            Self::Hour => 3600 * SECOND,
+            Self::Minute | Self::SeriesMinute => 60 * SECOND,
+            Self::Hour | Self::SeriesHour => 3600 * SECOND,
         }
     }
 
-    /// The forms a signal's slices are sealed in.
+    /// It says nothing that another form does not, and is there to be read quickly.
+    #[must_use]
+    pub const fn is_index(self) -> bool {
+        matches!(self, Self::Traces | Self::SeriesMinute | Self::SeriesHour)
+    }
+
+    /// The forms a signal's slices are sealed in, each after what it is made of.
     #[must_use]
     pub const fn of(signal: Signal) -> &'static [Self] {
         match signal {
             Signal::Spans => &[Self::Rows, Self::Traces],
-            Signal::Red | Signal::Edges => &[Self::Rows, Self::Minute, Self::Hour],
+            Signal::Red => {
+                &[Self::Rows, Self::Minute, Self::SeriesMinute, Self::Hour, Self::SeriesHour]
+            }
+            Signal::Edges => &[Self::Rows, Self::Minute, Self::Hour],
             Signal::Logs | Signal::Metrics | Signal::Events | Signal::Inflight | Signal::Hosts => {
                 &[Self::Rows]
             }
@@ -252,7 +268,7 @@ pub fn select<'a>(
     let mut by_version: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for segment in files {
         let columns = match segment.form {
-            Form::Traces => "*".to_owned(),
+            form if form.is_index() => "*".to_owned(),
             _ => signal.selected_from(segment.version),
         };
         let path = text(&dir.join(segment.file()).to_string_lossy());
@@ -262,6 +278,17 @@ pub fn select<'a>(
         format!("SELECT {columns}{more} FROM read_parquet([{}])", files.join(", "))
     };
     by_version.into_iter().map(one).collect()
+}
+
+/// Parts of indexes that are of no use without those that were lost: an index is complete from its
+/// first segment on, so all that is older than a hole in it goes.
+#[must_use]
+pub fn useless(all: &[Segment], lost: &[Segment]) -> Vec<Segment> {
+    let holed = |s: &&Segment| {
+        let of_kind = |l: &&Segment| (l.signal, l.form) == (s.signal, s.form);
+        s.form.is_index() && lost.iter().filter(of_kind).any(|l| s.first <= l.first)
+    };
+    all.iter().filter(holed).filter(|s| !lost.contains(s)).cloned().collect()
 }
 
 /// Oldest slices first.

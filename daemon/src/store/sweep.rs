@@ -53,6 +53,11 @@ pub fn sweep(connection: &Connection, dir: &Path, adopt: bool) -> Result<Vec<Dam
             damaged.push((segment, why));
         }
     }
+    let lost: Vec<Segment> = damaged.iter().map(|(segment, _)| segment.clone()).collect();
+    for segment in segment::useless(&segment::load(connection)?, &lost) {
+        connection.execute_batch(&segment.delete())?;
+        std::fs::remove_file(segments.join(segment.file())).map_err(io)?;
+    }
     Ok(damaged)
 }
 

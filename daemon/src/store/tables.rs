@@ -171,10 +171,31 @@ impl Tables {
         self.union(signal, resolution, |segment| segment.tells_of(from, to))
     }
 
-    /// As [`Tables::relation`], with the length of each row's bucket as `width_ns`.
+    /// As [`Tables::relation`], with the length of each row's bucket as `width_ns`; of what was
+    /// committed before a moment.
     #[must_use]
-    pub fn widths(&self, signal: Signal, from: Time, to: Time, resolution: u64) -> String {
-        format!("({})", self.body(signal, resolution, true, &|segment| segment.tells_of(from, to)))
+    pub fn widths(
+        &self,
+        signal: Signal,
+        (from, to): (Time, Time),
+        resolution: u64,
+        before: Time,
+    ) -> String {
+        let wanted = |segment: &Segment| segment.tells_of(from, to);
+        format!("({})", self.body(signal, resolution, Some(before), &wanted))
+    }
+
+    /// Files that have the requests of a window by series, in buckets of `resolution` ns, and the
+    /// commit from which on they have all that is sealed. `None`: they are not kept so.
+    #[must_use]
+    pub fn series(&self, from: Time, to: Time, resolution: u64) -> Option<(Vec<String>, Time)> {
+        let forms = [Form::SeriesMinute, Form::SeriesHour];
+        let form = forms.into_iter().find(|form| form.bucket() == resolution)?;
+        let begins = self.begins(Signal::Red, form);
+        let of = self.segments.iter().filter(|s| s.signal == Signal::Red && s.form == form);
+        let files: Vec<String> =
+            of.filter(|s| s.tells_of(from, to)).map(|s| self.path(s)).collect();
+        (begins < Time::MAX).then_some((files, begins))
     }
 
     /// Rows of a signal that may have been committed after a moment.
@@ -187,7 +208,7 @@ impl Tables {
     #[must_use]
     pub fn resources(&self) -> String {
         let (head, tail) = around(Signal::Resources);
-        format!("({head}{}{tail})", self.body(Signal::Resources, BUCKET, false, &|_| true))
+        format!("({head}{}{tail})", self.body(Signal::Resources, BUCKET, None, &|_| true))
     }
 
     /// The coarsest of `wanted` and what is kept of requests and edges in a window, ns.
@@ -195,7 +216,7 @@ impl Tables {
     pub fn resolution(&self, from: Time, to: Time, wanted: u64) -> u64 {
         let kept = |signal: Signal, form: Form| {
             let begins = self.begins(signal, form);
-            let coarser = |s: &&Segment| s.signal == signal && s.form > form;
+            let coarser = |s: &&Segment| s.signal == signal && s.form > form && !s.form.is_index();
             let mut older = self.segments.iter().filter(coarser).filter(|s| s.tells_of(from, to));
             !older.any(|s| s.received.0 < begins)
         };
@@ -257,25 +278,26 @@ impl Tables {
     }
 
     fn union(&self, signal: Signal, resolution: u64, wanted: impl Fn(&Segment) -> bool) -> String {
-        let body = self.body(signal, resolution, false, &wanted);
+        let body = self.body(signal, resolution, None, &wanted);
         match body.strip_prefix("SELECT * FROM ") {
             Some(table) if !table.contains(' ') => table.to_owned(),
             _ => format!("({body})"),
         }
     }
 
-    /// Slices and segments as one SELECT. Of buckets the coarsest form that is fine enough is read;
-    /// what was received before its first segment comes from the next coarser, which keeps longer.
+    /// Slices and segments as one SELECT; `widths`: with the length of buckets, and of what is sealed
+    /// only what was committed before that moment. Of buckets the coarsest form that is fine enough is
+    /// read; what was received before its first segment comes from the next coarser, which keeps longer.
     fn body(
         &self,
         signal: Signal,
         resolution: u64,
-        widths: bool,
+        widths: Option<Time>,
         wanted: &dyn Fn(&Segment) -> bool,
     ) -> String {
         let width = |form: Form| match widths {
-            true => format!(", {}::UBIGINT AS width_ns", form.bucket()),
-            false => String::new(),
+            Some(_) => format!(", {}::UBIGINT AS width_ns", form.bucket()),
+            None => String::new(),
         };
         let hot = self
             .of(signal)
@@ -283,9 +305,9 @@ impl Tables {
             .map(|s| format!("SELECT *{} FROM {}", width(Form::Rows), s.table(signal)));
         let mut parts: Vec<String> = hot.collect();
         let forms: Vec<Form> =
-            Form::of(signal).iter().copied().filter(|f| *f != Form::Traces).collect();
+            Form::of(signal).iter().copied().filter(|form| !form.is_index()).collect();
         let first = forms.iter().rposition(|f| f.bucket() <= resolution).unwrap_or(0);
-        let mut before = Time::MAX;
+        let mut before = widths.unwrap_or(Time::MAX);
         for &form in forms.iter().skip(first) {
             let of = self.segments.iter().filter(|s| s.signal == signal && s.form == form);
             let files = of.filter(|s| s.received.0 < before && wanted(s));
@@ -297,7 +319,7 @@ impl Tables {
             }
             before = before.min(self.begins(signal, form));
         }
-        match (parts.is_empty(), widths) {
+        match (parts.is_empty(), widths.is_some()) {
             (true, true) => format!("SELECT *, 0::UBIGINT AS width_ns FROM ({})", empty(signal)),
             (true, false) => empty(signal),
             (false, _) => parts.join(" UNION ALL "),
@@ -305,7 +327,7 @@ impl Tables {
     }
 
     fn view(&self, signal: Signal) -> String {
-        create_view(signal, &self.body(signal, BUCKET, false, &|_| true))
+        create_view(signal, &self.body(signal, BUCKET, None, &|_| true))
     }
 }
 

@@ -10,6 +10,8 @@ mod path;
 mod tests;
 mod tree;
 
+use std::collections::BTreeMap;
+
 use coral_model::filter::Expr;
 use coral_model::num::{f64_from, i64_sat, u64_sat};
 use coral_model::view::{
@@ -21,9 +23,9 @@ use hashbrown::HashSet;
 use super::QueryError;
 use super::answer::Found;
 use super::fetch::{self, Sql};
-use super::logs;
 use super::plan::Plan;
 use super::traces::LAYOUT;
+use super::{homes, logs};
 use crate::store::Reading;
 
 /// Spans of one trace that are looked at.
@@ -199,15 +201,15 @@ fn find(conn: &Reading<'_>, subject: &str) -> Result<Option<TraceId>, QueryError
 fn spans_of(conn: &Reading<'_>, id: TraceId, filter: &Expr) -> Result<Vec<Stored>, QueryError> {
     let (hi, lo) = fetch::halves(id);
     let sql = Sql::new(
-        "SELECT t.span_id, t.parent_id, t.service, r.instance, coalesce(t.name, t.operation), t.kind, t.start_ns, \
-         t.duration_ns, t.status, t.message, t.attributes, r.attributes, t.events, t.links, \
-         t.resource, r.host, ",
+        "SELECT t.span_id, t.parent_id, t.service, coalesce(t.name, t.operation), t.kind, \
+         t.start_ns, t.duration_ns, t.status, t.message, t.attributes, t.events, t.links, \
+         t.resource, ",
     )
     .part(LAYOUT.condition(filter)?)
     .then(&format!(
-        " FROM {} t LEFT JOIN {} r ON r.id = t.resource WHERE t.trace_hi = ",
+        " FROM {} t{} WHERE t.trace_hi = ",
         conn.traces((hi, lo), (hi, lo))?,
-        conn.resources()
+        if LAYOUT.asks_resource(filter) { homes::join(conn) } else { String::new() }
     ))
     .bind(hi)
     .then(" AND t.trace_lo = ")
@@ -217,23 +219,17 @@ fn spans_of(conn: &Reading<'_>, id: TraceId, filter: &Expr) -> Result<Vec<Stored
     let mut spans = Vec::new();
     fetch::run(conn, &sql, |batch| {
         let (span, parent) = (batch.u64s(0)?, batch.u64s(1)?);
-        let (service, instance) = (batch.texts(2)?, batch.texts(3)?);
-        let (operation, kind) = (batch.texts(4)?, batch.u8s(5)?);
-        let (start, duration) = (batch.i64s(6)?, batch.i64s(7)?);
-        let (status, message) = (batch.u8s(8)?, batch.texts(9)?);
-        let (attributes, resource) = (batch.maps(10)?, batch.maps(11)?);
-        let (events, links) = (batch.texts(12)?, batch.texts(13)?);
-        let (resource_id, host, keep) = (batch.u64s(14)?, batch.texts(15)?, batch.bools(16)?);
+        let (service, operation) = (batch.texts(2)?, batch.texts(3)?);
+        let (kind, start, duration) = (batch.u8s(4)?, batch.i64s(5)?, batch.i64s(6)?);
+        let (status, message, attributes) = (batch.u8s(7)?, batch.texts(8)?, batch.maps(9)?);
+        let (events, links) = (batch.texts(10)?, batch.texts(11)?);
+        let (resource, keep) = (batch.u64s(12)?, batch.bools(13)?);
         for row in 0..batch.len() {
             let event_json = fetch::text(events, row).unwrap_or_default();
             let link_json = fetch::text(links, row).unwrap_or_default();
             spans.push(Stored {
-                resource: fetch::uint(resource_id, row),
-                clock: clock(
-                    fetch::text(host, row),
-                    fetch::text(instance, row),
-                    fetch::uint(resource_id, row),
-                ),
+                resource: fetch::uint(resource, row),
+                clock: String::new(),
                 keep: fetch::flag(keep, row),
                 row: SpanRow {
                     trace_id: id,
@@ -242,7 +238,7 @@ fn spans_of(conn: &Reading<'_>, id: TraceId, filter: &Expr) -> Result<Vec<Stored
                     orphan: false,
                     depth: 0,
                     service: fetch::owned(service, row).unwrap_or_default(),
-                    instance: fetch::owned(instance, row),
+                    instance: None,
                     operation: fetch::owned(operation, row).unwrap_or_default(),
                     kind: SpanKind::from_otlp(u64::from(fetch::byte(kind, row))),
                     start: fetch::time(start, row),
@@ -254,7 +250,7 @@ fn spans_of(conn: &Reading<'_>, id: TraceId, filter: &Expr) -> Result<Vec<Stored
                     status: SpanStatus::from_otlp(u64::from(fetch::byte(status, row))),
                     message: fetch::owned(message, row),
                     attributes: fetch::map(attributes, row),
-                    resource: fetch::map(resource, row),
+                    resource: BTreeMap::new(),
                     events: serde_json::from_str::<Vec<SpanEvent>>(event_json).unwrap_or_default(),
                     links: serde_json::from_str::<Vec<SpanLink>>(link_json).unwrap_or_default(),
                 },
@@ -262,6 +258,12 @@ fn spans_of(conn: &Reading<'_>, id: TraceId, filter: &Expr) -> Result<Vec<Stored
         }
         Ok(())
     })?;
+    let homes = homes::of(conn, spans.iter().map(|span: &Stored| span.resource), true)?;
+    for span in &mut spans {
+        let home = homes.get(&span.resource).cloned().unwrap_or_default();
+        span.clock = clock(home.host.as_deref(), home.instance.as_deref(), span.resource);
+        (span.row.instance, span.row.resource) = (home.instance, home.attributes);
+    }
     Ok(spans)
 }
 

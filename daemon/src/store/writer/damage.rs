@@ -43,10 +43,16 @@ impl Writer {
         if gone.is_empty() {
             return 0;
         }
-        let made = self.connection().and_then(|c| self.board.make(c, now.replaced(&gone, &[])));
+        let useless = segment::useless(now.segments(), &gone);
+        let all = [gone, useless.clone()].concat();
+        let made = self.connection().and_then(|c| self.board.make(c, now.replaced(&all, &[])));
         if let Err(error) = made {
             tracing::error!(%error, "a damaged segment could not be set aside");
             return 0;
+        }
+        for segment in &useless {
+            // What cannot be removed now is swept at the next start.
+            _ = std::fs::remove_file(dir.join(segment.file()));
         }
         for (segment, why) in &bad {
             sweep::put_aside(&dir, segment);
@@ -58,13 +64,12 @@ impl Writer {
     /// Says, in the log and as an event, that a damaged segment was set aside.
     pub fn tell_segment(&mut self, segment: &Segment, why: &str) {
         let file = format!("{}.damaged", segment.file());
-        let text = format!(
-            "a file of the store was damaged and set aside as {file}: {} {} received from {} to {} are not shown",
-            segment.rows,
-            segment.signal.name(),
-            segment.received.0,
-            segment.received.1,
-        );
+        let (name, (from, to)) = (segment.signal.name(), segment.received);
+        let lost = match segment.form.is_index() {
+            true => format!("nothing is lost, {name} received until {to} are found more slowly"),
+            false => format!("{} {name} received from {from} to {to} are not shown", segment.rows),
+        };
+        let text = format!("a file of the store was damaged and set aside as {file}: {lost}");
         self.tell_loss(&text, &file, why);
     }
 
