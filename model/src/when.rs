@@ -34,6 +34,12 @@ pub enum WhenError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Nothing that a window can be compared with.
+    #[error(
+        "`{0}` is nothing to compare with; try previous, yesterday, 1d (the same window a day \
+         earlier), 13:40..13:55, build or build:v41..v42"
+    )]
+    NotAComparison(String),
     /// Nothing lies between the two.
     #[error("nothing lies between {from} and {to}: the window ends before it begins")]
     Empty {
@@ -355,13 +361,15 @@ pub fn window(span: &Span<'_>, clock: &Clock, default: u64) -> Result<Window, Wh
     Ok(Window { from, to })
 }
 
-/// The end of a window that begins at `from`. A bare time of day is the first one after `from`, so
-/// that `--from 23:50 --to 00:10` is twenty minutes.
+/// The end of a window that begins at `from`. A bare time of day may be of the next day, so that
+/// `--from 23:50 --to 00:10` is twenty minutes; but `--from 23:20 --to 23:10` is a slip, not a
+/// window of nearly a day: it lies across midnight only where that is the shorter way.
 fn end_after(from: Time, to: &str, clock: &Clock) -> Result<Time, WhenError> {
     let end = parse_time(to, clock)?;
     let bare = time_of_day(utc_suffix(to.trim()).0, to)?.is_some();
     let next_day = end.plus(86_400 * SECOND);
-    if bare && end <= from && next_day > from { Ok(next_day) } else { Ok(end) }
+    let shorter = next_day > from && next_day.since(from) < from.since(end);
+    if bare && end <= from && shorter { Ok(next_day) } else { Ok(end) }
 }
 
 /// What `--compare` means for an answer over `window`: the equal window before it (nothing said, or
@@ -384,7 +392,8 @@ pub fn compare(text: &str, window: Window, clock: &Clock) -> Result<Window, When
                 }
                 return Ok(Window { from, to });
             }
-            parse_duration(text.trim_start_matches('-')).map(shifted)
+            let earlier = parse_duration(text.trim_start_matches('-'));
+            earlier.map(shifted).map_err(|_| WhenError::NotAComparison(crate::text::fit(text, 80)))
         }
     }
 }
@@ -500,6 +509,8 @@ mod tests {
         assert!(matches!(w(&all), Err(WhenError::Conflict(_))));
         let backwards = Span { from: Some("now"), to: Some("-1h"), ..base };
         assert!(matches!(w(&backwards), Err(WhenError::Empty { .. })));
+        let slip = Span { from: Some("12:20"), to: Some("12:10"), ..base };
+        assert!(matches!(w(&slip), Err(WhenError::Empty { .. })), "{:?}", w(&slip));
     }
 
     #[test]
@@ -510,6 +521,8 @@ mod tests {
         assert_eq!(c("yesterday").length(), window.length());
         assert_eq!(c("1d"), c("yesterday"));
         assert_eq!(c("12:00..12:10").length(), 600 * SECOND);
-        assert!(compare("x", window, &clock()).is_err());
+        let refused = compare("10x", window, &clock()).unwrap_err().to_string();
+        assert!(refused.contains("`10x` is nothing to compare with"), "{refused}");
+        assert!(compare("12:10..12:00", window, &clock()).is_err());
     }
 }

@@ -63,3 +63,21 @@ fn a_new_service_appears_by_itself() {
     assert!(otlp::post_spans(&colony.otlp_http, &request).unwrap());
     _ = terminal.wait_for("latecomer");
 }
+
+#[test]
+fn a_screen_that_was_held_goes_on() {
+    let colony = Colony::start();
+    let post = |service: &str, mark| {
+        let request = otlp::server_spans(service, mark, 0, 20);
+        assert!(otlp::post_spans(&colony.otlp_http, &request).unwrap());
+    };
+    post("before", 3);
+    let mut terminal = Terminal::coral(&colony, &[], 80, 24);
+    _ = terminal.wait_for("before");
+    terminal.keys("p");
+    _ = terminal.wait_for("PAUSED");
+    terminal.keys("p");
+    _ = terminal.wait_for("LIVE");
+    post("afterwards", 4);
+    _ = terminal.wait_for("afterwards");
+}

@@ -273,6 +273,41 @@ fn a_filter_error_points_and_a_slip_is_corrected() {
 }
 
 #[test]
+fn no_rows_for_a_slip_are_explained_beside_the_answer() {
+    let house = House::with(Fake { rows: vec![end(0, 1, 1, &[])], ..Fake::default() });
+    let (exit, out, err) = house.run(&["query", "red", "service=checkot", "--json"]);
+    assert_eq!((exit, out.lines().count()), (0, 1), "{out}");
+    assert!(err.contains("no service `checkot` is known; did you mean `checkout`?"), "{err}");
+    let (_, _, err) = house.run(&["query", "red", "service=checkout"]);
+    assert!(err.contains("hint: nothing in this time passes the filter"), "{err}");
+    let (_, _, err) = house.run(&["query", "red"]);
+    assert!(!err.contains("hint"), "{err}");
+}
+
+#[test]
+fn what_is_not_there_is_not_opened_and_what_is_there_is_not_overwritten() {
+    let house = House::with(Fake::default());
+    let (exit, _, err) = house.run(&["open", "/nonexistent.coral"]);
+    assert_eq!(exit, 2, "{err}");
+    assert!(err.contains("no such file: /nonexistent.coral"), "{err}");
+    let (exit, _, err) = house.run(&["open", "./"]);
+    assert_eq!(exit, 2, "{err}");
+    assert!(err.contains("is a folder"), "{err}");
+    let (exit, _, err) = house.run(&["query"]);
+    assert_eq!(exit, 2, "{err}");
+    assert!(err.contains("traces") && err.contains("digest"), "{err}");
+    std::fs::write(house.path("a.coral"), "mine").unwrap();
+    let export = ["incident", "export", "-o", "a.coral"];
+    let (exit, _, err) = house.run(&export);
+    assert_eq!(exit, 2, "{err}");
+    assert!(err.contains("is there already") && err.contains("--force"), "{err}");
+    // This colony cannot export: with --force that is what fails, and the file is still whole.
+    let (exit, _, err) = house.run(&[&export[..], &["--force"]].concat());
+    assert_eq!(exit, 5, "{err}");
+    assert_eq!(std::fs::read_to_string(house.path("a.coral")).unwrap(), "mine");
+}
+
+#[test]
 fn a_closed_pipe_ends_quietly() {
     let rows = (0..50_000).map(|_| event()).chain([end(50_000, 1, 1, &[])]).collect();
     let house = House::with(Fake { rows, ..Fake::default() });

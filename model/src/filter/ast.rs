@@ -50,6 +50,23 @@ impl Expr {
         out
     }
 
+    /// Services it names by their whole names, in the order written: those it wants, not those it
+    /// excludes.
+    #[must_use]
+    pub fn services(&self) -> Vec<&str> {
+        match self {
+            Self::And(all) | Self::Or(all) => all.iter().flat_map(Self::services).collect(),
+            Self::Term(Term { key: Key::Service, test: Test::Any(values) }) => {
+                let names = values.iter().map(|value| match value {
+                    Value::Text(name) => Some(name.as_str()),
+                    _ => None,
+                });
+                names.flatten().collect()
+            }
+            Self::Not(_) | Self::Term(_) | Self::Text(_) => Vec::new(),
+        }
+    }
+
     fn visit<'a>(&'a self, f: &mut impl FnMut(&'a Self)) {
         f(self);
         match self {

@@ -31,4 +31,4 @@ pub use error::FilterError;
 pub use eval::{FieldValue, Fields};
 pub use key::Key;
 pub use parse::parse;
-pub use words::{join_words, nearest, split_words};
+pub use words::{closest, join_words, nearest, split_words};

@@ -285,3 +285,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_word_is_told_what_it_may_mean_nearest_first() {
+    let words = ["cot", "count", "cart", "Count", "payments", "count"];
+    assert_eq!(closest("cout", words, 9), ["count", "Count", "cot"]);
+    assert_eq!(closest("PAYMNTS", words, 9), ["payments"]);
+    assert_eq!(nearest("xy", words), None);
+    let named = parse("(service=a,b or service=c) not:service=d re:service=e status=500").unwrap();
+    assert_eq!(named.services(), ["a", "b", "c"]);
+}

@@ -109,16 +109,42 @@ pub fn distance(a: &str, b: &str) -> usize {
 
 /// The word of `all` that `word` most likely means, if any is close.
 pub fn nearest<'a>(word: &str, all: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    closest(word, all, 1).into_iter().next()
+}
+
+/// The words of `all` that `word` may mean, the likeliest first, at most `most`. Of words equally
+/// far, one of which only letters were left out comes first: `cout` is `count` sooner than `cot`.
+pub fn closest<'a>(
+    word: &str,
+    all: impl IntoIterator<Item = &'a str>,
+    most: usize,
+) -> Vec<&'a str> {
+    let word = word.to_lowercase();
     let allowed = match word.chars().count() {
         0..=2 => 0,
         3..=5 => 1,
         _ => 2,
     };
-    all.into_iter()
-        .map(|w| (distance(&word.to_lowercase(), w), w))
-        .filter(|(d, _)| *d <= allowed)
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, w)| w)
+    let rank = |w: &'a str| {
+        let lower = w.to_lowercase();
+        (distance(&word, &lower), !leaves_out(&word, &lower), w)
+    };
+    let mut found: Vec<(usize, bool, &str)> =
+        all.into_iter().map(rank).filter(|(far, ..)| *far <= allowed).collect();
+    found.sort_by_key(|(far, changed, _)| (*far, *changed));
+    let mut words: Vec<&str> = Vec::new();
+    for (_, _, word) in found {
+        if words.len() < most && !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
+}
+
+/// Whether `short` is `long` with some letters left out.
+fn leaves_out(short: &str, long: &str) -> bool {
+    let mut letters = long.chars();
+    short.chars().all(|c| letters.any(|l| l == c))
 }
 
 /// The known key that an attribute's name is suspiciously close to.

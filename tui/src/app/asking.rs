@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use coral_model::question::Mode;
+
 use super::{App, ClockMode, Effect, wants};
 use crate::feed::{Slot, Want};
 
@@ -15,8 +17,12 @@ impl App {
             self.asked.keys().filter(|slot| !wanted.contains_key(slot)).copied().collect();
         for slot in gone {
             self.asked.remove(&slot);
+            self.held.remove(&slot);
             effects.push(Effect::Want(slot, None));
-            if slot == Slot::Services {
+            if slot == Slot::Colony {
+                self.data.lend(slot, Slot::Digest);
+            }
+            if matches!(slot, Slot::Services | Slot::Colony) {
                 self.data.forget(slot);
             }
         }
@@ -31,11 +37,10 @@ impl App {
                 }
             });
             if standing {
-                if paused && self.asked.get(&slot).is_some_and(|a| a.span != want.span) {
-                    effects.push(Effect::Want(slot, None));
-                }
+                effects.extend(self.hold(slot, paused && self.follows(slot, &want)));
                 continue;
             }
+            self.held.remove(&slot);
             let subject_changed = self.asked.get(&slot).is_some_and(|asked| {
                 asked.subject != want.subject
                     || asked.around != want.around
@@ -49,11 +54,34 @@ impl App {
                 self.data.logs.forget();
                 self.data.forget(slot);
             }
+            // What is known of the whole colony stays known while a filter is set.
+            if slot == Slot::Colony && !self.data.is_known(slot) {
+                self.data.lend(Slot::Digest, slot);
+            }
             let want = Arc::new(want);
             self.asked.insert(slot, Arc::clone(&want));
             effects.push(Effect::Want(slot, Some(want)));
         }
         effects
+    }
+
+    /// Whether what a slot is asked slides with the clock, while `want` stands still.
+    fn follows(&self, slot: Slot, want: &Want) -> bool {
+        self.asked.get(&slot).is_some_and(|asked| asked.span != want.span)
+    }
+
+    /// Withdraws a question that has its answer while time is held, and asks it again when time
+    /// goes on: the colony has forgotten it meanwhile.
+    fn hold(&mut self, slot: Slot, still: bool) -> Option<Effect> {
+        if !still {
+            let asked = self.asked.get(&slot).filter(|_| self.held.remove(&slot))?;
+            return Some(Effect::Want(slot, Some(Arc::clone(asked))));
+        }
+        let asked = self.asked.get(&slot)?;
+        let answered = self.data.known(slot).is_some_and(|known| known.want == *asked);
+        // What is asked once is not withdrawn, but for the records that a tail goes on from.
+        let withdrawn = asked.mode != Mode::Once || slot == Slot::Logs;
+        (answered && withdrawn && self.held.insert(slot)).then_some(Effect::Want(slot, None))
     }
 
     /// The question a slot is being asked.

@@ -1,6 +1,6 @@
 //! What the screen knows: the newest answer to each standing question.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coral_model::time::Time;
@@ -11,6 +11,9 @@ use coral_model::view::{
 
 use super::Tail;
 use crate::feed::{Delivery, Slot, Want};
+
+/// Names of services remembered.
+const NAMES: usize = 10_000;
 
 /// An answer and what it answers.
 #[derive(Clone, Debug)]
@@ -38,6 +41,10 @@ pub struct Data {
     pub status: Option<Box<StatusRow>>,
     /// Newest moment of anything known.
     pub newest: Option<Time>,
+    /// Something has arrived in this colony at some time, as far as was told.
+    pub heard: bool,
+    /// Services that were named in any answer.
+    pub names: BTreeSet<String>,
 }
 
 macro_rules! rows_of {
@@ -86,10 +93,51 @@ impl Data {
     /// The digest.
     #[must_use]
     pub fn digest(&self) -> Option<&DigestRow> {
-        self.rows(Slot::Digest).iter().find_map(|row| match row {
+        self.digest_in(Slot::Digest)
+    }
+
+    /// The digest of everything, whatever the filter is: how the colony is.
+    #[must_use]
+    pub fn colony(&self) -> Option<&DigestRow> {
+        let whole =
+            |slot: &Slot| self.known.get(slot).is_some_and(|known| known.want.filter.is_empty());
+        [Slot::Colony, Slot::Digest].into_iter().find(whole).and_then(|s| self.digest_in(s))
+    }
+
+    fn digest_in(&self, slot: Slot) -> Option<&DigestRow> {
+        self.rows(slot).iter().find_map(|row| match row {
             Row::Digest(digest) => Some(&**digest),
             _ => None,
         })
+    }
+
+    /// Whether a slot has an answer.
+    #[must_use]
+    pub fn is_known(&self, slot: Slot) -> bool {
+        self.known.contains_key(&slot)
+    }
+
+    /// Gives one slot's answer to another, if it answers all of what the other asks.
+    pub fn lend(&mut self, from: Slot, to: Slot) {
+        let whole = self.known.get(&from).filter(|known| known.want.filter.is_empty());
+        if let Some(known) = whole.cloned() {
+            self.known.insert(to, known);
+        }
+    }
+
+    /// Remembers who was named.
+    fn meet(&mut self, rows: &[Row]) {
+        let named = rows.iter().flat_map(|row| match row {
+            Row::Digest(digest) => digest.services.iter().collect(),
+            Row::Service(service) => vec![&**service],
+            _ => Vec::new(),
+        });
+        for service in named {
+            self.heard = true;
+            if self.names.len() < NAMES && !self.names.contains(&service.service) {
+                self.names.insert(service.service.clone());
+            }
+        }
     }
 
     /// Services: from the services question where it is asked, else from the digest.
@@ -135,6 +183,7 @@ impl Data {
         match delivery.outcome {
             Ok((rows, end)) => {
                 self.seen(end.newest);
+                self.meet(&rows);
                 self.failed.remove(&slot);
                 let same = self.known.get(&slot).is_some_and(|k| {
                     k.rows == rows

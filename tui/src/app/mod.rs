@@ -5,6 +5,7 @@
 //! [`crate::pane`]; threads and bytes are in [`crate::runtime`]. So every session can be replayed
 //! in a test, and is.
 
+mod absence;
 mod age;
 mod asking;
 mod clock;
@@ -25,18 +26,21 @@ mod select;
 mod sql;
 mod tail;
 mod trace;
+#[cfg(test)]
+mod trying;
 mod wants;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coral_model::time::{SECOND, Time, Window};
 use jiff::tz::TimeZone;
 
 pub use crate::runtime::{Farewell, Options, RunError, run};
+pub use absence::{Absence, unknown_among};
 pub use clock::{Clock, ClockMode};
 pub use data::{Data, Known};
 pub use entry::{Entry, Overlay, Purpose, argument, matches};
@@ -159,6 +163,8 @@ pub struct App {
     /// How far each pane's list is scrolled.
     scrolls: BTreeMap<PaneId, Scroll>,
     asked: BTreeMap<Slot, Arc<Want>>,
+    /// Of what is asked, what was withdrawn while time is held.
+    held: BTreeSet<Slot>,
     dirty: bool,
 }
 
@@ -188,6 +194,7 @@ impl App {
             flame: None,
             scrolls: PaneId::ALL.iter().map(|pane| (*pane, Scroll::default())).collect(),
             asked: BTreeMap::new(),
+            held: BTreeSet::new(),
             dirty: true,
         }
     }
@@ -261,14 +268,17 @@ impl App {
             _ => self.rows(first),
         };
         let rows = coral_model::num::u16_sat(rows);
-        let movers = self
-            .data
-            .digest()
-            .filter(|d| d.onset.is_none())
-            .map_or(0, |d| d.movers.len().clamp(1, 4));
-        let changes = self.timeline().len() + movers;
+        let changes = self.changes();
         let zoom = self.here.zoom.then_some(self.here.focus);
         arrange(self.here.view, self.size, why, rows, coral_model::num::u16_sat(changes), zoom)
+    }
+
+    /// Lines the digest's list of movers and changes has.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        let digest = self.data.digest().filter(|d| d.onset.is_none());
+        let movers = digest.map_or(0, |d| d.movers.len().clamp(1, 4));
+        self.timeline().len() + movers
     }
 
     /// Nothing but a sentence fits.
@@ -328,6 +338,7 @@ impl App {
                 || self.colony != status.colony
                 || (self.here.view == ViewId::Agents && self.data.status.as_ref() != Some(&status));
             self.colony.clone_from(&status.colony);
+            self.data.heard |= status.services > 0;
             self.data.status = Some(status);
             self.dirty |= before != counted(self);
         }

@@ -3,7 +3,6 @@
 use coral_model::filter;
 use coral_model::num::f64_from;
 use coral_model::question::Dimension;
-use coral_model::time::Window;
 use coral_model::when;
 use ratatui::layout::Rect;
 
@@ -359,13 +358,10 @@ impl App {
         let clock = when::Clock { now: self.newest(), zone: self.shown_zone() };
         let text = text.trim();
         if let Some((from, to)) = text.split_once("..") {
-            let from = when::parse_time(from, &clock).map_err(|e| e.to_string())?;
-            let to = if to.trim().is_empty() {
-                clock.now
-            } else {
-                when::parse_time(to, &clock).map_err(|e| e.to_string())?
-            };
-            self.go(|here| here.clock = Clock::at(Window::new(from, to)));
+            let to = Some(to.trim()).filter(|to| !to.is_empty());
+            let span = when::Span { from: Some(from), to, ..when::Span::default() };
+            let window = when::window(&span, &clock, 0).map_err(|e| e.to_string())?;
+            self.go(|here| here.clock = Clock::at(window));
             return Ok(());
         }
         if let Ok(length) = when::parse_duration(text) {

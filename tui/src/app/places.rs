@@ -157,7 +157,15 @@ impl App {
             let text = coral_model::text::fit(text, 60);
             return Err(format!("`{text}` is no place, trace id or service"));
         }
-        let name = text.to_owned();
+        if let Some(trace) = self.listed_trace(text) {
+            return self.open(&trace.to_string());
+        }
+        // Whoever writes `service=` means just that, known or not.
+        let named = text.strip_prefix("service=").filter(|name| !name.is_empty());
+        if let Some(why) = self.unknown_service(text).filter(|_| named.is_none()) {
+            return Err(why);
+        }
+        let name = named.unwrap_or(text).to_owned();
         self.go(|here| {
             here.view = ViewId::Services;
             here.service = Some(name);
@@ -165,6 +173,16 @@ impl App {
             here.zoom = false;
         });
         Ok(())
+    }
+
+    /// The one trace of the list whose id begins with what was typed: lists show its first digits.
+    fn listed_trace(&self, text: &str) -> Option<TraceId> {
+        let typed = text.to_ascii_lowercase();
+        let digits = typed.len() >= 8 && typed.bytes().all(|b| b.is_ascii_hexdigit());
+        let mut found = self.data.traces().map(|row| row.trace_id);
+        let mut found = found.by_ref().filter(|id| digits && id.to_string().starts_with(&typed));
+        let first = found.next()?;
+        found.all(|other| other == first).then_some(first)
     }
 
     fn open_place(&mut self, place: &Place) -> Result<(), String> {

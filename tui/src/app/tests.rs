@@ -466,6 +466,10 @@ proptest! {
                     s.keys("L").ok();
                 }
             }
+            // Time that is not held is asked for, whatever happened before.
+            if !matches!(s.screen.app.here.clock.mode, ClockMode::Paused(_)) {
+                prop_assert!(s.desk.keys().eq(s.screen.app.asked.keys()));
+            }
             let _ = s.screen.frame();
             let shown = s.screen.shown();
             prop_assert!(shown.content.iter().all(|c| !c.symbol().chars().any(coral_model::text::is_hostile)));

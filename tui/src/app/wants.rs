@@ -29,6 +29,10 @@ pub fn wanted(app: &App) -> BTreeMap<Slot, Want> {
     // The digest is the header's health and the services' order; it is always asked.
     let mut digest = Want::new(View::Digest, span);
     digest.filter.clone_from(&app.here.filter);
+    if !digest.filter.is_empty() {
+        // How the colony is does not depend on what somebody is looking for.
+        wants.insert(Slot::Colony, Want::new(View::Digest, span));
+    }
     wants.insert(Slot::Digest, digest);
 
     for (pane, _) in &app.frame().panes {

@@ -239,7 +239,7 @@ pub struct Output {
 #[derive(Args, Clone, Debug, Default)]
 pub struct Query {
     /// What is asked: red, services, traces, trace, logs, …
-    #[arg(value_name = "X")]
+    #[arg(value_name = "X", default_value = "", hide_default_value = true)]
     pub what: String,
     /// Filter words; for trace its id, for metrics a name first, for sql a statement (or -)
     #[arg(value_name = "FILTER")]
@@ -368,6 +368,9 @@ pub struct Export {
     /// The file; - is standard output
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: String,
+    /// Write over a file that is there already
+    #[arg(long)]
+    pub force: bool,
     /// Also replace the values of this attribute, like key=customer.name; again for more
     #[arg(long, value_name = "key=NAME")]
     pub redact_more: Vec<String>,
@@ -514,6 +517,12 @@ fn compare_word(typed: Vec<String>) -> Vec<String> {
 
 fn is_window(word: &str) -> bool {
     let duration = |w: &str| coral_model::when::parse_duration(w.trim_start_matches('-')).is_ok();
+    // Begins like a window or is nearly the word for one: whoever understands it says what is wrong.
+    let number = word.starts_with(|c: char| c.is_ascii_digit());
+    let bare = !word.contains(['=', '<', '>', ':', '!', '"']);
+    if bare && (number || nearest(word, ["previous", "before", "yesterday"]).is_some()) {
+        return true;
+    }
     matches!(word, "previous" | "before" | "yesterday" | "last week" | "build")
         || word.starts_with("build:")
         || duration(word)

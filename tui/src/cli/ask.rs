@@ -18,6 +18,8 @@ const READABLE: usize = 100;
 const TRACE: u64 = 30 * 86_400 * SECOND;
 /// How wide the neighbours of a log record are looked for.
 const BESIDE: u64 = 2 * 3600 * SECOND;
+/// First digits of a trace's id that are enough, as the colony has it.
+const PREFIX: usize = 8;
 /// Questions of product.md that this build does not answer.
 const PLANNED: &[&str] = &["profile", "incidents", "alerts"];
 
@@ -40,6 +42,11 @@ fn what(word: &str) -> Result<What, Failure> {
         return Ok(What::Place(Box::new(word.parse()?)));
     }
     let words = || View::ALL.iter().map(|v| v.word());
+    if word.is_empty() {
+        let all: Vec<_> = words().collect();
+        return Err(Failure::usage(format!("which question? there are: {}", all.join(" ")))
+            .next("coral query services; coral query --help has examples"));
+    }
     if PLANNED.contains(&word) {
         return Err(Failure::usage(format!("`query {word}` is not part of this build"))
             .next("coral query --help lists what is"));
@@ -113,7 +120,7 @@ pub fn question(query: &Query, clock: &Clock, default: u64, human: bool) -> Resu
     match (view, &subject) {
         (View::Trace, None) => {
             let (id, rest) = trace_id(words)?;
-            subject = Some(id.to_string());
+            subject = Some(id);
             words = rest;
         }
         (View::Sql, None) => {
@@ -335,15 +342,24 @@ fn grouping(question: &Question, named: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn trace_id(words: &[String]) -> Result<(TraceId, &[String]), Failure> {
+/// The trace's id, or the first digits of it that lists show.
+fn trace_id(words: &[String]) -> Result<(String, &[String]), Failure> {
     let Some((first, rest)) = words.split_first() else {
         return Err(Failure::usage("which trace? its id is 32 hex digits")
             .next("coral query traces lists them"));
     };
     let id = first.strip_prefix("trace=").unwrap_or(first).to_ascii_lowercase();
-    match id.parse() {
-        Ok(id) => Ok((id, rest)),
-        Err(e) => Err(Failure::usage(e.to_string()).next("coral query traces lists them")),
+    let hex = id.bytes().all(|b| b.is_ascii_hexdigit());
+    if hex && (PREFIX..32).contains(&id.len()) {
+        return Ok((id, rest));
+    }
+    match id.parse::<TraceId>() {
+        Ok(id) => Ok((id.to_string(), rest)),
+        Err(_) => Err(Failure::usage(format!(
+            "`{}` is not a trace id: 32 hex digits, or at least the first {PREFIX}",
+            coral_model::text::fit(first, 40)
+        ))
+        .next("coral query traces lists them")),
     }
 }
 

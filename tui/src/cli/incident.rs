@@ -10,7 +10,7 @@ use coral_proto::v1;
 
 use super::args::Export;
 use super::exit::{Exit, Failure};
-use super::save::{Target, target_failed};
+use super::save::{Over, Target, target_failed};
 use super::{Context, ask};
 
 /// Writes the file.
@@ -28,6 +28,8 @@ pub async fn export(context: &Context, export: &Export) -> Result<Exit, Failure>
     let words = filter::join_words(&export.words);
     let filter = filter::parse(&words)?.to_string();
     let client = context.connect().await?;
+    let over = if export.force { Over::Written } else { Over::Refused };
+    let mut target = Target::of(&export.output, "incident.coral", over)?;
     let request = v1::ExportRequest {
         window: Some(window.into()),
         redact_more: more.clone(),
@@ -35,7 +37,6 @@ pub async fn export(context: &Context, export: &Export) -> Result<Exit, Failure>
         place: place.map(|p| p.to_string()).unwrap_or_default(),
     };
     let mut chunks = client.export(request).await?;
-    let mut target = Target::of(&export.output, "incident.coral")?;
     let mut size = 0u64;
     while let Some(chunk) = chunks.message().await.map_err(crate::client::ClientError::from)? {
         target.out.write_all(&chunk.bytes).map_err(|e| target_failed(&export.output, &e))?;

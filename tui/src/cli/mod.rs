@@ -109,6 +109,7 @@ fn run(typed: Vec<String>, screen: OpenScreen) -> Result<Exit, Failure> {
             let path = std::path::Path::new(&verb.what);
             open::file(&context, &merged(cli.screen, verb.screen), path, screen)
         }
+        Some(Verb::Open(verb)) if crate::open::is_path(&verb.what) => Err(no_file(&verb.what)),
         Some(Verb::Open(verb)) => {
             let what = complete::checked_start(&verb.what)?;
             start(&context, &merged(cli.screen, verb.screen), Some(what), screen)
@@ -125,6 +126,21 @@ fn is_file(what: &str) -> bool {
     !what.starts_with(coral_model::place::SCHEME)
         && what.contains(['/', '.'])
         && std::path::Path::new(what).is_file()
+}
+
+/// A path is opened as a file or not at all: the screen of a service called so would be empty.
+fn no_file(what: &str) -> Failure {
+    let path = std::path::Path::new(what);
+    if path.is_dir() {
+        return Failure::usage(format!("{what} is a folder")).next("name a file in it");
+    }
+    let why = match path.symlink_metadata() {
+        Ok(_) => "cannot be opened as a file",
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => "may not be read",
+        Err(_) => "no such file",
+    };
+    Failure::usage(format!("{why}: {what}"))
+        .next(format!("for a service of that name: coral open service={what}"))
 }
 
 /// clap's own words, without its "error: ".

@@ -6,7 +6,7 @@ use coral_model::question::{Question, View};
 use coral_model::text::bytes;
 
 use super::exit::{Exit, Failure};
-use super::save::{Target, target_failed};
+use super::save::{Over, Target, target_failed};
 use crate::client::{Client, ClientError};
 
 /// What a question's records are called.
@@ -23,7 +23,7 @@ fn records(view: View) -> &'static str {
 /// Saves the file.
 pub async fn save(client: &Client, question: &Question, path: &str) -> Result<Exit, Failure> {
     let mut chunks = client.parquet(question).await?;
-    let mut target = Target::of(path, "records.parquet")?;
+    let mut target = Target::of(path, "records.parquet", Over::Written)?;
     let mut size = 0u64;
     while let Some(chunk) = chunks.message().await.map_err(ClientError::from)? {
         target.out.write_all(&chunk.bytes).map_err(|e| target_failed(path, &e))?;

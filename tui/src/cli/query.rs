@@ -2,6 +2,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use coral_model::filter;
+use coral_model::question::Question;
+use coral_model::text::clean;
 use coral_model::view::{End, Row};
 use tokio_stream::StreamExt;
 
@@ -10,6 +13,7 @@ use super::ask;
 use super::exit::{Exit, Failure};
 use super::output::{self, Csv, Object, Reader};
 use super::{Context, Target, parquet};
+use crate::app::unknown_among;
 use crate::client::{Client, ClientError, Lines};
 
 /// A day: answers longer than this show dates beside their clocks.
@@ -57,7 +61,35 @@ pub async fn run(context: &Context, query: &Query) -> Result<Exit, Failure> {
         done = printer.print_all(lines, &mut out) => { done?; false }
         () = interrupt() => true,
     };
+    drop(out);
+    if printer.rows == 0 && !interrupted {
+        hint(&client, &asked.question).await;
+    }
     Ok(printer.exit(query.output.check, interrupted))
+}
+
+/// Services that are asked for when one is not known.
+const NAMES: u32 = 2_000;
+
+/// Says on standard error why there may be no rows: an empty answer to a slip of the pen looks like
+/// all is well. Whatever fails, there is just less to say.
+async fn hint(client: &Client, question: &Question) {
+    let Ok(filter) = filter::parse(&question.filter) else { return };
+    if filter.is_everything() {
+        return;
+    }
+    let mut said = "nothing in this time passes the filter".to_owned();
+    let named = filter.services();
+    if !named.is_empty()
+        && let Ok(known) = client.complete("service", "", NAMES).await
+    {
+        let all = known.iter().map(String::as_str);
+        let stranger = named.iter().find(|name| !known.iter().any(|known| known == *name));
+        if let Some(name) = stranger.filter(|_| !known.is_empty()) {
+            said = unknown_among(name, all);
+        }
+    }
+    _ = writeln!(io::stderr(), "hint: {}", clean(&said));
 }
 
 /// Longest statement that is read; the colony takes no longer one.

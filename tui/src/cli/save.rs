@@ -12,6 +12,15 @@ pub fn target_failed(path: &str, error: &io::Error) -> Failure {
     Failure::other(format!("{path} cannot be written: {error}"))
 }
 
+/// What becomes of a file that is there already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Over {
+    /// The new one takes its place.
+    Written,
+    /// It stays, and nothing is written.
+    Refused,
+}
+
 /// Where the file goes: beside its name until it is whole, readable for its owner only.
 pub struct Target {
     /// Takes the pieces.
@@ -23,8 +32,8 @@ impl Target {
     /// For a path; `-` is standard output.
     ///
     /// # Errors
-    /// It cannot be written there.
-    pub fn of(path: &str, example: &str) -> Result<Self, Failure> {
+    /// It cannot be written there, or something is there that is to stay.
+    pub fn of(path: &str, example: &str, over: Over) -> Result<Self, Failure> {
         if path == "-" {
             return Ok(Self { out: Box::new(io::stdout().lock()), rename: None });
         }
@@ -32,6 +41,10 @@ impl Target {
         if whole.is_dir() {
             return Err(Failure::usage(format!("{path} is a folder"))
                 .next(format!("name a file in it: {}", whole.join(example).display())));
+        }
+        if over == Over::Refused && whole.symlink_metadata().is_ok() {
+            return Err(Failure::usage(format!("{path} is there already"))
+                .next("another name, or --force to write over it"));
         }
         let mut part = whole.clone().into_os_string();
         part.push(format!(".part-{}", std::process::id()));

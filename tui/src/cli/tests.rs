@@ -444,3 +444,33 @@ fn hostile_rows_stay_on_their_line() {
     let width = |l: &str| unicode_width::UnicodeWidthStr::width(l);
     assert!(text.lines().filter(table).all(|l| width(l) <= 80), "{text}");
 }
+
+#[test]
+fn slips_are_refused_with_what_was_meant() {
+    let refused = |line: &str| asked(line).unwrap_err();
+    let none = refused("coral query");
+    assert!(none.what.contains("services") && none.what.contains("inflight"), "{none:?}");
+    let compared = refused("coral query services --compare 10x");
+    assert!(compared.what.contains("`10x` is nothing to compare with"), "{compared:?}");
+    let compared = refused("coral query services --compare yesterdya service=a");
+    assert!(compared.what.contains("try previous, yesterday"), "{compared:?}");
+    let backwards = refused("coral query red --from 13:20 --to 13:10");
+    assert!(backwards.what.contains("ends before it begins"), "{backwards:?}");
+    let short = refused("coral query trace deadbee");
+    assert!(short.what.contains("at least the first 8"), "{short:?}");
+    let trace = asked("coral query trace DEADBEEF duration=1ms..").unwrap();
+    assert_eq!(
+        (trace.view, trace.subject.as_deref(), trace.filter.as_str()),
+        (View::Trace, Some("deadbeef"), "duration=1ms..")
+    );
+}
+
+#[test]
+fn a_path_is_no_service() {
+    for path in ["/nonexistent.coral", "./x", "logs/a", "incident.coral", "cpu.pb.gz", "a.json"] {
+        assert!(crate::open::is_path(path), "{path}");
+    }
+    for name in ["checkout", "shop.payments", "service=team/cart", "coral:1/shop/services/a..b/"] {
+        assert!(!crate::open::is_path(name), "{name}");
+    }
+}

@@ -68,6 +68,8 @@ pub trait Feed: Send + Sync + 'static {
 pub enum Slot {
     /// The digest.
     Digest,
+    /// The digest of everything, while a filter narrows the other.
+    Colony,
     /// The services table.
     Services,
     /// RED over time, for the charts.

@@ -11,9 +11,22 @@ pub mod kind;
 pub mod private;
 pub mod profile;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::client::ClientError;
+
+/// Endings of files that can be opened: a word with one is hardly the name of a service.
+const ENDINGS: &[&str] =
+    &["coral", "json", "jsonl", "ndjson", "log", "txt", "gz", "zst", "pb", "pprof", "prof"];
+
+/// Whether a text is meant as the path of a file, whether or not there is one: it has a slash, or
+/// an ending that files have. A place is none.
+#[must_use]
+pub fn is_path(text: &str) -> bool {
+    let named = text.starts_with("service=") || text.starts_with(coral_model::place::SCHEME);
+    let ending = Path::new(text).extension().and_then(|ending| ending.to_str());
+    !named && (text.contains('/') || ending.is_some_and(|e| ENDINGS.contains(&e)))
+}
 
 /// Why a file is not shown.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,9 @@ use crate::layout::{PaneId, ViewId};
 use crate::theme::Role;
 use crate::widget::{Canvas, Target, width_of};
 
+/// Lines a sentence takes at most.
+const LINES: usize = 3;
+
 /// Commands that mean something at this place, most useful first.
 fn useful(app: &App, id: CommandId) -> bool {
     match id {
@@ -48,7 +51,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
         return;
     }
     if let Some(notice) = &app.notice {
-        canvas.say(area.x, area.y, area.width, notice, Role::Accent);
+        above(canvas, area, notice, Role::Accent);
         return;
     }
     if app.is_typing() {
@@ -90,6 +93,24 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
         x = canvas.say(x + 1, area.y, area.right().saturating_sub(x + 1), spec.bar, Role::Label);
         canvas.hit(Rect { x: from, y: area.y, width: x - from, height: 1 }, Target::Run(spec.id));
         x += 2;
+    }
+}
+
+/// A sentence that ends on the line `area`, and begins on lines above where it is too long for one.
+fn above(canvas: &mut Canvas<'_>, area: Rect, text: &str, role: Role) {
+    // What was copied need not be read to its end.
+    let fits = width_of(text) <= area.width || text.starts_with("copied ");
+    let width = usize::from(area.width);
+    let mut parts = if fits { vec![text.to_owned()] } else { super::folded(text, width) };
+    if parts.len() > LINES {
+        let rest = parts.split_off(LINES - 1).join(" ");
+        parts.push(rest);
+    }
+    let most = coral_model::num::u16_sat(parts.len());
+    for (part, up) in parts.iter().zip((0..most).rev()) {
+        let row = Rect { y: area.y.saturating_sub(up), height: 1, ..area };
+        canvas.clear(row, Role::Text);
+        canvas.say(row.x, row.y, row.width, part, role);
     }
 }
 
@@ -149,14 +170,19 @@ fn line(app: &App, canvas: &mut Canvas<'_>, area: Rect, entry: &crate::app::Entr
             .x
             .saturating_add(coral_model::num::u16_sat(*column))
             .min(area.right().saturating_sub(2));
-        // The sentence goes to the side of the caret that has room for it.
+        // The sentence goes to the side of the caret that has room for it, else above it.
         let room = area.right().saturating_sub(at + 2);
-        if width_of(error) <= room || at < area.width / 2 {
+        if width_of(error) <= room {
             let x = canvas.say(at, above, 1, "^", Role::Failing);
             canvas.say(x + 1, above, room, error, Role::Failing);
         } else {
             canvas.say(at, above, 1, "^", Role::Failing);
-            canvas.say(area.x, above, at.saturating_sub(1), error, Role::Failing);
+            if width_of(error) < at {
+                canvas.say(area.x, above, at.saturating_sub(1), error, Role::Failing);
+            } else {
+                let row = Rect { y: above.saturating_sub(1), ..row };
+                self::above(canvas, row, error, Role::Failing);
+            }
         }
     } else if !entry.completions.is_empty() {
         let row = Rect { x: area.x, y: above, width: area.width, height: 1 };

@@ -1,175 +1,21 @@
-//! The first line, and the digest's head: WHY and PATH.
+//! The digest's head: WHY and PATH, or why there is nothing.
 
+use coral_model::num::u16_sat;
 use coral_model::text;
-use coral_model::time::SECOND;
 use coral_model::view::{DigestRow, Health, SenseState};
-use coral_model::when;
 use ratatui::layout::Rect;
 
-use crate::app::{App, ClockMode, Link};
+use crate::app::{Absence, App, Link};
 use crate::command::CommandId;
-use crate::layout::ViewId;
+use crate::feed::Slot;
+use crate::layout::WORKSTATION;
 use crate::theme::Role;
-use crate::widget::{Canvas, Target};
+use crate::widget::{Canvas, Target, width_of};
 
-/// Words and their roles; the first ones to go when room is short have the highest number.
-type Item = (u8, Vec<(Role, String)>);
-
-fn health(app: &App) -> Item {
-    let Some(digest) = app.data.digest() else {
-        return match &app.link {
-            Link::Connecting(what) => (1, vec![(Role::Dim, format!("{what} …"))]),
-            Link::Down(_) => (1, vec![(Role::Failing, "NO COLONY".into())]),
-            Link::Up => (1, vec![(Role::Dim, "asking …".into())]),
-        };
-    };
-    let since = digest.onset.map(|onset| {
-        let age = app.newest().since(onset) / SECOND * SECOND;
-        let age = match age / SECOND {
-            n @ 0..60 => format!("{}s", n.max(1)),
-            _ => text::duration(age),
-        };
-        (app.clock(onset).get(..5).unwrap_or_default().to_owned(), age)
-    });
-    let words = match (digest.health, since) {
-        (Health::NoData, _) => {
-            let when = if digest.services_known > 0 { "HERE" } else { "YET" };
-            vec![(Role::Blind, format!("NO DATA {when}"))]
-        }
-        (Health::Calm, _) => {
-            // Calm is said of what is seen; what is not seen stands beside it.
-            let blind = app.data.blind().len();
-            let mut words = vec![(Role::Good, "calm".to_owned())];
-            if blind > 0 {
-                words.push((Role::Blind, format!(" ?{blind} not seen")));
-            }
-            words
-        }
-        (Health::Moved, Some((at, age))) => {
-            vec![(Role::Moved, format!("MOVED since {at}")), (Role::Dim, format!(" {age}"))]
-        }
-        (Health::Moved, None) => vec![(Role::Moved, "MOVED".to_owned())],
-        (Health::Failing, Some((at, age))) => {
-            vec![(Role::Failing, format!("INCIDENT since {at}")), (Role::Dim, format!(" {age}"))]
-        }
-        (Health::Failing, None) => vec![(Role::Failing, "INCIDENT".to_owned())],
-    };
-    (1, words)
-}
-
-/// The header line.
-pub(super) fn header(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
-    let zone = app.shown_zone();
-    let newest = app.newest();
-    let length = when::print_duration(app.here.clock.length);
-    let window = app.window();
-    let mut items: Vec<Item> = Vec::new();
-    let name = if app.colony.is_empty() { "coral" } else { &app.colony };
-    items.push((4, vec![(Role::Accent, text::fit(name, 20))]));
-    match app.here.clock.mode {
-        ClockMode::Live => items
-            .push((3, vec![(Role::Strong, "LIVE".into()), (Role::Dim, format!(" last {length}"))])),
-        ClockMode::Paused(_) => items.push((
-            0,
-            vec![(Role::Moved, "PAUSED".into()), (Role::Dim, format!(" last {length}"))],
-        )),
-        ClockMode::Fixed(_) => {
-            let day = if newest.since(window.from) > 20 * 3600 * SECOND {
-                "%m-%d %H:%M"
-            } else {
-                "%H:%M:%S"
-            };
-            items.push((
-                0,
-                vec![(
-                    Role::Strong,
-                    format!("{}–{}", window.from.format(&zone, day), window.to.format(&zone, day)),
-                )],
-            ));
-        }
-    }
-    // A clock without its zone is a guess.
-    let clock = if app.data.newest.is_some() || app.here.clock.is_live() {
-        newest.format(&zone, "%H:%M:%S %Z")
-    } else {
-        window.to.format(&zone, "%H:%M:%S %Z")
-    };
-    items.push((2, vec![(Role::Text, clock)]));
-    items.push(health(app));
-    if app.here.view != ViewId::Incident {
-        items.push((3, vec![(Role::Title, app.here.view.word().to_owned())]));
-    }
-    let mut selected = Vec::new();
-    if let Some(service) = app.here.service.as_ref().filter(|_| app.here.view != ViewId::Incident) {
-        selected.push((Role::Accent, text::fit(service, 24)));
-    }
-    if let Some(operation) = &app.here.operation {
-        selected.push((Role::Accent, format!(" {}", text::fit(operation, 30))));
-    }
-    if !selected.is_empty() {
-        items.push((4, selected));
-    }
-    if !app.here.filter.is_empty() {
-        items.push((
-            0,
-            vec![(Role::Dim, "/".into()), (Role::Accent, text::fit(&app.here.filter, 36))],
-        ));
-    }
-
-    let mut right: Vec<(Role, String)> = Vec::new();
-    if let Link::Down(_) = app.link {
-        right.push((Role::Failing, "COLONY LOST".into()));
-    }
-    if let Some(lag) = app.lag() {
-        right.push((Role::Moved, format!("lag {}", when::print_duration(lag))));
-    }
-    let dropped = app.data.dropped();
-    if dropped > 0 {
-        right.push((Role::Failing, format!("dropped {}", text::count(dropped))));
-    }
-    let refused = app.data.refused();
-    if refused > 0 {
-        right.push((Role::Moved, format!("refused {}", text::count(refused))));
-    }
-    let right_text: Vec<String> = right.iter().map(|(_, t)| t.clone()).collect();
-    let right_width = crate::widget::width_of(&right_text.join(" · "));
-    let room = area.width.saturating_sub(if right_width > 0 { right_width + 2 } else { 0 });
-
-    let width = |items: &[Item]| -> u16 {
-        items
-            .iter()
-            .map(|(_, words)| {
-                words.iter().map(|(_, t)| crate::widget::width_of(t)).sum::<u16>() + 3
-            })
-            .fold(0_u16, u16::saturating_add)
-            .saturating_sub(3)
-    };
-    while width(&items) > room && items.len() > 1 {
-        let goes = items.iter().enumerate().max_by_key(|(i, (p, _))| (*p, *i)).map(|(i, _)| i);
-        match goes {
-            Some(i) if items.get(i).is_some_and(|(p, _)| *p > 0) => {
-                items.remove(i);
-            }
-            _ => break,
-        }
-    }
-    let mut x = area.x;
-    for (i, (_, words)) in items.iter().enumerate() {
-        if i > 0 {
-            x = canvas.say(x, area.y, (area.x + room).saturating_sub(x), " · ", Role::Dim);
-        }
-        for (role, text) in words {
-            x = canvas.say(x, area.y, (area.x + room).saturating_sub(x), text, *role);
-        }
-    }
-    let mut x = area.right().saturating_sub(right_width);
-    for (i, (role, text)) in right.iter().enumerate() {
-        if i > 0 {
-            x = canvas.say(x, area.y, area.right().saturating_sub(x), " · ", Role::Dim);
-        }
-        x = canvas.say(x, area.y, area.right().saturating_sub(x), text, *role);
-    }
-}
+/// Pieces of a line.
+type Words = Vec<(Role, String)>;
+/// Lines that a head on a large terminal may take for what does not fit into one each.
+const MORE: usize = 4;
 
 /// The line to put into an application's environment.
 pub(super) fn exporter(app: &App) -> Option<String> {
@@ -186,10 +32,67 @@ pub(super) fn exporter(app: &App) -> Option<String> {
     Some(format!("OTEL_EXPORTER_OTLP_ENDPOINT=http://{address}"))
 }
 
-fn no_data(app: &App) -> Vec<Vec<(Role, String)>> {
+/// A line of what is not there.
+fn lacking(title: &str, text: String) -> Words {
+    vec![(Role::Blind, format!("{title:<14}")), (Role::Text, text)]
+}
+
+/// Lines below it.
+fn advice(role: Role, text: impl Into<String>) -> Words {
+    vec![(Role::Dim, " ".repeat(14)), (role, text.into())]
+}
+
+/// The key of a command.
+pub(super) fn key(app: &App, id: CommandId) -> String {
+    app.keymap.keys(id).first().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Nothing was heard in this window, but the colony may have data of others.
+fn no_traffic(app: &App) -> Vec<Words> {
+    let window = app.window();
+    let mut lines = vec![lacking(
+        "NO TRAFFIC",
+        format!("between {} and {}", app.clock(window.from), app.clock(window.to)),
+    )];
+    let known = app.data.colony().map_or(0, |digest| digest.services_known);
+    lines.push(advice(
+        Role::Dim,
+        match known {
+            0 => "nothing is known to have sent anything in this time".to_owned(),
+            1 => "1 service is known from other times".to_owned(),
+            n => format!("{n} services are known from other times"),
+        },
+    ));
+    let wider = key(app, CommandId::Wider);
+    let other = if app.here.clock.is_live() {
+        format!("{wider} looks back further, {} goes to a time", key(app, CommandId::Time))
+    } else {
+        format!("{} goes live, {wider} looks further", key(app, CommandId::Live))
+    };
+    lines.push(advice(Role::Dim, other));
+    lines
+}
+
+/// There is traffic, but none of it passes the filter.
+fn filtered_out(app: &App) -> Vec<Words> {
+    let filter = text::fit(&app.here.filter, 200);
+    let mut lines = vec![lacking("NO MATCH", format!("no request in this time passes /{filter}"))];
+    if let Some(stranger) = app.stranger() {
+        lines.push(advice(Role::Strong, stranger));
+    } else {
+        let logs = key(app, CommandId::Logs);
+        lines.push(advice(Role::Dim, format!("log records may: {logs} shows those that do")));
+    }
+    let (change, drop) = (key(app, CommandId::Filter), key(app, CommandId::Clear));
+    lines.push(advice(Role::Dim, format!("{change} changes the filter, {drop} drops it")));
+    lines
+}
+
+fn no_data(app: &App) -> Vec<Words> {
     let mut lines = vec![vec![
         (Role::Blind, "NO DATA YET".to_owned()),
-        (Role::Text, "  no application has sent anything to this colony".to_owned()),
+        (Role::Text, "  ".to_owned()),
+        (Role::Text, "no application has sent anything to this colony".to_owned()),
     ]];
     if let Some(line) = exporter(app) {
         lines.push(vec![(Role::Dim, "send here     ".into()), (Role::Strong, line)]);
@@ -212,8 +115,8 @@ fn no_data(app: &App) -> Vec<Vec<(Role, String)>> {
     lines
 }
 
-fn found(app: &App, digest: &DigestRow) -> Vec<Vec<(Role, String)>> {
-    let mut lines: Vec<Vec<(Role, String)>> = Vec::new();
+fn found(app: &App, digest: &DigestRow) -> Vec<Words> {
+    let mut lines: Vec<Words> = Vec::new();
     let calm = digest.health == Health::Calm;
     let compared = digest.services.iter().filter_map(|s| s.baseline.as_ref()?.red.as_ref()).count();
     let new = calm && compared == 0 && !digest.services.is_empty();
@@ -263,14 +166,20 @@ fn found(app: &App, digest: &DigestRow) -> Vec<Vec<(Role, String)>> {
     lines
 }
 
-fn lines(app: &App) -> Vec<Vec<(Role, String)>> {
-    let mut lines = match app.data.digest() {
-        Some(digest) if digest.health == Health::NoData && digest.services_known == 0 => {
-            return no_data(app);
-        }
-        Some(digest) => found(app, digest),
-        None => Vec::new(),
+/// Everything there is to say, one line each.
+fn lines(app: &App) -> Vec<Words> {
+    let mut lines = match app.absence() {
+        Some(Absence::Ever) => return no_data(app),
+        Some(Absence::Here) => no_traffic(app),
+        Some(Absence::Filtered) => filtered_out(app),
+        None => app.data.digest().map(|digest| found(app, digest)).unwrap_or_default(),
     };
+    // What is shown below is of another filter then: the sentence comes before it.
+    if let Some(why) = app.data.failure(Slot::Digest).filter(|_| !app.here.filter.is_empty()) {
+        let short = why.lines().last().unwrap_or(why);
+        let title = "this filter cannot be asked here: ".to_owned();
+        lines.insert(0, vec![(Role::Failing, title), (Role::Text, short.to_owned())]);
+    }
     // On a small terminal the services are worth more than the particulars, which `w` has.
     lines.truncate(match app.size.1 {
         0..=12 => 1,
@@ -280,13 +189,53 @@ fn lines(app: &App) -> Vec<Vec<(Role, String)>> {
     lines
 }
 
+/// Lines as they are drawn: what does not fit goes on below, as far as `spare` lines reach.
+fn wrapped(app: &App, mut spare: usize) -> Vec<Words> {
+    let width = usize::from(app.size.0);
+    let mut out = Vec::new();
+    for mut line in lines(app) {
+        let lead: usize =
+            line.iter().rev().skip(1).map(|(_, text)| usize::from(width_of(text))).sum();
+        let Some((role, text)) = line.pop() else { continue };
+        let room = width.saturating_sub(lead);
+        // A column of a few letters is no place for a sentence.
+        let fits = room < 20 || usize::from(width_of(&text)) <= room;
+        let mut parts = if fits { vec![text] } else { super::folded(&text, room) };
+        let more = parts.len().saturating_sub(1).min(spare);
+        spare -= more;
+        if parts.len() > more + 1 {
+            let rest = parts.split_off(more).join(" ");
+            parts.push(rest);
+        }
+        for (i, part) in parts.into_iter().enumerate() {
+            let mut pieces = if i == 0 { std::mem::take(&mut line) } else { Vec::new() };
+            if i > 0 {
+                pieces.push((Role::Text, " ".repeat(lead)));
+            }
+            pieces.push((role, part));
+            out.push(pieces);
+        }
+    }
+    out
+}
+
+/// Lines that nothing else needs: below the lists on a small terminal, a few on a large one.
+fn spare(app: &App) -> usize {
+    if app.size.0 >= WORKSTATION.0 && app.size.1 >= WORKSTATION.1 {
+        return MORE;
+    }
+    let lists = app.rows(crate::layout::PaneId::Services) + 1 + app.changes() + 1;
+    let used = 2 + lines(app).len() + usize::from(has_path(app)) + lists;
+    usize::from(app.size.1).saturating_sub(used)
+}
+
 fn has_path(app: &App) -> bool {
     app.data.digest().is_some_and(|d| !d.path.is_empty())
 }
 
 /// Lines the head takes.
 pub(super) fn height(app: &App) -> u16 {
-    coral_model::num::u16_sat(lines(app).len() + usize::from(has_path(app)))
+    u16_sat(wrapped(app, spare(app)).len() + usize::from(has_path(app)))
 }
 
 /// Draws WHY and PATH.
@@ -297,7 +246,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect) {
     canvas.hit(area, Target::Run(CommandId::Why));
     let has_path = has_path(app);
     let whys = area.height - u16::from(has_path);
-    for (y, line) in (area.y..area.y + whys).zip(lines(app)) {
+    for (y, line) in (area.y..area.y + whys).zip(wrapped(app, spare(app))) {
         let mut x = area.x;
         for (role, text) in &line {
             x = canvas.say(x, y, area.right().saturating_sub(x), text, *role);

@@ -46,7 +46,8 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
         Column::left("SERVICE", 12, 0).grow(1),
         Column::left("operation", 12, 2).grow(2),
         Column::right("inflight", 8, 0),
-        Column::right("oldest", 8, 0),
+        // `≥59m59s!!`: the mark says more than the last digit.
+        Column::right("oldest", 10, 0),
         Column::right("counted at", 10, 3),
         Column::left("count is", 8, 4),
     ];

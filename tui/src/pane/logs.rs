@@ -64,7 +64,8 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
     let len = app.data.logs.len();
     let height = usize::from(area.height);
     if len == 0 {
-        let empty = "no log record in this window matches";
+        let stranger = app.stranger().map(|why| format!(": {why}")).unwrap_or_default();
+        let empty = &format!("no log record in this window matches{stranger}");
         match app.data.known(Slot::Logs) {
             Some(known) => super::unseen(canvas, area, empty, &known.end.blind),
             None => {

@@ -11,6 +11,7 @@ mod charts;
 mod context;
 mod diff;
 mod head;
+mod header;
 mod hosts;
 mod inflight;
 mod logs;
@@ -38,11 +39,11 @@ use ratatui::layout::Rect;
 pub use hosts::{disk_used, memory_used};
 pub use spoken::plain_lines;
 
-use crate::app::{App, Link};
+use crate::app::{App, ClockMode, Link};
 use crate::feed::Slot;
 use crate::layout::{PaneId, ViewId};
 use crate::theme::Role;
-use crate::widget::{Canvas, Target};
+use crate::widget::{Canvas, Target, folded};
 
 /// A pane, as the table has it.
 pub struct PaneSpec {
@@ -84,7 +85,7 @@ pub const PANES: &[PaneSpec] = &[
     PaneSpec {
         id: PaneId::Topology,
         slot: Some(Slot::Topology),
-        title: |_| "topology".into(),
+        title: |app| format!("topology · {}", window_words(app)),
         empty: "nobody has called anybody in this window",
         draw: topology::draw,
     },
@@ -232,7 +233,7 @@ pub fn draw(app: &mut App, buf: &mut Buffer) {
             let text = canvas.style(Role::Text);
             canvas.tint(area, text);
             let frame = app.frame();
-            head::header(app, &mut canvas, frame.header);
+            header::draw(app, &mut canvas, frame.header);
             head::draw(app, &mut canvas, frame.why);
             for post in &frame.posts {
                 canvas.post(post.x, post.y, post.height, Role::Rule);
@@ -358,7 +359,10 @@ fn nothing(app: &App, canvas: &mut Canvas<'_>, slot: Slot, empty: &str, area: Re
         canvas.wrap(inner, &text, role);
         return true;
     };
-    unseen(canvas, inner, empty, &known.end.blind);
+    // Whoever named a service that nobody knows is told so where the rows would be.
+    let stranger = (!known.want.filter.is_empty()).then(|| app.stranger()).flatten();
+    let empty = stranger.map_or_else(|| empty.to_owned(), |why| format!("{empty}: {why}"));
+    unseen(canvas, inner, &empty, &known.end.blind);
     true
 }
 
@@ -370,6 +374,18 @@ fn unseen(canvas: &mut Canvas<'_>, area: Rect, empty: &str, blind: &[String]) {
     for sentence in blind {
         let left = Rect { y, height: area.bottom().saturating_sub(y), ..area };
         y += canvas.wrap(left, &format!("? {sentence}"), Role::Blind);
+    }
+}
+
+/// The window shown, in a few words for a title.
+fn window_words(app: &App) -> String {
+    let length = coral_model::when::print_duration(app.here.clock.length);
+    let window = app.window();
+    let clock = |t| app.clock(t).get(..5).unwrap_or_default().to_owned();
+    match app.here.clock.mode {
+        ClockMode::Live => format!("last {length}"),
+        ClockMode::Paused(to) => format!("{length} up to {}", clock(to)),
+        ClockMode::Fixed(_) => format!("{}–{}", clock(window.from), clock(window.to)),
     }
 }
 
@@ -407,47 +423,6 @@ fn page(
             Role::Dim,
         );
     }
-}
-
-/// `text` cut into lines of at most `width` columns, at word ends where there are any.
-fn folded(text: &str, width: usize) -> Vec<String> {
-    use unicode_width::UnicodeWidthStr;
-    let width = width.max(8);
-    let flat = coral_model::text::clean(text);
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in flat.split_whitespace() {
-        if !line.is_empty() && line.width() + 1 + word.width() > width {
-            lines.push(std::mem::take(&mut line));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-        while line.width() > width {
-            let mut head = String::new();
-            let mut used = 0;
-            let mut tail = String::new();
-            for c in line.chars() {
-                let w = unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
-                if tail.is_empty() && used + w <= width {
-                    used += w;
-                    head.push(c);
-                } else {
-                    tail.push(c);
-                }
-            }
-            lines.push(head);
-            line = tail;
-        }
-        if lines.len() > 2_000 {
-            break;
-        }
-    }
-    if !line.is_empty() {
-        lines.push(line);
-    }
-    lines
 }
 
 fn too_small(app: &App, canvas: &mut Canvas<'_>) {

@@ -16,7 +16,8 @@ pub(super) fn title(app: &App) -> String {
         Some(service) => {
             let seen = app.data.operations().find_map(|row| super::services::seen(Some(&row.red)));
             let seen = seen.map(|seen| format!(", {seen}")).unwrap_or_default();
-            format!("{} by {by}{seen}", text::fit(service, 30))
+            let of = super::window_words(app);
+            format!("{} by {by}{seen} · {of}", text::fit(service, 30))
         }
         None => "operations".into(),
     }
@@ -61,8 +62,9 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
         );
         return;
     }
-    let empty = "no request of this service in this window";
-    if super::nothing(app, canvas, Slot::Operations, empty, area) {
+    let stranger = app.here.service.as_deref().and_then(|name| app.unknown_service(name));
+    let empty = stranger.unwrap_or_else(|| "no request of this service in this window".into());
+    if super::nothing(app, canvas, Slot::Operations, &empty, area) {
         return;
     }
     let rows: Vec<&RedRow> = app.data.operations().collect();

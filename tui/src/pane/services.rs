@@ -1,12 +1,14 @@
 //! Services, worst first.
 
 use coral_model::text;
-use coral_model::time::SECOND;
-use coral_model::view::{Baseline, Evidence, Health, Red, ServiceRow, State};
+use coral_model::time::{SECOND, Window};
+use coral_model::view::{Baseline, Evidence, Red, ServiceRow, State};
 use ratatui::layout::Rect;
 
 use super::sorted;
-use crate::app::App;
+use crate::app::{Absence, App};
+use crate::command::CommandId;
+use crate::feed::Slot;
 use crate::layout::PaneId;
 use crate::theme::{Role, Theme};
 use crate::widget::{
@@ -17,9 +19,14 @@ use crate::widget::{
 const ENOUGH: u64 = 100;
 
 pub(super) fn title(app: &App) -> String {
+    let of = match app.data.digest().and_then(|digest| digest.onset) {
+        // The digest looks at everything since the onset, the services' question at the window.
+        Some(onset) if !app.data.is_known(Slot::Services) => format!("since {}", app.clock(onset)),
+        _ => super::window_words(app),
+    };
     match app.data.services().len() {
         0 => "services".into(),
-        n => format!("services {n}"),
+        n => format!("services {n} · {of}"),
     }
 }
 
@@ -93,12 +100,12 @@ pub(super) fn moved(canvas: &Canvas<'_>, baseline: Option<&Baseline>, level: u8)
     }
 }
 
-/// What a row is compared with, under a heading that names the digest's window: the digest's own
-/// comparison, since the services' question compares with another window.
-fn baseline<'a>(app: &'a App, row: &'a ServiceRow) -> Option<&'a Baseline> {
-    let Some(digest) = app.data.digest() else { return row.baseline.as_ref() };
-    let told = digest.services.iter().find(|s| s.service == row.service);
-    told.and_then(|s| s.baseline.as_ref())
+/// With what the rows are compared: the digest's are of the time since the onset and compared with
+/// the time before it, others are of the whole window and compared with the one before. Numbers and
+/// comparison are always of the same row, so that neither speaks of a time the other does not.
+fn compared(app: &App, rows: &[&ServiceRow]) -> Option<Window> {
+    let told = rows.iter().find_map(|row| Some(row.baseline.as_ref()?.window));
+    told.or_else(|| Some(app.data.digest()?.compared_with))
 }
 
 /// That numbers do not rest on what the service reports.
@@ -159,7 +166,7 @@ fn row(app: &App, canvas: &Canvas<'_>, row: &ServiceRow, room: u16) -> Vec<Vec<P
         vec![rate],
         vec![errors],
         vec![p99],
-        vec![moved(canvas, baseline(app, row), row.level)],
+        vec![moved(canvas, row.baseline.as_ref(), row.level)],
         vec![inflight],
         vec![oldest],
         vec![place],
@@ -171,16 +178,21 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
     let services = app.services();
     if services.is_empty() {
         // The head says so, and more.
-        if app.data.digest().is_some_and(|d| d.health == Health::NoData)
-            && app.here.view == crate::layout::ViewId::Incident
-        {
+        let absence = app.absence();
+        if absence.is_some() && app.here.view == crate::layout::ViewId::Incident {
             return;
         }
-        canvas.wrap(area, "no service has reported in this window", Role::Dim);
+        let text = match absence {
+            Some(Absence::Filtered) => app.stranger().unwrap_or_else(|| {
+                let drop = super::head::key(app, CommandId::Clear);
+                format!("no request in this time passes the filter; {drop} drops it")
+            }),
+            _ => "no service has reported in this window".to_owned(),
+        };
+        canvas.wrap(area, &text, Role::Dim);
         return;
     }
-    let compared = app.data.digest().map(|d| d.compared_with);
-    let versus = compared.map_or_else(
+    let versus = compared(app, &services).map_or_else(
         || "vs before".into(),
         |w| {
             let at = |t| app.clock(t).get(..5).unwrap_or_default().to_owned();

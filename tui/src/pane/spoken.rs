@@ -3,7 +3,7 @@
 use coral_model::text;
 use coral_model::view::{Health, State};
 
-use crate::app::{App, Link};
+use crate::app::{Absence, App, Link};
 use crate::widget::{error_share, hertz, latency};
 
 /// What there is to say now, one statement a line, the most important first.
@@ -17,14 +17,25 @@ pub fn plain_lines(app: &App) -> Vec<String> {
     let Some(digest) = app.data.digest() else { return lines };
     let since = digest.onset.map(|t| format!(" since {}", app.clock(t))).unwrap_or_default();
     lines.push(match digest.health {
-        Health::NoData => "no data yet: no application has sent anything".into(),
+        Health::NoData => match app.absence() {
+            Some(Absence::Here) => {
+                let window = app.window();
+                let (from, to) = (app.clock(window.from), app.clock(window.to));
+                format!("no traffic between {from} and {to}")
+            }
+            Some(Absence::Filtered) => {
+                let stranger = app.stranger().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("nothing in this time passes the filter{stranger}")
+            }
+            _ => "no data yet: no application has sent anything".into(),
+        },
         Health::Calm => format!("calm: {} services as before", digest.services_known),
         Health::Moved => format!("moved{since}"),
         Health::Failing => {
             format!("incident{since}: {} of {} services", digest.affected, digest.services_known)
         }
     });
-    if digest.health == Health::NoData
+    if app.absence() == Some(Absence::Ever)
         && let Some(line) = super::head::exporter(app)
     {
         lines.push(line);

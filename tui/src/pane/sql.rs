@@ -143,8 +143,13 @@ pub(super) fn rows_title(app: &App) -> String {
 
 /// The answer.
 pub(super) fn rows(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool) {
-    if let Some(why) = app.data.failure(Slot::Sql) {
+    if let Some(why) = app.sql_failure() {
         refusal(canvas, area, why);
+        return;
+    }
+    if app.data.failure(Slot::Sql).is_some() {
+        let run = super::head::key(app, crate::command::CommandId::Run);
+        canvas.wrap(area, &format!("not run yet; {run} runs it"), Role::Dim);
         return;
     }
     let Some(head) = app.sql_columns() else {

@@ -136,7 +136,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
         // Whom it happened to says more than the kind, which the text says too.
         Column::left("", 8, 1),
         Column::left("", if area.width < 50 { 9 } else { 15 }, 0),
-        Column::left("", 12, 0).grow(1),
+        Column::left("", 12, 0).grow(1).folding(),
     ];
     app.with_scroll(PaneId::Timeline, |scroll| {
         Table {

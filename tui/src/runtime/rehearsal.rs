@@ -3,6 +3,7 @@
 //! What tests, pictures and benches drive. Whatever the app wants asked is answered at once by a
 //! scenario, at a moment that only moves when told to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coral_model::num::u64_sat;
@@ -29,6 +30,8 @@ pub struct Rehearsal {
     pub now: Time,
     /// Effects that were not questions, oldest first.
     pub effects: Vec<Effect>,
+    /// What the colony is being asked, as the desk has it.
+    pub desk: BTreeMap<Slot, Arc<Want>>,
 }
 
 impl Rehearsal {
@@ -44,8 +47,13 @@ impl Rehearsal {
     ) -> Result<Self, ThemeError> {
         let theme = Theme::built_in(theme, depth)?;
         let app = App::new(size, theme, Keymap::default(), TimeZone::UTC, NOW);
-        let mut rehearsal =
-            Self { screen: Screen::new(app), scenario, now: NOW, effects: Vec::new() };
+        let mut rehearsal = Self {
+            screen: Screen::new(app),
+            scenario,
+            now: NOW,
+            effects: Vec::new(),
+            desk: BTreeMap::new(),
+        };
         let mut mail = Mail::default();
         if let Some(scenario) = scenario {
             mail.link = Some(Ok(Greeting { colony: "shop-7f3a".into() }));
@@ -100,6 +108,15 @@ impl Rehearsal {
     fn settle(&mut self, effects: Vec<Effect>) {
         let mut mail = Mail::default();
         for effect in effects {
+            match &effect {
+                Effect::Want(slot, Some(want)) => {
+                    self.desk.insert(*slot, Arc::clone(want));
+                }
+                Effect::Want(slot, None) => {
+                    self.desk.remove(slot);
+                }
+                _ => {}
+            }
             match effect {
                 Effect::Want(slot, Some(want)) if want.mode != Mode::Tail => {
                     let Some(scenario) = self.scenario else { continue };

@@ -256,6 +256,9 @@ fn screen(
 fn open(screen: &mut Screen, text: &str) {
     let path = std::path::Path::new(text);
     if !path.is_file() {
+        if crate::open::is_path(text) {
+            return screen.app.say(format!("no such file: {}", coral_model::text::fit(text, 200)));
+        }
         if let Err(why) = screen.app.open(text) {
             screen.app.say(why);
         }

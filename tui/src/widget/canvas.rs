@@ -56,6 +56,47 @@ pub fn width(text: &str) -> u16 {
     u16_sat(text.width())
 }
 
+/// `text` cut into lines of at most `width` columns, at word ends where there are any.
+#[must_use]
+pub fn folded(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(8);
+    let flat = text::clean(text);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in flat.split_whitespace() {
+        if !line.is_empty() && line.width() + 1 + word.width() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        while line.width() > width {
+            let mut head = String::new();
+            let mut used = 0;
+            let mut tail = String::new();
+            for c in line.chars() {
+                let w = unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
+                if tail.is_empty() && used + w <= width {
+                    used += w;
+                    head.push(c);
+                } else {
+                    tail.push(c);
+                }
+            }
+            lines.push(head);
+            line = tail;
+        }
+        if lines.len() > 2_000 {
+            break;
+        }
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
 impl Canvas<'_> {
     /// How a role looks.
     #[must_use]

@@ -10,7 +10,7 @@ mod number;
 mod sql;
 mod table;
 
-pub use canvas::{Canvas, Hit, Piece, Target, width as width_of};
+pub use canvas::{Canvas, Hit, Piece, Target, folded, width as width_of};
 pub use chart::{Bars, Marker, position, scale_top};
 pub use number::{error_share, hertz, latency, ratio, signed};
 pub use sql::sql_colours;

@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
+use coral_model::num::u16_sat;
 use ratatui::layout::Rect;
 
-use super::canvas::{Canvas, Piece, Target, width};
+use super::canvas::{Canvas, Piece, Target, folded, width};
 use crate::layout::PaneId;
 use crate::theme::Role;
 
@@ -34,19 +35,30 @@ pub struct Column {
     pub align: Align,
     /// The highest goes first when room is short; 0 never goes.
     pub yields: u8,
+    /// Text that is too long goes on below, while there are lines that no row needs.
+    pub folds: bool,
 }
 
 impl Column {
     /// Left-aligned.
     #[must_use]
     pub fn left(title: impl Into<String>, width: u16, yields: u8) -> Self {
-        Self { title: title.into(), width, grow: 0, align: Align::Left, yields }
+        let title = title.into();
+        Self { title, width, grow: 0, align: Align::Left, yields, folds: false }
     }
 
     /// Right-aligned.
     #[must_use]
     pub fn right(title: impl Into<String>, width: u16, yields: u8) -> Self {
-        Self { title: title.into(), width, grow: 0, align: Align::Right, yields }
+        let title = title.into();
+        Self { title, width, grow: 0, align: Align::Right, yields, folds: false }
+    }
+
+    /// Text that is too long goes on below, while there are lines that no row needs.
+    #[must_use]
+    pub fn folding(mut self) -> Self {
+        self.folds = true;
+        self
     }
 
     /// Takes a share of the room left over.
@@ -203,16 +215,33 @@ impl Table<'_> {
         let top = area.y + u16::from(headed);
         let height = area.height - u16::from(headed);
         let offset = self.scroll.follow(self.selected, self.len, usize::from(height));
-        for line in 0..height {
-            let i = offset + usize::from(line);
-            if i >= self.len {
+        let mut spare = height.saturating_sub(u16_sat(self.len));
+        let mut y = top;
+        for i in offset..self.len {
+            if y >= top + height {
                 break;
             }
-            let y = top + line;
             let cells = row(canvas, i);
+            let mut more = 0;
             for ((column, place), cell) in columns.iter().zip(&places).zip(&cells) {
                 let Some((x, w)) = *place else { continue };
                 let x = area.x + x;
+                let long = |piece: &Piece| column.folds && spare > 0 && width(&piece.text) > w;
+                if let [piece] = cell.as_slice()
+                    && long(piece)
+                {
+                    let mut parts = folded(&piece.text, usize::from(w));
+                    let taken = usize::from(spare);
+                    if parts.len() > taken + 1 {
+                        let rest = parts.split_off(taken).join(" ");
+                        parts.push(rest);
+                    }
+                    for (below, part) in (0..).zip(&parts) {
+                        canvas.put(x, y + below, w, part, piece.style);
+                    }
+                    more = more.max(u16_sat(parts.len().saturating_sub(1)));
+                    continue;
+                }
                 match column.align {
                     Align::Left => {
                         canvas.line(x, y, w, cell);
@@ -224,11 +253,13 @@ impl Table<'_> {
                     }
                 }
             }
-            let whole = Rect { x: area.x, y, width: area.width, height: 1 };
+            let whole = Rect { x: area.x, y, width: area.width, height: 1 + more };
             canvas.hit(whole, Target::Row(self.pane, i));
             if self.selected == Some(i) {
                 canvas.select(whole, self.focused);
             }
+            spare -= more;
+            y += 1 + more;
         }
     }
 }

@@ -255,6 +255,19 @@ impl App {
             .then(|| known.at.since(self.sql.began))
     }
 
+    /// Why the statement that stands in the editor has no answer. What another one was refused for
+    /// says nothing about it.
+    #[must_use]
+    pub fn sql_failure(&self) -> Option<&str> {
+        self.data.failure(Slot::Sql).filter(|_| !self.is_rewritten())
+    }
+
+    /// What is in the editor is not what was run last.
+    #[must_use]
+    pub fn is_rewritten(&self) -> bool {
+        statement(&self.sql.text()) != self.here.statement
+    }
+
     /// A run was called off, and nothing was run since.
     #[must_use]
     pub fn was_stopped(&self) -> bool {
@@ -305,7 +318,7 @@ impl App {
 
     /// Runs what is written.
     pub(super) fn run_statement(&mut self) -> Vec<Effect> {
-        let text = self.sql.text().trim().trim_end_matches(';').trim_end().to_owned();
+        let text = statement(&self.sql.text()).to_owned();
         if text.is_empty() {
             self.open_sql();
             self.say("write a SELECT first; `DESCRIBE spans` lists columns");
@@ -408,6 +421,12 @@ impl App {
             Code::Char('n') if key.ctrl && !self.sql.offers.is_empty() => {
                 self.sql.chosen = (self.sql.chosen + 1) % self.sql.offers.len();
             }
+            Code::Char('u') if key.ctrl => {
+                if self.sql.area.delete_line_by_head() {
+                    self.sql.changed();
+                }
+                self.sql.offers.clear();
+            }
             Code::Up if row == 0 => self.sql.recall(false),
             Code::Down if row >= last => self.sql.recall(true),
             _ => {
@@ -459,6 +478,11 @@ impl App {
             self.sql.offers.clear();
         }
     }
+}
+
+/// What is run of a text: without blanks around it and the semicolon behind it.
+fn statement(text: &str) -> &str {
+    text.trim().trim_end_matches(';').trim_end()
 }
 
 /// Commands that keep their keys while typing.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use coral_model::filter::closest;
 use coral_model::view::Row;
 
 /// The views a statement may read, as `docs/sql.md` lists them.
@@ -104,7 +105,8 @@ impl Columns {
     }
 }
 
-/// Words that begin with `prefix`, those of the views in `statement` first; nothing for nothing.
+/// Words that begin with `prefix`, those of the views in `statement` first, then those that it may
+/// be a slip of, the nearest first; nothing for nothing.
 #[must_use]
 pub fn matching(prefix: &str, statement: &str, columns: &Columns, most: usize) -> Vec<String> {
     if prefix.is_empty() {
@@ -120,19 +122,33 @@ pub fn matching(prefix: &str, statement: &str, columns: &Columns, most: usize) -
     let others = columns.0.iter().filter(|(view, _)| !named(view)).flat_map(|(_, names)| names);
     let mut found: Vec<String> = Vec::new();
     // Columns of other views come last: the FROM may still be to come.
-    let all = own
+    let all: Vec<&str> = own
         .map(String::as_str)
         .chain(VIEWS)
         .chain(FUNCTIONS)
         .chain(KEYWORDS)
-        .chain(others.map(String::as_str));
-    for word in all {
-        let begins = word.to_lowercase().starts_with(&lower) && word != prefix;
+        .chain(others.map(String::as_str))
+        .collect();
+    for word in &all {
+        let begins = word.to_lowercase().starts_with(&lower) && *word != prefix;
         if begins && !found.iter().any(|f| f.eq_ignore_ascii_case(word)) {
-            found.push(word.to_owned());
+            found.push((*word).to_owned());
             if found.len() >= most {
-                break;
+                return found;
             }
+        }
+    }
+    // A function is called by what stands before its parenthesis.
+    let called = |word: &&'_ str| word.split('(').next().unwrap_or_default().to_lowercase();
+    let names: Vec<String> = all.iter().map(called).collect();
+    if names.contains(&lower) {
+        return found;
+    }
+    for near in closest(&lower, names.iter().map(String::as_str), most) {
+        let word = all.iter().zip(&names).find(|(_, name)| *name == near).map(|(word, _)| *word);
+        let new = |word: &&str| !found.iter().any(|f| f.eq_ignore_ascii_case(word));
+        if let Some(word) = word.filter(new).filter(|_| found.len() < most) {
+            found.push(word.to_owned());
         }
     }
     found
@@ -162,5 +178,15 @@ mod tests {
         );
         assert!(matching("", "select ", &columns(), 9).is_empty());
         assert_eq!(matching("GRO", "", &columns(), 1), ["GROUP"]);
+    }
+
+    #[test]
+    fn a_slip_is_offered_what_it_may_mean_nearest_first() {
+        let found = matching("cout", "select cout", &columns(), 9);
+        assert_eq!(found.first().map(String::as_str), Some("count(*)"), "{found:?}");
+        let found = matching("sevrice", "select sevrice from spans", &columns(), 9);
+        assert_eq!(found, ["service"]);
+        // What is right already is no slip.
+        assert!(!matching("sum", "select sum", &columns(), 9).contains(&"min(".to_owned()));
     }
 }

@@ -9,7 +9,7 @@ use super::table::{Block, number, text, whole};
 
 pub(super) fn blocks(row: &DigestRow, reader: &Reader) -> Vec<Block> {
     let (word, look) = match row.health {
-        Health::NoData => ("NO DATA yet: this is not the same as being well", Look::Warn),
+        Health::NoData => ("NO DATA here: this is not the same as being well", Look::Warn),
         Health::Calm => ("CALM", Look::Good),
         Health::Moved => ("MOVED", Look::Warn),
         Health::Failing => ("FAILING", Look::Bad),

@@ -169,7 +169,12 @@ pub(super) fn digest(scenario: Scenario, window: Window) -> DigestRow {
     let none = matches!(scenario, Scenario::Empty | Scenario::Blind);
     let at = onset(window);
     let line = |label: &str, text: &str| Line { label: label.into(), text: text.into() };
-    let services = service_rows(scenario, window);
+    let compared_with =
+        if calm || none { window.previous() } else { Window::before(at, at.since(window.from)) };
+    let mut services = service_rows(scenario, window);
+    for baseline in services.iter_mut().filter_map(|row| row.baseline.as_mut()) {
+        baseline.window = compared_with;
+    }
     DigestRow {
         health: if none {
             Health::NoData
@@ -241,11 +246,7 @@ pub(super) fn digest(scenario: Scenario, window: Window) -> DigestRow {
             }]
         },
         changes: events(scenario, window),
-        compared_with: if calm || none {
-            window.previous()
-        } else {
-            Window::before(at, at.since(window.from))
-        },
+        compared_with,
         services,
     }
 }

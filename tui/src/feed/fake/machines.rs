@@ -167,7 +167,10 @@ pub fn status(scenario: Scenario, now: Time) -> StatusRow {
         data_bytes: 120 << 20,
         data_capacity_bytes: 2 << 30,
         log_file: "/home/ada/.local/state/coral/shop-7f3a.log".into(),
-        services: 9,
+        services: match scenario {
+            Scenario::Empty | Scenario::Blind => 0,
+            _ => 9,
+        },
         agents: if scenario == Scenario::Blind { Vec::new() } else { vec![agent(scenario, now)] },
         counters: BTreeMap::new(),
         blind: match scenario {

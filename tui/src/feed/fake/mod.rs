@@ -16,7 +16,7 @@ mod trace;
 
 use coral_model::question::{Mode, Question, View};
 use coral_model::time::{SECOND, Time, Window};
-use coral_model::view::{End, Row, StatusRow};
+use coral_model::view::{DigestRow, End, Health, Line, Row, StatusRow};
 use tokio::sync::mpsc;
 
 use super::{Feed, Greeting, Pending, Progress};
@@ -82,9 +82,13 @@ pub fn end() -> End {
 pub fn answer(scenario: Scenario, question: &Question) -> Vec<Row> {
     let window = question.window;
     let mut rows = match question.view {
-        View::Digest => vec![Row::Digest(Box::new(digest(scenario, window)))],
+        View::Digest => vec![Row::Digest(Box::new(narrowed(digest(scenario, window), question)))],
         View::Services => {
-            service_rows(scenario, window).into_iter().map(|s| Row::Service(Box::new(s))).collect()
+            let named = coral_model::filter::parse(&question.filter).unwrap_or_default();
+            let named = named.services();
+            let mut rows = service_rows(scenario, window);
+            rows.retain(|s| named.is_empty() || named.contains(&s.service.as_str()));
+            rows.into_iter().map(|s| Row::Service(Box::new(s))).collect()
         }
         View::Red if question.step.is_some() => series(scenario, question),
         View::Red => operations(scenario, question),
@@ -121,6 +125,26 @@ pub fn answer(scenario: Scenario, question: &Question) -> Vec<Row> {
     };
     rows.push(Row::End(Box::new(end)));
     rows
+}
+
+/// The digest of the services that the filter names, as the colony answers it: with none of them
+/// there is no data.
+fn narrowed(mut row: DigestRow, question: &Question) -> DigestRow {
+    let Ok(filter) = coral_model::filter::parse(&question.filter) else { return row };
+    let named = filter.services();
+    if named.is_empty() || row.services.is_empty() {
+        return row;
+    }
+    row.services.retain(|service| named.contains(&service.service.as_str()));
+    row.services_known = coral_model::num::u32_sat(row.services.len());
+    if row.services.is_empty() {
+        row.health = Health::NoData;
+        (row.onset, row.suspect, row.affected) = (None, None, 0);
+        (row.path, row.movers) = (Vec::new(), Vec::new());
+        let text = "nothing has arrived between 13:47 and 14:02 UTC".to_owned();
+        row.why = vec![Line { label: "WHY".to_owned(), text }];
+    }
+    row
 }
 
 impl Feed for Fake {
