@@ -476,6 +476,8 @@ fn pair(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
                 value = field.bytes(2)?;
                 schema::check(&schema::ANY_VALUE, value)?;
             }
+            // Means something in profiles only.
+            (3, field) => _ = field.varint(3)?,
             _ => {}
         }
     }

@@ -280,6 +280,7 @@ impl Session {
             ("records_invalid", decoded.invalid),
             ("metric_points_folded", decoded.folded),
             ("attributes_dropped", decoded.attributes_dropped),
+            ("resource_memories_renewed", decoded.resources_renewed),
         ];
         for (name, n) in counted.into_iter().filter(|(_, n)| *n > 0) {
             self.shared.counters.add(name, n);

@@ -209,6 +209,8 @@ schema!(
         5 "arrayValue" Type::Message(&ARRAY), false;
         6 "kvlistValue" Type::Message(&KEY_VALUE_LIST), false;
         7 "bytesValue" Type::Bytes, false;
+        // Of profiles only; elsewhere it is read and has no meaning, as that of a key.
+        8 "stringValueStrindex" Type::Int, false;
     ]
 );
 schema!(
@@ -228,6 +230,7 @@ schema!(
     KEY_VALUE, "KeyValue", nests: false, [
         1 "key" Type::Text, false;
         2 "value" Type::Message(&ANY_VALUE), false;
+        3 "keyStrindex" Type::Int, false;
     ]
 );
 schema!(

@@ -43,6 +43,11 @@ impl<'a> Value<'a> {
                 (5, field) => Self::Array(field.bytes(5)?),
                 (6, field) => Self::Map(field.bytes(6)?),
                 (7, field) => Self::Bytes(field.bytes(7)?),
+                // A reference into a profile's table of strings: of nothing here.
+                (8, field) => {
+                    field.varint(8)?;
+                    Self::Empty
+                }
                 _ => value,
             };
         }

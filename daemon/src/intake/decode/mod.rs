@@ -53,6 +53,8 @@ pub struct Decoded {
     pub folded: u64,
     /// Attributes beyond the bound, or under a name that was there already.
     pub attributes_dropped: u64,
+    /// How often the memory of resources was too small and was begun anew.
+    pub resources_renewed: u64,
     /// What could not be read.
     pub damaged: Vec<Damaged>,
 }
@@ -152,6 +154,7 @@ impl Decoder {
             let Origin { agent, segment, after } = origin;
             out.batch.marks.push(Mark { agent, segment, after, seq });
         }
+        out.resources_renewed = self.resources.renewed();
         out
     }
 

@@ -9,8 +9,9 @@ use hashbrown::HashMap;
 
 use crate::store::{Batch, Resource};
 
-/// Resources remembered; beyond it the memory starts afresh.
+/// Resources remembered, and bytes they are recognised by; beyond it the memory is begun anew.
 const BOUND: usize = 4096;
+const BYTES: usize = 4 << 20;
 /// What a resource without `service.name` is called, as the semantic conventions say.
 const NAMELESS: &str = "unknown_service";
 
@@ -18,6 +19,8 @@ const NAMELESS: &str = "unknown_service";
 #[derive(Debug, Default)]
 pub struct Resources {
     by_bytes: HashMap<Box<[u8]>, Arc<Resource>>,
+    bytes: usize,
+    renewed: u64,
 }
 
 impl Resources {
@@ -27,9 +30,11 @@ impl Resources {
             Some(known) => Arc::clone(known),
             None => {
                 let fresh = Arc::new(read(bytes)?);
-                if self.by_bytes.len() >= BOUND {
+                if self.by_bytes.len() >= BOUND || self.bytes + bytes.len() > BYTES {
                     self.by_bytes.clear();
+                    (self.bytes, self.renewed) = (0, self.renewed + 1);
                 }
+                self.bytes += bytes.len();
                 self.by_bytes.insert(bytes.into(), Arc::clone(&fresh));
                 fresh
             }
@@ -37,6 +42,12 @@ impl Resources {
         batch.heard.insert(resource.id);
         batch.resources.entry(resource.id).or_insert_with(|| Arc::clone(&resource));
         Ok(resource)
+    }
+
+    /// How often the memory was begun anew since this was last asked: nothing is lost by it, but
+    /// resources are read again and again.
+    pub fn renewed(&mut self) -> u64 {
+        std::mem::take(&mut self.renewed)
     }
 }
 
@@ -67,5 +78,34 @@ pub fn of_pairs(mut pairs: Vec<(Arc<str>, Arc<str>)>) -> Resource {
         zone: named("cloud.availability_zone"),
         attributes: pairs,
         first: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_resources_is_bounded_and_says_when_it_was_too_small() {
+        use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+        use prost::Message as _;
+
+        let mut resources = Resources::default();
+        let mut batch = Batch::default();
+        let mut meet = |n: usize, text: &str| {
+            let value = Some(AnyValue { value: Some(Value::StringValue(format!("{n}{text}"))) });
+            let message = opentelemetry_proto::tonic::resource::v1::Resource {
+                attributes: vec![KeyValue { key: "n".into(), value, ..KeyValue::default() }],
+                ..Default::default()
+            };
+            resources.meet(&message.encode_to_vec(), &mut batch).unwrap();
+            resources.renewed()
+        };
+        assert_eq!((0..BOUND).map(|n| meet(n, "")).sum::<u64>(), 0);
+        assert_eq!(meet(0, ""), 0, "one that is known");
+        assert_eq!(meet(BOUND, ""), 1);
+        // A few large ones are too much as well.
+        let large = "x".repeat(BYTES / 4);
+        assert_eq!((0..5).map(|n| meet(n, &large)).sum::<u64>(), 1);
     }
 }
