@@ -16,6 +16,7 @@
 )]
 
 pub mod config;
+pub mod dice;
 pub mod filter;
 pub mod hist;
 pub mod id;

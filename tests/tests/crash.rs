@@ -7,19 +7,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use coral_model::dice::Dice;
 use coral_tests::{Colony, Ledger, until};
-
-/// xorshift64*: a round is repeated by its seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
-    }
-}
 
 const MARK: u32 = 0xdead;
 
@@ -27,7 +16,7 @@ const MARK: u32 = 0xdead;
 fn kill_one(colony: &Colony, dice: &mut Dice) -> Result<(), String> {
     let status = colony.status()?;
     let agent = status.agents.first().map(|agent| agent.pid).ok_or("no agent")?;
-    let victims: &[u32] = match dice.roll(3) {
+    let victims: &[u32] = match dice.below(3) {
         0 => &[agent],
         1 => &[status.pid],
         _ => &[agent, status.pid],
@@ -72,7 +61,7 @@ fn rounds(count: u32, seed: u64) {
     let mut dice = Dice(seed);
     for round in 0..count {
         let before = ledger.lock().unwrap().kept.len();
-        let wanted = before + 1 + usize::try_from(dice.roll(40)).unwrap_or(1);
+        let wanted = before + 1 + usize::try_from(dice.below(40)).unwrap_or(1);
         until(&format!("load to flow in round {round} of seed {seed}"), || {
             // The one who was killed is brought back by its colony, or by the next `coral up`.
             if let Ok((_, http)) = colony.endpoints() {

@@ -93,6 +93,15 @@ fn a_slow_payments_is_named_on_the_first_screen() {
     let terminal = Terminal::coral(&colony, &[], 80, 24);
     let screen = terminal.wait_for("payments!");
     assert!(screen.contains("WHY"), "{screen}");
+
+    shop.heal();
+    let over = until("the incident to be told as over", || {
+        let row = digest(&colony)?;
+        if row.health == Health::Recovered { Ok(row) } else { Err(format!("{row:?}")) }
+    });
+    assert_eq!(over.suspect.as_deref(), Some("payments"), "{over:?}");
+    assert!(over.ended > over.onset, "{over:?}");
+    terminal.wait_for("INCIDENT over");
 }
 
 #[test]

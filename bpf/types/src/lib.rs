@@ -53,7 +53,7 @@ pub struct SocketOffsets {
     pub remote6: u32,
     /// The number of the call in `pt_regs`.
     pub call: u32,
-    /// Its second and third argument there.
+    /// Its second argument there.
     pub second: u32,
     /// The third.
     pub third: u32,

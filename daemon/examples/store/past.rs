@@ -10,6 +10,7 @@ use coral_daemon::store::columns::logs::Log;
 use coral_daemon::store::columns::spans::Span;
 use coral_daemon::store::schema::Signal;
 use coral_daemon::store::{Batch, EdgeDelta, Node, RedDelta};
+use coral_model::dice::Dice;
 use coral_model::hist::Histogram;
 use coral_model::id::{ResourceId, SpanId, TraceId};
 use coral_model::time::{BUCKET, MILLI, SECOND, Time};
@@ -19,7 +20,7 @@ use coral_proto::otlp::value::Value;
 use hashbrown::HashMap;
 
 use crate::shape::{FAILED, Made, client_span, code_of, database_span, internal_span, server_span};
-use crate::world::{Dice, Service, World};
+use crate::world::{Service, World};
 
 /// Spans of a trace.
 pub const SPANS: u64 = 10;
@@ -126,78 +127,33 @@ impl<'w> Past<'w> {
             watch(made, commit);
             self.span(commit, made);
         };
-        let server = |s: usize,
-                      i: usize,
-                      span: u64,
-                      parent: u64,
-                      start,
-                      duration,
-                      out: &mut dyn FnMut(&Made<'_>)| {
-            let service = &world.services[s];
-            server_span(
-                service, ops[i], trace, at[i], span, parent, start, duration, failed[i], salt, out,
-            );
-        };
-        let client = |i: usize,
-                      to: usize,
-                      span: u64,
-                      parent: u64,
-                      start,
-                      duration,
-                      out: &mut dyn FnMut(&Made<'_>)| {
-            client_span(
-                &world.services[to],
-                ops[i + 1],
-                trace,
-                at[i],
-                span,
-                parent,
-                start,
-                duration,
-                failed[i + 1],
-                salt,
-                out,
-            );
-        };
-        let internal = |s: usize,
-                        i: usize,
-                        span: u64,
-                        parent: u64,
-                        start,
-                        duration,
-                        out: &mut dyn FnMut(&Made<'_>)| {
-            internal_span(
-                &world.services[s],
-                trace,
-                at[i],
-                span,
-                parent,
-                start,
-                duration,
-                salt,
-                out,
-            );
-        };
-        server(a, 0, ids[0], 0, a0, in_a, &mut emit);
-        internal(a, 0, ids[1], ids[0], a0 + 20_000, middle(in_a, call_b) / 2, &mut emit);
-        client(0, b, ids[2], ids[0], a1, call_b, &mut emit);
-        server(b, 1, ids[3], ids[2], b0, in_b, &mut emit);
-        internal(b, 1, ids[4], ids[3], b0 + 20_000, middle(in_b, call_c) / 2, &mut emit);
-        client(1, c, ids[5], ids[3], b1, call_c, &mut emit);
-        server(c, 2, ids[6], ids[5], c0, in_c, &mut emit);
-        internal(c, 2, ids[7], ids[6], c0 + 10_000, middle(in_c, query) / 2, &mut emit);
-        internal(c, 2, ids[8], ids[6], c1 + query, middle(in_c, query) / 2, &mut emit);
-        database_span(
-            &world.services[c],
-            ops[2],
+        // Who, when and below whom; of the three services, the `i`th.
+        let bare = |i: usize, span: usize, parent: Option<usize>, start: u64, duration: u64| Made {
+            resource: at[i],
             trace,
-            at[2],
-            ids[9],
-            ids[6],
-            c1,
-            query,
-            &mut emit,
-        );
+            span: ids[span],
+            parent: parent.map_or(0, |parent| ids[parent]),
+            kind: SpanKind::Internal,
+            start,
+            duration,
+            name: "",
+            attributes: &[],
+            failed: failed[i],
+        };
+        let [sa, sb, sc] = [a, b, c].map(|service| &world.services[service]);
+        let called = |i: usize, made: Made<'static>| Made { failed: failed[i], ..made };
+        let half = |outer, inner| middle(outer, inner) / 2;
+        let out = &mut emit;
+        server_span(sa, ops[0], salt, bare(0, 0, None, a0, in_a), out);
+        internal_span(sa, salt, bare(0, 1, Some(0), a0 + 20_000, half(in_a, call_b)), out);
+        client_span(sb, ops[1], salt, called(1, bare(0, 2, Some(0), a1, call_b)), out);
+        server_span(sb, ops[1], salt, bare(1, 3, Some(2), b0, in_b), out);
+        internal_span(sb, salt, bare(1, 4, Some(3), b0 + 20_000, half(in_b, call_c)), out);
+        client_span(sc, ops[2], salt, called(2, bare(1, 5, Some(3), b1, call_c)), out);
+        server_span(sc, ops[2], salt, bare(2, 6, Some(5), c0, in_c), out);
+        internal_span(sc, salt, bare(2, 7, Some(6), c0 + 10_000, half(in_c, query)), out);
+        internal_span(sc, salt, bare(2, 8, Some(6), c1 + query, half(in_c, query)), out);
+        database_span(sc, ops[2], bare(2, 9, Some(6), c1, query), out);
 
         let ends = [(a, 0, a0, in_a), (b, 1, b0, in_b), (c, 2, c0, in_c)];
         for (s, i, start, duration) in ends {

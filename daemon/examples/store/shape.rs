@@ -20,6 +20,7 @@ const AGENTS: [&str; 8] = [
 ];
 
 /// A span before it is a row or a message.
+#[derive(Clone, Copy)]
 pub struct Made<'a> {
     /// Place in [`World::resources`].
     pub resource: usize,
@@ -35,6 +36,9 @@ pub struct Made<'a> {
     pub failed: bool,
 }
 
+/// Where finished spans go.
+pub type Out<'o> = dyn FnMut(&Made<'_>) + 'o;
+
 /// The protocol's status code.
 pub fn code_of(grpc: bool, failed: bool) -> u16 {
     match (grpc, failed) {
@@ -45,36 +49,17 @@ pub fn code_of(grpc: bool, failed: bool) -> u16 {
     }
 }
 
+/// A call that `service` answers: when and where are in `bare`, the rest is said of it here.
 pub fn server_span(
     service: &Service,
     operation: usize,
-    trace: TraceId,
-    resource: usize,
-    span: u64,
-    parent: u64,
-    start: u64,
-    duration: u64,
-    failed: bool,
     salt: u64,
-    out: &mut dyn FnMut(&Made<'_>),
+    bare: Made<'_>,
+    out: &mut Out<'_>,
 ) {
     let operation = &service.operations[operation];
-    let code = Value::Int(i64::from(code_of(service.grpc, failed)));
-    let made =
-        |name: &str, attributes: &[(&'static str, Value<'_>)], out: &mut dyn FnMut(&Made<'_>)| {
-            out(&Made {
-                resource,
-                trace,
-                span,
-                parent,
-                kind: SpanKind::Server,
-                start,
-                duration,
-                name,
-                attributes,
-                failed,
-            });
-        };
+    let code = Value::Int(i64::from(code_of(service.grpc, bare.failed)));
+    let made = Made { kind: SpanKind::Server, name: &operation.name, ..bare };
     if service.grpc {
         let attributes = [
             ("rpc.system", Value::Text("grpc")),
@@ -84,8 +69,7 @@ pub fn server_span(
             ("server.address", Value::Text(&service.address)),
             ("network.peer.address", Value::Text("10.4.17.9")),
         ];
-        made(&operation.name, &attributes, out);
-        return;
+        return out(&Made { attributes: &attributes, ..made });
     }
     let path = operation.route.replace("{id}", &format!("{:06}", salt % 1_000_000));
     let attributes = [
@@ -97,39 +81,20 @@ pub fn server_span(
         ("network.protocol.version", Value::Text("1.1")),
         ("user_agent.original", Value::Text(AGENTS[(salt >> 40) as usize % AGENTS.len()])),
     ];
-    made(&operation.name, &attributes, out);
+    out(&Made { attributes: &attributes, ..made });
 }
 
+/// The same call as its caller sees it.
 pub fn client_span(
     callee: &Service,
     operation: usize,
-    trace: TraceId,
-    resource: usize,
-    span: u64,
-    parent: u64,
-    start: u64,
-    duration: u64,
-    failed: bool,
     salt: u64,
-    out: &mut dyn FnMut(&Made<'_>),
+    bare: Made<'_>,
+    out: &mut Out<'_>,
 ) {
     let operation = &callee.operations[operation];
-    let code = Value::Int(i64::from(code_of(callee.grpc, failed)));
-    let made =
-        |name: &str, attributes: &[(&'static str, Value<'_>)], out: &mut dyn FnMut(&Made<'_>)| {
-            out(&Made {
-                resource,
-                trace,
-                span,
-                parent,
-                kind: SpanKind::Client,
-                start,
-                duration,
-                name,
-                attributes,
-                failed,
-            });
-        };
+    let code = Value::Int(i64::from(code_of(callee.grpc, bare.failed)));
+    let made = Made { kind: SpanKind::Client, ..bare };
     if callee.grpc {
         let attributes = [
             ("rpc.system", Value::Text("grpc")),
@@ -139,8 +104,7 @@ pub fn client_span(
             ("server.address", Value::Text(&callee.address)),
             ("server.port", Value::Int(9090)),
         ];
-        made(&operation.name, &attributes, out);
-        return;
+        return out(&Made { name: &operation.name, attributes: &attributes, ..made });
     }
     let path = operation.route.replace("{id}", &format!("{:06}", salt % 1_000_000));
     let url = format!("http://{}:8080{path}", callee.address);
@@ -151,51 +115,23 @@ pub fn client_span(
         ("server.port", Value::Int(8080)),
         ("http.response.status_code", code),
     ];
-    made(operation.method, &attributes, out);
+    out(&Made { name: operation.method, attributes: &attributes, ..made });
 }
 
-pub fn internal_span(
-    service: &Service,
-    trace: TraceId,
-    resource: usize,
-    span: u64,
-    parent: u64,
-    start: u64,
-    duration: u64,
-    salt: u64,
-    out: &mut dyn FnMut(&Made<'_>),
-) {
+/// What `service` does by itself.
+pub fn internal_span(service: &Service, salt: u64, bare: Made<'_>, out: &mut Out<'_>) {
     let tenant = format!("t-{}", salt % 5_000);
     let attributes = [
         ("code.function.name", Value::Text(service.function.as_str())),
         ("thread.id", Value::Int((salt % 64).cast_signed())),
         ("app.tenant", Value::Text(&tenant)),
     ];
-    out(&Made {
-        resource,
-        trace,
-        span,
-        parent,
-        kind: SpanKind::Internal,
-        start,
-        duration,
-        name: "handle",
-        attributes: &attributes,
-        failed: false,
-    });
+    let kind = SpanKind::Internal;
+    out(&Made { kind, name: "handle", attributes: &attributes, failed: false, ..bare });
 }
 
-pub fn database_span(
-    service: &Service,
-    operation: usize,
-    trace: TraceId,
-    resource: usize,
-    span: u64,
-    parent: u64,
-    start: u64,
-    duration: u64,
-    out: &mut dyn FnMut(&Made<'_>),
-) {
+/// What `service` asks its database.
+pub fn database_span(service: &Service, operation: usize, bare: Made<'_>, out: &mut Out<'_>) {
     let operation = &service.operations[operation];
     let attributes = [
         ("db.system.name", Value::Text("postgresql")),
@@ -205,16 +141,6 @@ pub fn database_span(
         ("server.address", Value::Text("pg-main.db.svc.cluster.local")),
         ("server.port", Value::Int(5432)),
     ];
-    out(&Made {
-        resource,
-        trace,
-        span,
-        parent,
-        kind: SpanKind::Client,
-        start,
-        duration,
-        name: "SELECT",
-        attributes: &attributes,
-        failed: false,
-    });
+    let kind = SpanKind::Client;
+    out(&Made { kind, name: "SELECT", attributes: &attributes, failed: false, ..bare });
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coral_daemon::store::Resource;
+use coral_model::dice::Dice;
 use coral_model::id::resource_id;
 
 /// Services that get most of the requests.
@@ -43,30 +44,6 @@ const VERBS: [(&str, &str, &str); OPERATIONS] = [
     ("GET", "/search", "Search"),
     ("POST", "/batch", "Batch"),
 ];
-
-/// Numbers that look random and are the same in every run.
-pub struct Dice(pub u64);
-
-impl Dice {
-    /// splitmix64.
-    pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `n`.
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.roll() % n.max(1)
-    }
-
-    /// In [0, 1).
-    pub fn unit(&mut self) -> f64 {
-        (self.roll() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// What a service can be asked.
 pub struct Operation {

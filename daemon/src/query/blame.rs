@@ -36,7 +36,7 @@ struct Graph<'a> {
 impl<'a> Graph<'a> {
     fn new(scene: &Scene<'a>) -> Self {
         let mut levels: BTreeMap<&str, u8> =
-            scene.services.iter().map(|j| (j.row.service.as_str(), j.row.level)).collect();
+            scene.services.iter().map(|j| (j.row.service.as_str(), j.worst)).collect();
         let mut graph =
             Self { levels: BTreeMap::new(), down: BTreeMap::new(), up: BTreeMap::new() };
         for edge in scene.edges {

@@ -174,6 +174,17 @@ mod tests {
 
     const START: Time = Time(1_790_078_400 * SECOND);
 
+    /// A colony of nothing but a store, at [`START`].
+    fn context(store: Arc<Store>) -> Context {
+        Context {
+            live: Arc::clone(store.live()),
+            store,
+            agents: Arc::default(),
+            counters: Arc::default(),
+            now: START,
+        }
+    }
+
     /// Numbers that look random and are the same in every run.
     fn noise(n: u64) -> u64 {
         n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9)
@@ -275,13 +286,7 @@ mod tests {
         let store = Store::open(dir.path(), options).unwrap();
         let services: Vec<_> =
             (0..4).flat_map(|s| (0..2).map(move |i| resource(&format!("s{s}"), i))).collect();
-        let mut context = Context {
-            live: Arc::clone(store.live()),
-            store,
-            agents: Arc::default(),
-            counters: Arc::default(),
-            now: START,
-        };
+        let mut context = context(store);
         let first_cut = context.live.cut();
         for n in 0..120u64 {
             context.store.commit(batch(n, &services)).await.unwrap();
@@ -359,13 +364,7 @@ mod tests {
         let store = Store::open(dir.path(), options).unwrap();
         let services: Vec<_> =
             (0..3).flat_map(|s| (0..2).map(move |i| resource(&format!("s{s}"), i))).collect();
-        let context = Context {
-            live: Arc::clone(store.live()),
-            store,
-            agents: Arc::default(),
-            counters: Arc::default(),
-            now: START.plus(4 * 3600 * SECOND),
-        };
+        let context = Context { now: START.plus(4 * 3600 * SECOND), ..context(store) };
         // Nearly four hours, all received in the first.
         let requests = |n: u64| Batch { half_edges: Vec::new(), ..batch(n, &services) };
         for n in 0..240 {
@@ -422,13 +421,7 @@ mod tests {
         options.clock = Arc::new(move || Time(its.load(Ordering::Relaxed)));
         let store = Store::open(dir.path(), options).unwrap();
         let services: Vec<_> = (0..2).map(|i| resource("s0", i)).collect();
-        let mut context = Context {
-            live: Arc::clone(store.live()),
-            store,
-            agents: Arc::default(),
-            counters: Arc::default(),
-            now: START,
-        };
+        let mut context = context(store);
         let mut first = batch(0, &services);
         // A failed call that nobody answers becomes an edge after 10 s, which would be news.
         first.half_edges.iter_mut().for_each(|half| half.error = false);

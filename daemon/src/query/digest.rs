@@ -4,7 +4,8 @@
 //! the suspect is the deepest failing service along observed calls, "changed" are events near the
 //! onset, "ruled out" names what was measured and found as before, "not seen" what could not be.
 //! Numbers are since the onset where there is one, against the equal window before it; else over the
-//! window asked about, against the one before. The comparison is printed.
+//! window asked about, against the one before. The comparison is printed. An incident that is over is
+//! told as long as its end lies in the window, with how things are since.
 
 use coral_model::filter::Expr;
 use coral_model::num::f64_from;
@@ -15,11 +16,17 @@ use coral_model::view::{
 use hashbrown::HashMap;
 
 use super::answer::{self, Found, Inputs};
+use super::blame::{self, Blame};
+use super::case::{self, Case, Judged};
+use super::cells::Cells;
+use super::fetch::{self, Sql};
 use super::plan::Plan;
-use super::rules::{Off, What};
-use super::services::{self, Judged};
+use super::rules::{self, Off, What};
+use super::symbols::Symbol;
+use super::timeline::{self, Course};
 use super::topology::{self, JudgedEdge};
-use super::{QueryError, agents, blame, events, hosts, story, timeline};
+use super::{QueryError, agents, episode, events, hosts, services, story};
+use crate::store::schema::Signal;
 
 /// Events shown.
 const CHANGES: usize = 50;
@@ -32,16 +39,27 @@ const MOVERS: usize = 20;
 /// Calm services are listed as movers from this ratio on.
 const WORTH: f64 = 1.3;
 
+/// Single requests that are looked at for the first bad one.
+const FIRST: u64 = 20_000;
+/// How long before the first bad bucket a request may have begun that ended in it …
+const BEGAN: u64 = 3 * BUCKET;
+/// … and for how long after its beginning they are looked at.
+const SHOWS: u64 = 2 * BUCKET;
+
 /// Everything the digest is told from.
 pub struct Scene<'a> {
     /// Window and moment.
     pub plan: &'a Plan,
     /// Compared with.
     pub before: Window,
-    /// When it began.
+    /// When it began: the first bucket.
     pub onset: Option<Time>,
-    /// Services.
+    /// When it ended, if it did.
+    pub ended: Option<Time>,
+    /// Services, as they are in the incident, or were.
     pub services: &'a [Judged],
+    /// Services as they are since it ended, else as they are in the incident.
+    pub since: &'a [Judged],
     /// Edges, worst first.
     pub edges: &'a [JudgedEdge],
     /// Since onset and shortly before, or the newest.
@@ -50,6 +68,12 @@ pub struct Scene<'a> {
     pub hosts: &'a [coral_model::view::HostRow],
     /// What cannot be seen.
     pub blind: &'a [String],
+}
+
+/// When it began, and when it ended if it did.
+struct Incident {
+    onset: Time,
+    ended: Option<Time>,
 }
 
 /// Answers the question.
@@ -64,21 +88,29 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let (mut cells, edges, cut) = answer::requests_and_edges(inputs, &whole, &windows)?;
     let heard = services::heard(inputs, plan, &mut cells)?;
     let selected = super::filter::select(&cells, &plan.filter);
-    let courses =
-        timeline::courses(&cells, &selected, Window::new(earliest, plan.window.to), plan.now);
-    let judge = |cells: &mut _, now, before| {
-        services::judge(plan, cells, &selected, now, before, &courses, &heard, inputs.agents)
+    let range = Window::new(earliest, plan.window.to);
+    let mut courses = timeline::courses(&cells, &selected, range, plan.now);
+    let judge = |cells: &mut Cells, courses: &_, now, before| {
+        let (selected, heard) = (&selected, &heard);
+        Case { plan, selected, courses, heard, agents: inputs.agents }.judge(cells, now, before)
     };
     // First find out since when, then look at everything since then.
     let before = plan.compare.unwrap_or_else(|| plan.window.previous());
-    let mut judged = judge(&mut cells, plan.window, before);
-    let onset = judged.iter().filter(|j| j.row.level > 0).filter_map(|j| j.since).min();
-    let (mut now, mut compared) = (plan.window, before);
-    if let Some(onset) = onset.map(|o| o.max(earliest)) {
-        now = Window::new(onset, plan.window.to.max(onset.plus(BUCKET)));
-        compared = plan.compare.unwrap_or_else(|| Window::before(onset, length));
-        judged = judge(&mut cells, now, compared);
+    let mut judged = judge(&mut cells, &courses, plan.window, before);
+    let incident = incident(plan, &cells, &mut courses, &judged, earliest);
+    let (mut now, mut compared, mut after) = (plan.window, before, None);
+    if let Some(incident) = &incident {
+        compared = plan.compare.unwrap_or_else(|| Window::before(incident.onset, length));
+        let to = incident.ended.unwrap_or(plan.window.to).max(incident.onset.plus(BUCKET));
+        now = Window::new(incident.onset, to);
+        judged = judge(&mut cells, &courses, now, compared);
+        if let Some(ended) = incident.ended {
+            courses.values_mut().for_each(|course| course.run = None);
+            let rest = Window::new(ended, plan.window.to.max(ended.plus(BUCKET)));
+            after = Some(judge(&mut cells, &courses, rest, compared));
+        }
     }
+    let onset = incident.as_ref().map(|i| i.onset);
     let edges = topology::judge(&edges, now, compared, plan.now);
     let from = onset.map_or(plan.window.from, |o| o.minus(LEAD).min(plan.window.from));
     let events = events::of_window(inputs.conn, Window::new(from, plan.window.to), CHANGES * 4)?;
@@ -89,14 +121,32 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
         plan,
         before: compared,
         onset,
+        ended: incident.and_then(|i| i.ended),
         services: &judged,
+        since: after.as_deref().unwrap_or(&judged),
         edges: &edges,
         changes: &changes,
         hosts: &readings,
         blind: &blind,
     };
+    let blame = blame::find(&scene);
+    let first = match (&blame.suspect, onset) {
+        (Some(suspect), Some(onset)) => {
+            let at = cells.symbols.known(suspect);
+            let course = at.and_then(|symbol| courses.get(&symbol));
+            let judged = judged.iter().find(|j| j.row.service == *suspect);
+            match judged
+                .zip(course)
+                .filter(|(j, _)| j.since.is_some_and(|at| at <= onset.plus(BUCKET)))
+            {
+                Some((judged, course)) => first_moment(inputs, judged, course)?,
+                None => None,
+            }
+        }
+        _ => None,
+    };
     let newest = cells.newest_in(plan.window, plan.now);
-    let row = tell(&scene);
+    let row = tell(&scene, &blame, first);
     Ok(Found {
         rows: vec![Row::Digest(Box::new(row))],
         truncated: false,
@@ -105,6 +155,70 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
         compare: Some(compared),
         ..Found::default()
     })
+}
+
+/// The incident to tell of: what is out of line now and all that hangs together with it; else the
+/// last one in the window that failed and is over.
+fn incident(
+    plan: &Plan,
+    cells: &Cells,
+    courses: &mut HashMap<Symbol, Course>,
+    judged: &[Judged],
+    earliest: Time,
+) -> Option<Incident> {
+    let silence = case::may_be_silent(plan);
+    let counts = |run: &timeline::Run| !run.silent || silence;
+    let lasting = judged.iter().filter(|j| j.row.level > 0).filter_map(|j| j.since).min();
+    if let Some(since) = lasting {
+        let seed = Window::new(since.max(earliest), plan.window.to.max(since));
+        let onset = episode::gather(courses, seed, counts).from;
+        return Some(Incident { onset, ended: None });
+    }
+    if judged.iter().any(|j| j.row.level > 1) {
+        return None;
+    }
+    let failed = |&(service, window): &(Symbol, Window)| {
+        let run = courses.get(&service)?.ended.iter().find(|run| run.window() == window)?;
+        let stretch = case::stretch_of(cells, service, window, plan.now);
+        (rules::level(&rules::judge(&stretch, Some(&run.reference))) > 1).then_some(window)
+    };
+    let over = episode::ended(courses, plan.window, counts);
+    let seed = over.iter().find_map(failed)?;
+    let window = episode::gather(courses, seed, counts);
+    Some(Incident { onset: window.from, ended: Some(window.to) })
+}
+
+/// When the suspect's requests began to be bad, to the request, where single ones are known.
+fn first_moment(
+    inputs: &Inputs<'_>,
+    judged: &Judged,
+    course: &Course,
+) -> Result<Option<Time>, QueryError> {
+    let (Some(since), Some(usual)) = (judged.since, &judged.before) else { return Ok(None) };
+    if course.slow_ns == 0 {
+        return Ok(None);
+    }
+    let share = |s: &rules::Stretch| {
+        let bad = s.errors.max(s.histogram.count_from(course.slow_ns));
+        f64_from(bad) / f64_from(s.requests.max(1))
+    };
+    let (from, to) = (since.minus(BEGAN), since.plus(SHOWS));
+    let sql = Sql::new(format!(
+        "SELECT start_ns, error OR duration_ns >= {} FROM {} WHERE kind IN (2, 5) AND service = ",
+        course.slow_ns,
+        inputs.conn.relation(Signal::Spans, from, to)
+    ))
+    .bind(judged.row.service.clone())
+    .within("start_ns", from, to)
+    .then(&format!(" ORDER BY start_ns LIMIT {FIRST}"));
+    let mut requests = Vec::new();
+    fetch::run(inputs.conn, &sql, |batch| {
+        let (start, bad) = (batch.i64s(0)?, batch.bools(1)?);
+        let rows = (0..batch.len()).map(|row| (fetch::time(start, row), fetch::flag(bad, row)));
+        requests.extend(rows);
+        Ok(())
+    })?;
+    Ok(episode::first_moment(&requests, share(usual), share(&judged.now)))
 }
 
 /// With an onset, events from shortly before it on; else the newest.
@@ -118,9 +232,8 @@ fn since(mut events: Vec<EventRow>, onset: Option<Time>) -> Vec<EventRow> {
     events
 }
 
-/// The row, from everything that was found.
-pub fn tell(scene: &Scene<'_>) -> DigestRow {
-    let blame = blame::find(scene);
+/// The row, from everything that was found; `first` is when the suspect's requests began to be bad.
+pub fn tell(scene: &Scene<'_>, blame: &Blame, first: Option<Time>) -> DigestRow {
     let mut movers = movers(scene);
     movers.truncate(MOVERS);
     // What was heard after the window says nothing about the window.
@@ -131,13 +244,14 @@ pub fn tell(scene: &Scene<'_>) -> DigestRow {
     let worst = scene.services.iter().map(|j| j.row.level).max().unwrap_or(0);
     let health = match worst {
         _ if !heard => Health::NoData,
+        _ if scene.ended.is_some() => Health::Recovered,
         2.. => Health::Failing,
         1 => Health::Moved,
         0 => Health::Calm,
     };
     let scores: HashMap<String, f64> =
         movers.iter().rev().map(|m| (m.service.clone(), m.score)).collect();
-    let mut services: Vec<ServiceRow> = scene.services.iter().map(|j| j.row.clone()).collect();
+    let mut services: Vec<ServiceRow> = scene.since.iter().map(|j| j.row.clone()).collect();
     services.sort_by(|a, b| {
         let score = |s: &ServiceRow| scores.get(s.service.as_str()).copied().unwrap_or(0.0);
         let rate = |s: &ServiceRow| s.red.as_ref().map_or(0.0, |r| r.rate);
@@ -147,11 +261,12 @@ pub fn tell(scene: &Scene<'_>) -> DigestRow {
             .then_with(|| rate(b).total_cmp(&rate(a)))
             .then_with(|| a.service.cmp(&b.service))
     });
-    let affected = services.iter().filter(|s| s.level > 0).count();
-    let why: Vec<Line> = story::lines(scene, &blame, health);
+    let affected = scene.services.iter().filter(|j| j.worst > 0).count();
+    let why: Vec<Line> = story::lines(scene, blame, health, first);
     DigestRow {
         health,
-        onset: scene.onset,
+        onset: first.or(scene.onset),
+        ended: scene.ended,
         suspect: blame.suspect.clone(),
         why,
         path: blame.path.clone(),
@@ -159,7 +274,7 @@ pub fn tell(scene: &Scene<'_>) -> DigestRow {
         services_known: coral_model::num::u32_sat(services.len()),
         services,
         movers,
-        changes: worth(scene, &blame).into_iter().cloned().collect(),
+        changes: worth(scene, blame).into_iter().cloned().collect(),
         compared_with: scene.before,
     }
 }
@@ -182,18 +297,14 @@ fn movers(scene: &Scene<'_>) -> Vec<Mover> {
 fn mover(judged: &Judged, off: &Off) -> Mover {
     let measure = match off.what {
         What::Errors => Change::Errors,
-        What::P99 | What::P90 => Change::P99,
+        What::P99 => Change::P99,
+        What::P90 => Change::P90,
+        What::P50 => Change::P50,
         What::Rate => Change::Rate,
         What::NoAnswer | What::Hung => Change::Inflight,
         What::Silence => Change::Silence,
     };
     let (mut now, mut before) = (off.now, off.before);
-    if off.what == What::P90 {
-        // Judged by the 90th percentile, shown as the number everybody looks at.
-        let p99 = |s: &super::rules::Stretch| s.histogram.quantile_ns(0.99).map(f64_from);
-        now = p99(&judged.now).unwrap_or(now);
-        before = judged.before.as_ref().and_then(p99).or(before);
-    }
     if off.what == What::NoAnswer {
         now = f64_from(judged.now.no_answer);
         before = judged.before.as_ref().map(|b| f64_from(b.no_answer));
@@ -247,7 +358,7 @@ pub fn is_change(event: &EventRow) -> bool {
 /// The events to tell. That services and agents were met for the first time well before the onset is
 /// how a young colony begins, and changed nothing; only where nothing else is known, and the suspect
 /// itself is new, is that told.
-pub fn worth<'a>(scene: &Scene<'a>, blame: &blame::Blame) -> Vec<&'a EventRow> {
+pub fn worth<'a>(scene: &Scene<'a>, blame: &Blame) -> Vec<&'a EventRow> {
     let Some(onset) = scene.onset else { return scene.changes.iter().collect() };
     let met = |e: &EventRow| {
         let arrival = matches!(e.kind, EventKind::ServiceAppeared | EventKind::AgentConnected);

@@ -10,10 +10,10 @@ use coral_model::filter::{FieldValue, Fields, Key};
 use coral_model::time::{BUCKET, SECOND, Time, Window};
 use coral_model::view::{InflightRow, Row};
 
-use super::QueryError;
 use super::answer::{Found, Inputs};
 use super::fetch::{self, Sql};
 use super::plan::Plan;
+use super::{QueryError, homes};
 use crate::store::Reading;
 use crate::store::schema::Signal;
 
@@ -79,8 +79,8 @@ pub fn newest(conn: &Reading<'_>, at: Time) -> Result<Vec<Snapshot>, QueryError>
     .within("at_ns", from, to)
     .then(&format!(
         " QUALIFY row_number() OVER (PARTITION BY agent, resource, service, operation, exact \
-         ORDER BY at_ns DESC) = 1) t LEFT JOIN {} r ON r.id = t.resource",
-        conn.resources()
+         ORDER BY at_ns DESC) = 1) t{}",
+        homes::join(conn)
     ));
     let mut rows = Vec::new();
     fetch::run(conn, &sql, |batch| {

@@ -2,14 +2,14 @@
 //!
 //! In: a [`coral_model::Question`] and the colony's sources: live memory from the cut on, the store
 //! before it, the registry of agents. Out: rows of `coral_model::view` and an end record. Each
-//! question is one module of three parts: `partial` reads a source, `merge` joins what sources gave,
-//! `finish` makes rows; both sources fill the same tables ([`cells`], [`edges`]), so merging them is
-//! appending. Nothing here writes, and nothing here decides what to do about an answer.
+//! question is one module. Both sources fill the same tables ([`cells`], [`edges`]), so merging what
+//! they gave is appending, and one place makes rows of it. Nothing here writes, and nothing here decides what to do about an answer.
 
 mod agents;
 mod answer;
 mod blame;
 mod builds;
+mod case;
 mod cells;
 mod complete;
 mod context;
@@ -18,6 +18,7 @@ mod diff;
 mod digest;
 mod distribution;
 mod edges;
+mod episode;
 mod error;
 mod events;
 mod fetch;

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use coral_model::Question;
 use coral_model::question::View;
 
-use super::QueryError;
 use super::context::Context;
 use super::fetch::Sql;
 use super::plan::Plan;
 use super::records::source;
+use super::{QueryError, homes};
 use crate::store::{DiskRoom, Reading};
 
 /// While the disk is this full, nothing is written that can be done without.
@@ -73,7 +73,7 @@ fn statement(conn: &Reading<'_>, plan: &Plan, path: &Path) -> Result<Sql, QueryE
     };
     let mut sql = Sql::new(format!("COPY (SELECT {columns} FROM {relation} t"));
     if layout.resource {
-        sql = sql.then(&format!(" LEFT JOIN {} r ON r.id = t.resource", conn.resources()));
+        sql = sql.then(&homes::join(conn));
     }
     let mut sql = sql
         .then(" WHERE true")

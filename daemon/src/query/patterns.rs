@@ -6,11 +6,11 @@ use coral_model::time::Time;
 use coral_model::view::{PatternRow, Row};
 use hashbrown::HashMap;
 
-use super::QueryError;
 use super::answer::Found;
 use super::fetch::{self, Sql};
 use super::logs::LAYOUT;
 use super::plan::Plan;
+use super::{QueryError, homes};
 use crate::patterns::{Miner, OTHER};
 use crate::store::Reading;
 use crate::store::schema::Signal;
@@ -43,9 +43,9 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let from = windows.clone().map(|w| w.from).min().unwrap_or(plan.window.from);
     let to = windows.map(|w| w.to).max().unwrap_or(plan.window.to);
     let matching = Sql::new(format!(
-        " FROM {} t LEFT JOIN {} r ON r.id = t.resource WHERE true",
+        " FROM {} t{} WHERE true",
         conn.relation(Signal::Logs, from, to),
-        conn.resources()
+        homes::join(conn)
     ))
     .within("t.time_ns", from, to)
     .then(" AND ")

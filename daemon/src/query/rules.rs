@@ -6,7 +6,7 @@
 //!
 //! | what | moved (level 1) | failing (level 2) | needs |
 //! |---|---|---|---|
-//! | latency | quantile ≥ 2× and +5 ms, and ≥ 2 % of requests beyond 2× the old quantile | ≥ 4× and +50 ms | p99 of ≥ 100 requests or p90 of ≥ 20 on both sides, whichever is worse; ≥ 3 slow ones |
+//! | latency | quantile ≥ 2× and +5 ms, and ≥ 2 % of requests beyond 2× the old quantile | ≥ 4× and +50 ms | p99 of ≥ 100 requests or p90 or p50 of ≥ 20 on both sides, whichever is worse; ≥ 3 slow ones; for p50, at most a quarter as slow before |
 //! | errors | ≥ 1 %, ≥ 3× what it was | ≥ 5 % and ≥ 3× what it was; ≥ 20 % whatever it was | ≥ 10 requests, ≥ 3 (5) errors |
 //! | no answer | ≥ 3 | ≥ 3 and ≥ 1 % of requests | |
 //! | hung | – | the oldest request in flight is ≥ 10 s and ≥ 10× the usual p99 | ≥ 3 in flight; where that is a lower bound, ≥ 5 % of the requests usual in that time (at most a minute) |
@@ -33,6 +33,8 @@ pub const MUCH_SLOWER_BY: u64 = 50 * MILLI;
 pub const SLOW_SHARE: f64 = 0.02;
 /// Latency: and at least this many.
 pub const SLOW_REQUESTS: u64 = 3;
+/// Latency: share of requests that may have been twice the median before for it to be judged.
+pub const MIXED: f64 = 0.25;
 /// Errors: requests for a share to mean something.
 pub const ERROR_REQUESTS: u64 = 10;
 /// Errors: at least this many to count as moved.
@@ -119,6 +121,8 @@ pub enum What {
     P99,
     /// 90th percentile, ns, where there are too few requests for the 99th.
     P90,
+    /// Median, ns, where what it was like before holds some of the trouble itself.
+    P50,
     /// Requests in flight for very long.
     Hung,
     /// Requests per second.
@@ -175,14 +179,22 @@ fn no_answer(now: &Stretch, before: Option<&Stretch>) -> Option<Off> {
     Some(Off { what: What::NoAnswer, level, now: ratio, before: was })
 }
 
-/// How far latency moved, when it did: by the 99th percentile, or the 90th where that says more.
+/// How far latency moved, when it did: by the 99th percentile, or the 90th or the median where that
+/// says more.
 ///
 /// Of a few hundred requests the 99th percentile is the two or three slowest, often those of a
-/// service's first second; a fault that slows everything is then plainer in the 90th.
+/// service's first second; a fault that slows everything is then plainer in the 90th. And where a
+/// service was seen for seconds only before the fault, a tenth of what it is compared with may be slow
+/// already; then the median tells. It is no use where two kinds of requests are mixed, since it jumps
+/// from one to the other with their shares: so few may have been as slow before.
 pub fn latency(now: &Histogram, before: &Histogram) -> Option<Off> {
     let fewer = now.count().min(before.count());
-    [(What::P99, 0.99, P99_REQUESTS), (What::P90, 0.90, P90_REQUESTS)]
-        .into_iter()
+    let all = [
+        (What::P99, 0.99, P99_REQUESTS),
+        (What::P90, 0.90, P90_REQUESTS),
+        (What::P50, 0.50, P90_REQUESTS),
+    ];
+    all.into_iter()
         .filter(|&(_, _, least)| fewer >= least)
         .filter_map(|(what, q, _)| slower(what, q, now, before))
         .reduce(|worst, off| if off.level > worst.level { off } else { worst })
@@ -196,6 +208,9 @@ fn slower(what: What, q: f64, now: &Histogram, before: &Histogram) -> Option<Off
     if beyond < SLOW_REQUESTS || share < SLOW_SHARE {
         return None;
     }
+    if what == What::P50 && mixed(before, was) > MIXED {
+        return None;
+    }
     let by = is.saturating_sub(was);
     let level = match () {
         () if x >= MUCH_SLOWER * y && by >= MUCH_SLOWER_BY => 2,
@@ -203,6 +218,12 @@ fn slower(what: What, q: f64, now: &Histogram, before: &Histogram) -> Option<Off
         () => return None,
     };
     Some(Off { what, level, now: x, before: Some(y) })
+}
+
+/// Share of requests that were much slower than the median `was`.
+fn mixed(before: &Histogram, was: u64) -> f64 {
+    let slow = before.count_from(coral_model::num::u64_from_f64(f64_from(was) * SLOWER));
+    f64_from(slow) / f64_from(before.count().max(1))
 }
 
 fn rate(now: &Stretch, before: &Stretch) -> Option<Off> {
@@ -295,6 +316,18 @@ mod tests {
         let now = stretch(140, 0, 920 * MILLI, 20.0);
         let worst = judge(&now, Some(&before)).first().map(|o| (o.what, o.level));
         assert_eq!(worst, Some((What::P90, 2)));
+    }
+
+    #[test]
+    fn a_fault_that_began_before_the_comparison_is_plain_in_the_median() {
+        let mut before = stretch(100, 0, 20 * MILLI, 20.0);
+        (0..20).for_each(|_| before.histogram.record(950 * MILLI));
+        let now = stretch(140, 0, 920 * MILLI, 20.0);
+        let worst = |before: &Stretch| judge(&now, Some(before)).first().map(|o| (o.what, o.level));
+        assert_eq!(worst(&before), Some((What::P50, 2)));
+        // Where half of them always were as slow, nothing is said by it.
+        (0..80).for_each(|_| before.histogram.record(950 * MILLI));
+        assert_eq!(worst(&before), None);
     }
 
     #[test]

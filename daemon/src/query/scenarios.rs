@@ -6,7 +6,7 @@ use coral_model::view::{
     Change, DigestRow, EdgeEnds, EventKind, Evidence, Health, NodeKind, Row, State,
 };
 
-use super::fixture::{EdgeRow, Fixture, RedRow, ago, last, question, rows};
+use super::fixture::{EdgeRow, Fixture, RedRow, Span, ago, last, question, rows};
 use crate::store::schema::Signal;
 
 /// A service of the shop: name, requests per bucket, usual duration.
@@ -36,6 +36,11 @@ fn durations(n: u64, ns: u64, bucket: u64) -> Vec<u64> {
 
 /// The shop over the last 45 minutes; the fault begins `since` seconds ago.
 fn shop(since: u64, fault: Fault) -> Fixture {
+    shop_of(2700, since, fault)
+}
+
+/// The shop over the last `age` seconds.
+fn shop_of(age: u64, since: u64, fault: Fault) -> Fixture {
     let mut fixture = Fixture::default();
     fixture.agent("web-1");
     let (mut red, mut edges) = (Vec::new(), Vec::new());
@@ -51,7 +56,7 @@ fn shop(since: u64, fault: Fault) -> Fixture {
             );
         }
     }
-    for bucket in 1..=270u64 {
+    for bucket in 1..=age / 10 {
         let at = ago(bucket * 10);
         for (n, (service, requests, ns)) in SHOP.iter().enumerate() {
             for instance in 1..=2u64 {
@@ -216,6 +221,22 @@ fn a_fault_of_seconds_shows_within_seconds() {
 }
 
 #[test]
+fn a_fault_in_the_first_seconds_of_a_colony_is_found_where_it_is() {
+    // A fifth of the first ten seconds there are is slow already.
+    let fixture = shop_of(130, 130, |service, _, row| {
+        if above(service) {
+            let slow = if row.bucket == ago(130) { row.durations.len() / 5 } else { usize::MAX };
+            row.durations.iter_mut().take(slow).for_each(|ns| *ns += 900 * MILLI);
+        }
+    });
+    let digest = digest(&fixture);
+    assert_eq!((digest.health, digest.suspect.as_deref()), (Health::Failing, Some("payments")));
+    assert_eq!(digest.onset, Some(ago(120)));
+    assert!(why(&digest, "WHY").contains("p50 9"), "{:?}", digest.why);
+    assert_eq!(digest.movers[0].measure, Change::P50);
+}
+
+#[test]
 fn errors_in_one_version_name_it() {
     let fixture = shop(300, |service, instance, row| {
         if service == "payments" && instance == 2 {
@@ -342,17 +363,89 @@ fn a_crashed_service_is_found_by_those_who_call_it() {
 }
 
 #[test]
-fn what_recovered_is_no_incident() {
+fn what_recovered_is_told_as_over() {
     // Slow from ten to eight minutes ago, fine since.
     let fixture = shop(600, |service, _, row| {
         if service == "cart" && row.bucket < ago(480) {
             slow(row, SECOND);
         }
     });
+    let over = digest(&fixture);
+    assert_eq!((over.health, over.suspect.as_deref()), (Health::Recovered, Some("cart")));
+    assert_eq!((over.onset, over.ended), (Some(ago(600)), Some(ago(480))));
+    assert_eq!((over.affected, level(&over, "cart")), (1, 0), "it is in line now");
+    let text = why(&over, "WHY");
+    assert!(text.starts_with("cart: p99 99"), "{text}");
+    assert!(text.contains("from 11:50:00 to 11:52:00 UTC, vs 11:35–11:50 UTC"), "{text}");
+    let now = why(&over, "now");
+    assert!(now.starts_with("cart: in line again for 8m"), "{now}");
+    // Services are as they are since, beside what they were before it.
+    let cart = over.services.iter().find(|s| s.service == "cart").unwrap();
+    assert!(cart.red.as_ref().unwrap().p99_ns.unwrap() < 10 * MILLI, "{cart:?}");
+    assert_eq!(cart.baseline.as_ref().unwrap().window, over.compared_with);
+    assert_eq!(over.compared_with, coral_model::Window::before(ago(600), 900 * SECOND));
+    // Beyond the window nobody asks about it.
+    let answer = fixture.ask(&question(View::Digest, last(300), "")).unwrap();
+    let later = rows!(answer, Digest).remove(0);
+    assert_eq!((later.health, later.ended), (Health::Calm, None), "{:?}", later.why);
+}
+
+#[test]
+fn who_recovers_first_stays_to_blame_until_all_have() {
+    // Payments was slow until a minute ago; those above it still work off what waited.
+    let fixture = shop(300, |service, _, row| {
+        let healed = service == "payments" && row.bucket >= ago(70);
+        if above(service) && !healed {
+            slow(row, 2 * SECOND);
+        }
+    });
     let digest = digest(&fixture);
-    assert_eq!(digest.onset, None);
-    assert_eq!(level(&digest, "cart"), 1);
-    assert_eq!(digest.health, Health::Moved);
+    assert_eq!((digest.health, digest.suspect.as_deref()), (Health::Failing, Some("payments")));
+    assert_eq!((digest.onset, digest.ended), (Some(ago(300)), None));
+    assert_eq!((level(&digest, "payments"), level(&digest, "checkout")), (1, 2));
+    assert_eq!(path(&digest), "gateway!! ▸ checkout!! ▸ payments!! ▸ postgres");
+}
+
+#[test]
+fn single_requests_tell_the_onset_to_the_second() {
+    let fixture = shop(240, |service, _, row| {
+        if above(service) {
+            slow(row, 2 * SECOND);
+        }
+    });
+    // Slow from those on that began 3.5 s into the first bucket out of line.
+    let began = ago(240).plus(7 * SECOND / 2);
+    let spans: Vec<Span> = (0..300)
+        .map(|n| {
+            let start = ago(260).plus(n * SECOND / 10);
+            let slow = if start >= began { 2 * SECOND } else { 0 };
+            let id = n + 1;
+            Span::new(u128::from(id), id, 0, start, 12 * MILLI + slow).of("payments", "GET /")
+        })
+        .collect();
+    fixture.spans(&spans);
+    let digest = digest(&fixture);
+    assert_eq!(digest.onset, Some(began));
+    assert!(why(&digest, "WHY").contains("since 11:56:03 UTC"), "{:?}", digest.why);
+}
+
+#[test]
+fn a_service_in_trouble_is_compared_with_a_calm_time_and_says_which() {
+    // The quarter of an hour before was bad for cart, too.
+    let fixture = shop(1500, |service, _, row| {
+        if service == "cart" && (row.bucket < ago(1200) || row.bucket >= ago(200)) {
+            slow(row, SECOND);
+        }
+    });
+    let answer = fixture.ask(&question(View::Services, last(900), "")).unwrap();
+    let services = rows!(answer, Service);
+    let of =
+        |name: &str| services.iter().find(|s| s.service == name).unwrap().baseline.clone().unwrap();
+    let cart = of("cart");
+    assert!(cart.red.unwrap().p99_ns.unwrap() < 10 * MILLI);
+    assert_eq!(cart.window.to, ago(200), "the time it was learnt from");
+    assert!(cart.window.from < ago(1500));
+    assert_eq!(of("mailer").window, last(900).previous());
 }
 
 #[test]

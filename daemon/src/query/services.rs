@@ -7,24 +7,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coral_model::Dimension;
-use coral_model::filter::Key;
-use coral_model::num::{f64_from, u32_sat};
+use coral_model::num::f64_from;
 use coral_model::time::{BUCKET, SECOND, Time, Window};
-use coral_model::view::{AgentRow, Baseline, Evidence, Red, Row, ServiceRow, State};
+use coral_model::view::{AgentRow, Evidence, Row, ServiceRow, State};
 use hashbrown::HashMap;
 
 use super::answer::{self, Found, Inputs};
+use super::case::Case;
 use super::cells::Cells;
 use super::fetch::{self, Sql};
-use super::group::{Sum, baseline, observed_seconds};
 use super::inflight::{self, OfService};
 use super::plan::Plan;
-use super::rules::{self, Off, Stretch, Waiting};
-use super::shift::{self, Side};
 use super::symbols::Symbol;
-use super::timeline::{self, Course};
-use super::{QueryError, filter, place};
+use super::{QueryError, filter, rules, shift, timeline};
 use crate::store::Reading;
 use crate::store::schema::Signal;
 
@@ -34,21 +29,6 @@ const LISTED: u64 = 24 * 3600 * SECOND;
 const HEARD: u64 = 120 * SECOND;
 /// Points of a sparkline.
 const SPARK: u64 = 30;
-
-/// A service and what the rules say about it.
-#[derive(Debug, Clone)]
-pub struct Judged {
-    /// Its row.
-    pub row: ServiceRow,
-    /// Numbers out of line, worst first.
-    pub off: Vec<Off>,
-    /// Out of line since then, up to now.
-    pub since: Option<Time>,
-    /// Its numbers now.
-    pub now: Stretch,
-    /// And before.
-    pub before: Option<Stretch>,
-}
 
 /// What is known of services besides their requests.
 #[derive(Debug, Default)]
@@ -69,11 +49,12 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let heard = heard(inputs, plan, &mut cells)?;
     let selected = filter::select(&cells, &plan.filter);
     let courses = timeline::courses(&cells, &selected, range, plan.now);
-    let judged =
-        judge(plan, &mut cells, &selected, plan.window, before, &courses, &heard, inputs.agents);
+    let (selected, courses) = (&selected, &courses);
+    let case = Case { plan, selected, courses, heard: &heard, agents: inputs.agents };
+    let judged = case.judge(&mut cells, plan.window, before);
     let mut rows: Vec<ServiceRow> = judged.into_iter().map(|j| j.row).collect();
     if let Some(builds) = &plan.question.builds {
-        super::builds::of_services(plan, &mut cells, &selected, builds, &mut rows)?;
+        super::builds::of_services(plan, &mut cells, selected, builds, &mut rows)?;
     }
     shift::settle(rows.iter_mut().filter_map(|row| row.baseline.as_mut()));
     rows.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.service.cmp(&b.service)));
@@ -167,208 +148,8 @@ fn last_heard(
     })
 }
 
-/// Every service, with its numbers in `now` against those of `before`.
-#[expect(clippy::too_many_arguments, reason = "the sources of one answer, all needed")]
-pub fn judge(
-    plan: &Plan,
-    cells: &mut Cells,
-    selected: &[bool],
-    now: Window,
-    before: Window,
-    courses: &HashMap<Symbol, Course>,
-    heard: &Heard,
-    agents: &[AgentRow],
-) -> Vec<Judged> {
-    let by = [Dimension::Service];
-    let groups = cells.group(selected, now, &by, None);
-    let earlier = cells.group(selected, before, &by, None);
-    let sparks = sparks(plan, cells, selected);
-    let details = details(cells, selected, plan.window);
-    let known = known(plan, cells, heard);
-    let mut judged = Vec::with_capacity(known.len());
-    for symbol in known {
-        let Some(name) = cells.symbols.owned(symbol) else { continue };
-        let mut key = super::group::Key::default();
-        if let Some(slot) = key.first_mut() {
-            *slot = symbol;
-        }
-        let first = cells.first_seen.get(&symbol).copied();
-        let sum = groups.sum(&key, now.from).map(|(s, _)| s);
-        let was = earlier.sum(&key, before.from).map(|(s, _)| s);
-        let seconds = |w, sum: &Sum| observed_seconds(w, first, sum, plan.now);
-        let none = super::group::Sum::default();
-        let stretch = sum.unwrap_or(&none).stretch(seconds(now, sum.unwrap_or(&none)));
-        let then = was.map(|s| s.stretch(seconds(before, s)));
-        let course = courses.get(&symbol);
-        let flight = heard.inflight.get(&name);
-        let verdict = verdict(
-            &stretch,
-            then.as_ref(),
-            course,
-            flight,
-            cells,
-            symbol,
-            plan,
-            now,
-            heard.piles.get(&name).copied(),
-        );
-        let red = sum.filter(|s| s.requests > 0).map(|s| s.red(seconds(now, s)));
-        let mut comparison = match (&red, was) {
-            (Some(red), was) => Some(baseline(before, red, was.map(|s| s.red(seconds(before, s))))),
-            (None, Some(was)) => Some(Baseline {
-                window: before,
-                red: Some(was.red(seconds(before, was))),
-                p99_ratio: None,
-                rate_ratio: Some(0.0),
-                versions: None,
-                shifts: Vec::new(),
-            }),
-            (None, None) => None,
-        };
-        // What is out of line is compared with what it was like when it was not, as its verdict is: the
-        // window before may hold an earlier incident.
-        let usual = course.and_then(|c| c.run.as_ref()).map(|run| &run.reference);
-        if let (Some(usual), Some(red), None) =
-            (usual.filter(|usual| usual.requests > 0), &red, plan.compare)
-        {
-            let was = Red::from_parts(
-                &usual.histogram,
-                usual.errors,
-                usual.no_answer,
-                usual.seconds,
-                red.evidence,
-                red.sampled,
-            );
-            comparison = Some(baseline(before, red, Some(was)));
-        }
-        // Tests cost as much as the rest: only who asked for a comparison has them made.
-        if let Some(comparison) = comparison.as_mut().filter(|_| plan.compare.is_some()) {
-            let side = |w, sum: Option<&Sum>| {
-                sum.map_or_else(Side::default, |s| Side::of(s, seconds(w, s)))
-            };
-            comparison.shifts = shift::shifts(&side(before, was), &side(now, sum));
-        }
-        let last_seen = heard.last.get(&name).copied();
-        let detail = details.get(&symbol);
-        let bad_from = verdict.since.unwrap_or(now.from).max(now.from.min(plan.window.from));
-        let place = (verdict.level > 0)
-            .then(|| {
-                let window = Window::new(bad_from.align(BUCKET), now.to);
-                let usual = course.map(|c| match &c.run {
-                    Some(run) => run.reference.clone(),
-                    None => then.clone().unwrap_or_default(),
-                })?;
-                place::place(cells, symbol, window, &usual, plan.now)
-            })
-            .flatten();
-        let active = red.is_some();
-        let row = ServiceRow {
-            namespace: detail.and_then(|d| d.namespace.clone()),
-            state: state(active, last_seen, plan, agents, detail),
-            last_seen,
-            red,
-            baseline: comparison,
-            inflight: flight.map(|f| f.inflight),
-            oldest_ns: flight.and_then(|f| f.oldest_ns),
-            inflight_exact: flight.is_some_and(|f| f.exact),
-            instances: detail.map_or(0, |d| u32_sat(d.instances)),
-            versions: detail.map(|d| d.versions.clone()).unwrap_or_default(),
-            hosts: detail.map(|d| d.hosts.clone()).unwrap_or_default(),
-            place,
-            level: verdict.level,
-            spark: sparks.get(&symbol).cloned().unwrap_or_default(),
-            service: name,
-        };
-        judged.push(Judged {
-            row,
-            off: verdict.off,
-            since: verdict.since,
-            now: stretch,
-            before: then,
-        });
-    }
-    judged
-}
-
-/// Whether no requests means silence: where only failed or slow ones are looked at, it means that all
-/// is well.
-fn may_be_silent(plan: &Plan) -> bool {
-    let chosen = |key: &Key| matches!(key, Key::Error | Key::Status | Key::Duration);
-    !plan.filter.terms().iter().any(|term| chosen(&term.key))
-}
-
-struct Verdict {
-    level: u8,
-    off: Vec<Off>,
-    since: Option<Time>,
-}
-
-/// A service that is out of line *now* is judged since it is; one that is not, over the windows, and
-/// then it has moved at most, unless what is bad has no beginning in sight.
-#[expect(clippy::too_many_arguments, reason = "everything a verdict rests on")]
-fn verdict(
-    now: &Stretch,
-    before: Option<&Stretch>,
-    course: Option<&Course>,
-    flight: Option<&OfService>,
-    cells: &Cells,
-    service: Symbol,
-    plan: &Plan,
-    window: Window,
-    piles: Option<Time>,
-) -> Verdict {
-    let usual = course.map_or(now, |c| &c.reference);
-    let hung = flight.and_then(|f| {
-        let (inflight, oldest_ns, exact) = (f.inflight, f.oldest_ns?, f.exact);
-        rules::hung(Waiting { inflight, oldest_ns, exact }, usual)
-    });
-    let run = course.and_then(|c| c.run.as_ref()).filter(|run| !run.silent || may_be_silent(plan));
-    let mut verdict = match run {
-        Some(run) => {
-            let since =
-                stretch_of(cells, service, Window::new(run.since, plan.window.to), plan.now);
-            let off = rules::judge(&since, Some(&run.reference));
-            Verdict { level: rules::level(&off).max(1), off, since: Some(run.since) }
-        }
-        None => {
-            let mut off = rules::judge(now, before);
-            let still = rules::level(&off) == 2 && {
-                let minute = Window::new(window.to.minus(60 * SECOND).max(window.from), window.to);
-                let lately = rules::judge(&stretch_of(cells, service, minute, plan.now), None);
-                rules::level(&lately) == 2
-            };
-            if !still {
-                off.iter_mut().for_each(|o| o.level = o.level.min(1));
-            }
-            // Silence is a matter of now: a run would have been found.
-            off.retain(|o| o.what != rules::What::Silence);
-            Verdict { level: rules::level(&off), off, since: None }
-        }
-    };
-    if let Some(hung) = hung {
-        verdict.since = match (verdict.since, piles) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        verdict.level = 2;
-        verdict.off.insert(0, hung);
-    }
-    verdict
-}
-
-/// Requests of one service in a window.
-fn stretch_of(cells: &Cells, service: Symbol, window: Window, now: Time) -> Stretch {
-    let mut sum = super::group::Sum::default();
-    for cell in cells.cells.iter().filter(|c| window.contains(c.bucket)) {
-        if cells.series_of(cell).is_some_and(|s| s.service == service) {
-            sum.add(cells, cell);
-        }
-    }
-    sum.stretch(observed_seconds(window, Some(window.from), &sum, now))
-}
-
 /// Services to list: heard of in the window or not long before it.
-fn known(plan: &Plan, cells: &Cells, heard: &Heard) -> BTreeSet<Symbol> {
+pub fn known(plan: &Plan, cells: &Cells, heard: &Heard) -> BTreeSet<Symbol> {
     let passes = |symbol: Symbol| {
         let service = super::cells::Series {
             service: symbol,
@@ -402,14 +183,19 @@ fn known(plan: &Plan, cells: &Cells, heard: &Heard) -> BTreeSet<Symbol> {
 
 /// Where a service ran.
 #[derive(Debug, Default)]
-struct Detail {
-    namespace: Option<String>,
-    instances: usize,
-    versions: Vec<String>,
-    hosts: Vec<String>,
+pub struct Detail {
+    /// `service.namespace`.
+    pub namespace: Option<String>,
+    /// How many instances.
+    pub instances: usize,
+    /// `service.version`s, oldest first.
+    pub versions: Vec<String>,
+    /// Their hosts.
+    pub hosts: Vec<String>,
 }
 
-fn details(cells: &Cells, selected: &[bool], window: Window) -> HashMap<Symbol, Detail> {
+/// Where every service ran in a window.
+pub fn details(cells: &Cells, selected: &[bool], window: Window) -> HashMap<Symbol, Detail> {
     let mut used = vec![false; cells.series.len()];
     for cell in cells.cells.iter().filter(|c| window.contains(c.bucket)) {
         if let Some(flag) = used.get_mut(coral_model::num::usize_sat(cell.series)) {
@@ -452,7 +238,8 @@ fn details(cells: &Cells, selected: &[bool], window: Window) -> HashMap<Symbol, 
         .collect()
 }
 
-fn state(
+/// Which of the four silences, if it is one.
+pub fn state(
     active: bool,
     last_seen: Option<Time>,
     plan: &Plan,
@@ -477,7 +264,7 @@ fn state(
 }
 
 /// Rate per bucket of the window, about [`SPARK`] of them.
-fn sparks(plan: &Plan, cells: &Cells, selected: &[bool]) -> HashMap<Symbol, Vec<Option<f64>>> {
+pub fn sparks(plan: &Plan, cells: &Cells, selected: &[bool]) -> HashMap<Symbol, Vec<Option<f64>>> {
     let window = plan.window;
     let step = (window.length() / SPARK).div_ceil(BUCKET).max(1) * BUCKET;
     let points = coral_model::num::usize_sat(window.length().div_ceil(step));

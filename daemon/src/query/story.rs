@@ -5,10 +5,10 @@ use coral_model::time::{Time, Window};
 use coral_model::view::{EdgeEnds, EventKind, EventRow, Health, HostRow, Line, NodeKind};
 
 use super::blame::Blame;
+use super::case::Judged;
 use super::digest::{Scene, is_change, unseen, worth};
 use super::place::ALL;
 use super::rules::{self, Off, What};
-use super::services::Judged;
 
 /// Longest line, in columns.
 const WIDTH: usize = 160;
@@ -26,17 +26,22 @@ fn line(label: &str, text: &str) -> Line {
 }
 
 /// Every line, most important first.
-pub fn lines(scene: &Scene<'_>, blame: &Blame, health: Health) -> Vec<Line> {
+///
+/// `first` is when the suspect's requests began to be bad, where that is known to the request.
+pub fn lines(scene: &Scene<'_>, blame: &Blame, health: Health, first: Option<Time>) -> Vec<Line> {
     let mut lines = Vec::new();
+    let told = matches!(health, Health::Moved | Health::Failing | Health::Recovered);
     match health {
         Health::NoData => {
             lines.push(line("WHY", &nothing(scene)));
         }
         Health::Calm => lines.push(line("WHY", &calm(scene))),
-        Health::Moved | Health::Failing => trouble(scene, blame, &mut lines),
+        Health::Moved | Health::Failing | Health::Recovered => {
+            trouble(scene, blame, first, &mut lines);
+        }
     }
     lines.extend(changed(scene, blame));
-    if matches!(health, Health::Moved | Health::Failing) {
+    if told {
         lines.extend(ruled_out(scene, blame));
     }
     lines.extend(not_seen(scene, blame));
@@ -63,7 +68,11 @@ fn window(w: Window, now: Time) -> String {
 }
 
 fn clock(t: Time) -> String {
-    format!("{} UTC", t.clock(&jiff::tz::TimeZone::UTC))
+    format!("{} UTC", time(t))
+}
+
+fn time(t: Time) -> String {
+    t.clock(&jiff::tz::TimeZone::UTC)
 }
 
 fn percent(x: f64) -> String {
@@ -85,8 +94,12 @@ fn number(off: &Off, now: &rules::Stretch) -> String {
     let ns = |x: f64| duration(coral_model::num::u64_from_f64(x));
     let before = off.before;
     match off.what {
-        What::P99 | What::P90 => {
-            let name = if off.what == What::P99 { "p99" } else { "p90" };
+        What::P99 | What::P90 | What::P50 => {
+            let name = match off.what {
+                What::P50 => "p50",
+                What::P90 => "p90",
+                _ => "p99",
+            };
             let was =
                 before.map_or(String::new(), |b| format!("{} from {}", times(off.now, b), ns(b)));
             format!("{name} {}{was}", ns(off.now))
@@ -140,19 +153,16 @@ fn calm(scene: &Scene<'_>) -> String {
     format!("{count}{what} in line with {}{rest}", window(scene.before, scene.plan.now))
 }
 
-fn trouble(scene: &Scene<'_>, blame: &Blame, lines: &mut Vec<Line>) {
+fn trouble(scene: &Scene<'_>, blame: &Blame, first: Option<Time>, lines: &mut Vec<Line>) {
     let suspect = blame.suspect.as_deref();
     let find = |name: &str| scene.services.iter().find(|j| j.row.service == name);
-    let worst = || {
-        scene
-            .services
-            .iter()
-            .filter(|j| j.row.level > 0)
-            .max_by_key(|j| (j.row.level, j.now.requests))
-    };
+    let worst =
+        || scene.services.iter().filter(|j| j.worst > 0).max_by_key(|j| (j.worst, j.now.requests));
     let Some(judged) = suspect.and_then(find).or_else(worst) else { return };
-    lines.push(line("WHY", &numbers(judged, scene)));
-    if let Some(inflight) = judged.row.inflight.filter(|n| *n >= rules::HUNG_REQUESTS) {
+    lines.push(line("WHY", &numbers(judged, scene, first)));
+    lines.extend(scene.ended.and_then(|ended| now(scene, &judged.row.service, ended)));
+    let waiting = judged.row.inflight.filter(|n| *n >= rules::HUNG_REQUESTS);
+    if let Some(inflight) = waiting.filter(|_| scene.ended.is_none()) {
         let name = clean(&judged.row.service);
         let least = if judged.row.inflight_exact { "" } else { "at least " };
         let oldest =
@@ -176,14 +186,32 @@ fn trouble(scene: &Scene<'_>, blame: &Blame, lines: &mut Vec<Line>) {
     }
 }
 
-fn numbers(judged: &Judged, scene: &Scene<'_>) -> String {
+fn numbers(judged: &Judged, scene: &Scene<'_>, first: Option<Time>) -> String {
     let name = clean(&judged.row.service);
     let mut parts: Vec<String> = judged.off.iter().map(|o| number(o, &judged.now)).collect();
     if parts.is_empty() && judged.row.red.is_none() {
         parts.push("no requests".to_owned());
     }
-    let since = judged.since.map_or(String::new(), |t| format!(" since {}", clock(t)));
-    format!("{name}: {}{since}, vs {}", parts.join("; "), window(scene.before, scene.plan.now))
+    let when = match (first.or(judged.since), scene.ended) {
+        (Some(since), Some(ended)) => format!(" from {} to {}", time(since), clock(ended)),
+        (Some(since), None) => format!(" since {}", clock(since)),
+        (None, _) => String::new(),
+    };
+    format!("{name}: {}{when}, vs {}", parts.join("; "), window(judged.usual, scene.plan.now))
+}
+
+/// What it is like since it ended.
+fn now(scene: &Scene<'_>, service: &str, ended: Time) -> Option<Line> {
+    let judged = scene.since.iter().find(|j| j.row.service == service)?;
+    let name = clean(service);
+    let ago = duration(scene.plan.window.to.min(scene.plan.now).since(ended));
+    let Some(red) = &judged.row.red else {
+        return Some(line("now", &format!("{name}: no requests since, in {ago}")));
+    };
+    let errors = percent(red.error_ratio.unwrap_or(0.0));
+    let p99 = red.p99_ns.map_or(String::new(), |ns| format!("p99 {}, ", duration(ns)));
+    let how = if judged.off.is_empty() { "in line again" } else { "no longer failing" };
+    Some(line("now", &format!("{name}: {how} for {ago}: {p99}errors {errors}")))
 }
 
 fn place(judged: &Judged) -> Option<String> {
@@ -215,9 +243,10 @@ fn changed(scene: &Scene<'_>, blame: &Blame) -> Option<Line> {
     let done =
         |e: &EventRow| matches!(e.kind, EventKind::Deploy | EventKind::Restart | EventKind::Note);
     changes.sort_by_key(|e| (!done(e), !on_path(e), near(e)));
+    changes.truncate(CHANGES);
+    changes.sort_by_key(|e| e.time);
     let texts: Vec<String> = changes
         .iter()
-        .take(CHANGES)
         .map(|e| {
             let named = e.service.as_deref().filter(|s| !e.text.contains(*s));
             let of = named.map_or(String::new(), |s| format!(" ({})", clean(s)));
@@ -243,8 +272,9 @@ fn ruled_out(scene: &Scene<'_>, blame: &Blame) -> Option<Line> {
         parts.push(format!("{}{kind}{p99}", clean(&edge.row.to)));
     }
     let judged = scene.services.iter().find(|j| j.row.service == suspect)?;
-    let hosts: Vec<&HostRow> =
-        scene.hosts.iter().filter(|h| judged.row.hosts.contains(&h.host)).collect();
+    // Readings of hosts are of now.
+    let of_now = scene.hosts.iter().filter(|_| scene.ended.is_none());
+    let hosts: Vec<&HostRow> = of_now.filter(|h| judged.row.hosts.contains(&h.host)).collect();
     if hosts.len() == judged.row.hosts.len() && !hosts.is_empty() {
         let busy = hosts.iter().filter_map(|h| h.cpu.map(|c| c.busy)).fold(0.0, f64::max);
         let pressure = |h: &&HostRow| h.pressure.values().map(|p| p.some).fold(0.0, f64::max);

@@ -10,7 +10,7 @@ use super::answer::Inputs;
 use super::fetch::{self, Sql};
 use super::plan::Plan;
 use super::sql::Layout;
-use super::{QueryError, events, logs, traces};
+use super::{QueryError, events, homes, logs, traces};
 use crate::store::Reading;
 use crate::store::schema::Signal;
 
@@ -48,7 +48,7 @@ pub fn tail(
 
 /// Rows committed after a moment, with their resources.
 fn described(conn: &Reading<'_>, signal: Signal, after: Time) -> String {
-    format!("{} t LEFT JOIN {} r ON r.id = t.resource", conn.since(signal, after), conn.resources())
+    format!("{} t{}", conn.since(signal, after), homes::join(conn))
 }
 
 /// Stamp of the commit that holds the last row within the limit.

@@ -12,13 +12,14 @@ use coral_model::time::{SECOND, Time, Window};
 use coral_model::view::{EdgeRow, NodeKind, NodeRow, Red, Row, State};
 
 use super::answer::{self, Found, Inputs};
+use super::case::{Case, Judged};
 use super::edges::{EdgeSum, Edges};
 use super::group::baseline;
 use super::plan::Plan;
 use super::rules::{self, Off, Stretch, What};
-use super::services::{self, Judged};
+
 use super::shift::{self, Side};
-use super::{QueryError, reach, timeline};
+use super::{QueryError, reach, services, timeline};
 
 /// An edge with what the rules say about it.
 #[derive(Debug, Clone)]
@@ -95,16 +96,14 @@ pub fn answer(inputs: &Inputs<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let heard = services::heard(inputs, &whole, &mut cells)?;
     let selected = vec![true; cells.series.len()];
     let courses = timeline::courses(&cells, &selected, range, plan.now);
-    let judged = services::judge(
-        &whole,
-        &mut cells,
-        &selected,
-        plan.window,
-        before,
-        &courses,
-        &heard,
-        inputs.agents,
-    );
+    let case = Case {
+        plan: &whole,
+        selected: &selected,
+        courses: &courses,
+        heard: &heard,
+        agents: inputs.agents,
+    };
+    let judged = case.judge(&mut cells, plan.window, before);
     let mut edge_rows = judge(&edges, plan.window, before, plan.now);
     if plan.compare.is_some() {
         compare(&edges, plan.window, before, &mut edge_rows);

@@ -12,12 +12,12 @@ use coral_model::time::{SECOND, Time};
 use coral_model::view::{Row, TraceRow};
 use hashbrown::{HashMap, HashSet};
 
-use super::QueryError;
 use super::answer::Found;
 use super::fetch::{self, Sql};
 use super::plan::Plan;
 use super::sql::{Field, Layout};
 use super::unusual::{Fact, Sample, Unusual};
+use super::{QueryError, homes};
 use crate::store::Reading;
 use crate::store::schema::Signal;
 
@@ -68,7 +68,7 @@ fn column(key: &Key) -> Option<Field> {
 
 /// Spans of a relation with their resources.
 fn described(conn: &Reading<'_>, spans: &str) -> String {
-    format!("FROM {spans} t LEFT JOIN {} r ON r.id = t.resource WHERE true", conn.resources())
+    format!("FROM {spans} t{} WHERE true", homes::join(conn))
 }
 
 /// Answers the question.

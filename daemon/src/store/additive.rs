@@ -18,6 +18,8 @@ pub trait Additive: Clone {
     type Key: Hash + Eq + Clone;
     /// The row's bucket.
     fn bucket(&self) -> Time;
+    /// The row's bucket, to be moved into a coarser one.
+    fn bucket_mut(&mut self) -> &mut Time;
     /// The row's series.
     fn key(&self) -> Self::Key;
     /// Adds a later row of the same bucket and series.
@@ -41,6 +43,10 @@ impl Additive for RedDelta {
 
     fn bucket(&self) -> Time {
         self.bucket
+    }
+
+    fn bucket_mut(&mut self) -> &mut Time {
+        &mut self.bucket
     }
 
     fn key(&self) -> Self::Key {
@@ -74,6 +80,10 @@ impl Additive for EdgeDelta {
 
     fn bucket(&self) -> Time {
         self.bucket
+    }
+
+    fn bucket_mut(&mut self) -> &mut Time {
+        &mut self.bucket
     }
 
     fn key(&self) -> Self::Key {

@@ -100,7 +100,8 @@ fn merge_rows<R: Coarse>(
     for batch in statement.query_arrow(params![from, to])? {
         let received = received(&batch)?;
         R::each(&batch, words, &mut |row, mut delta: R| {
-            delta.rebucket(width);
+            let bucket = delta.bucket_mut();
+            *bucket = bucket.align(width);
             let at = received.value(row);
             match merged.entry((delta.bucket(), delta.key())) {
                 hashbrown::hash_map::Entry::Occupied(mut have) => {
@@ -151,8 +152,6 @@ pub trait Coarse: Additive {
         words: &mut Words,
         take: &mut dyn FnMut(usize, Self),
     ) -> Result<(), StoreError>;
-    /// Moves it into the bucket of `width` ns that its own lies in.
-    fn rebucket(&mut self, width: u64);
     /// As columns, without `received_ns`.
     fn chunks(rows: &[Self]) -> Result<Vec<Chunk>, ArrowError>;
 }
@@ -199,10 +198,6 @@ impl Coarse for RedDelta {
             take(row, delta);
         }
         Ok(())
-    }
-
-    fn rebucket(&mut self, width: u64) {
-        self.bucket = self.bucket.align(width);
     }
 
     fn chunks(rows: &[Self]) -> Result<Vec<Chunk>, ArrowError> {
@@ -252,10 +247,6 @@ impl Coarse for EdgeDelta {
             take(row, delta);
         }
         Ok(())
-    }
-
-    fn rebucket(&mut self, width: u64) {
-        self.bucket = self.bucket.align(width);
     }
 
     fn chunks(rows: &[Self]) -> Result<Vec<Chunk>, ArrowError> {

@@ -1,4 +1,5 @@
-//! What the colony remembers: telemetry in DuckDB, one file, owned by this process.
+//! What the colony remembers, owned by this process: recent hours in one DuckDB file, older ones in
+//! sealed Parquet files beside it.
 //!
 //! In: [`Batch`]es of decoded rows, each with the marks of the spool records it came from. Out:
 //! [`Committed`] once rows *and* marks are in one durable transaction; read-only work on cloned

@@ -2,7 +2,7 @@
 //! slices are sealed, merged and retired, wherever the disk fails or the process ends between two
 //! steps, questions find exactly what was acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -17,6 +17,10 @@ use proptest::prelude::*;
 use super::schema::{HOUR, Signal};
 use super::*;
 use crate::counters::Counters;
+
+mod model;
+
+use model::{Model, Request, by_series, of_rows};
 
 const BEGAN: u64 = 497_232 * HOUR;
 const MINUTE: u64 = 60 * SECOND;
@@ -65,103 +69,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => points().prop_map(Step::Crash),
     ];
     prop::collection::vec(step, 12..30)
-}
-
-/// A request as the model keeps it.
-#[derive(Debug, Clone)]
-struct Request {
-    bucket: Time,
-    service: String,
-    durations: Vec<u64>,
-    errors: u64,
-}
-
-/// What was acknowledged.
-#[derive(Debug, Default)]
-struct Model {
-    spans: BTreeMap<u64, (Time, TraceId)>,
-    logs: BTreeSet<String>,
-    requests: Vec<Request>,
-    mark: Option<u64>,
-}
-
-/// Requests, errors and histogram by service.
-type Sums = BTreeMap<String, (u64, u64, BTreeMap<u16, u64>)>;
-
-impl Model {
-    fn sums(&self, from: Time, to: Time) -> Sums {
-        let mut sums = Sums::new();
-        for request in self.requests.iter().filter(|r| from <= r.bucket && r.bucket < to) {
-            let sum = sums.entry(request.service.clone()).or_default();
-            sum.0 += request.durations.len() as u64;
-            sum.1 += request.errors;
-            let mut histogram = Histogram::default();
-            request.durations.iter().for_each(|d| histogram.record(*d));
-            for (index, count) in histogram.buckets() {
-                *sum.2.entry(*index).or_default() += count;
-            }
-        }
-        sums
-    }
-}
-
-/// Requests of a window as the index by series has them, and the rows that it does not cover.
-fn by_series(
-    c: &Reading<'_>,
-    from: Time,
-    to: Time,
-    resolution: u64,
-) -> Result<Option<Sums>, StoreError> {
-    let Some((files, begins)) = c.series(from, to, resolution) else { return Ok(None) };
-    let mut sums = Sums::new();
-    let rest = c.widths(Signal::Red, (from, to), resolution, begins);
-    let mut statement = c.prepare(&format!(
-        "SELECT service, unnest(hist_index)::UBIGINT, unnest(hist_count) FROM {rest} \
-         WHERE bucket_ns >= {} AND bucket_ns < {}",
-        from.as_i64(),
-        to.as_i64()
-    ))?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let sum = sums.entry(row.get(0)?).or_default();
-        *sum.2.entry(row.get::<_, u64>(1)? as u16).or_default() += row.get::<_, u64>(2)?;
-    }
-    let mut statement = c.prepare(&format!(
-        "SELECT service, sum(requests)::UBIGINT, sum(errors)::UBIGINT FROM {rest} \
-         WHERE bucket_ns >= {} AND bucket_ns < {} GROUP BY ALL",
-        from.as_i64(),
-        to.as_i64()
-    ))?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let sum = sums.entry(row.get(0)?).or_default();
-        sum.0 += row.get::<_, u64>(1)?;
-        sum.1 += row.get::<_, u64>(2)?;
-    }
-    for file in files {
-        let sql = format!("SELECT service, unnest(packed) FROM read_parquet({})", text(&file));
-        let mut statement = c.prepare(&sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (service, list): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-            packed::each(&list, |bucket, bytes| {
-                let bucket = Time(bucket * resolution);
-                if bucket < from || bucket >= to {
-                    return Ok(());
-                }
-                let cell = packed::Cell::of(bytes)?;
-                let sum = sums.entry(service.clone()).or_default();
-                sum.0 += cell.requests;
-                sum.1 += cell.errors;
-                for (index, n) in packed::pairs(cell.pairs) {
-                    *sum.2.entry(index).or_default() += n;
-                }
-                Ok(())
-            })
-            .unwrap();
-        }
-    }
-    Ok(Some(sums))
 }
 
 /// What the disk does when a point is reached.
@@ -445,28 +352,8 @@ impl World {
                 for (from, to, wanted) in windows {
                     let resolution = c.resolution(from, to, wanted);
                     let (from, to) = (from.align(resolution), to.align(resolution));
-                    let sql = format!(
-                        "SELECT service, requests, errors, hist_index::UBIGINT[]::VARCHAR, \
-                         hist_count::VARCHAR FROM {} WHERE bucket_ns >= {} AND bucket_ns < {}",
-                        c.buckets(Signal::Red, from, to, resolution),
-                        from.as_i64(),
-                        to.as_i64()
-                    );
-                    let mut sum = Sums::new();
-                    let mut statement = c.prepare(&sql)?;
-                    let mut rows = statement.query([])?;
-                    while let Some(row) = rows.next()? {
-                        let one = sum.entry(row.get(0)?).or_default();
-                        one.0 += row.get::<_, u64>(1)?;
-                        one.1 += row.get::<_, u64>(2)?;
-                        let list = |at| -> Result<Vec<u64>, StoreError> {
-                            let text: String = row.get(at)?;
-                            Ok(serde_json::from_str(&text).unwrap())
-                        };
-                        for (index, count) in list(3)?.into_iter().zip(list(4)?) {
-                            *one.2.entry(index as u16).or_default() += count;
-                        }
-                    }
+                    let rows = c.buckets(Signal::Red, from, to, resolution);
+                    let sum = of_rows(c, &rows, from, to)?;
                     sums.push((from, to, resolution, sum));
                     if let Some(sum) = by_series(c, from, to, resolution)? {
                         sums.push((from, to, resolution, sum));

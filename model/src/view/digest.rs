@@ -18,6 +18,8 @@ pub enum Health {
     Moved,
     /// Something fails.
     Failing,
+    /// Something failed and does no longer.
+    Recovered,
 }
 
 /// A labelled line of the digest: `WHY`, `changed`, `ruled out`, `not seen`.
@@ -34,7 +36,7 @@ pub struct Line {
 pub struct Mover {
     /// The service.
     pub service: String,
-    /// `p99`, `errors`, `rate`, `no_answer` or `inflight`.
+    /// The number that moved.
     pub measure: Change,
     /// Value now, in the measure's unit (ns, ratio, 1/s, requests).
     pub now: f64,
@@ -54,6 +56,10 @@ pub struct Mover {
 pub enum Change {
     /// 99th percentile of duration, ns.
     P99,
+    /// 90th percentile, ns, where it says more: of few requests the 99th is the slowest two or three.
+    P90,
+    /// Median, ns, where it says more still.
+    P50,
     /// Share of failed requests.
     Errors,
     /// Requests per second.
@@ -78,19 +84,22 @@ pub struct PathStep {
 pub struct DigestRow {
     /// In one word.
     pub health: Health,
-    /// When it began, when something is wrong.
+    /// When it began, when something is or was wrong.
     pub onset: Option<Time>,
+    /// When it ended, when nothing is wrong any more.
+    #[serde(default)]
+    pub ended: Option<Time>,
     /// The service where the trouble most likely sits: the deepest failing one on the path.
     pub suspect: Option<String>,
     /// What is measured, line by line.
     pub why: Vec<Line>,
     /// Callers to callees, through the suspect.
     pub path: Vec<PathStep>,
-    /// Services that are affected.
+    /// Services that are affected, or were.
     pub affected: u32,
     /// Services known.
     pub services_known: u32,
-    /// Services, worst first.
+    /// Services, worst first: since the onset, or since it ended.
     pub services: Vec<ServiceRow>,
     /// What moved most, worst first.
     pub movers: Vec<Mover>,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
+use coral_model::dice::{STEP, mixed};
 use coral_tests::otlp::{int, now_ns, text};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -168,12 +169,9 @@ impl Template {
     }
 }
 
-/// splitmix64: well-spread ids from a counter.
+/// Well-spread ids from a counter; never 0, which is no id.
 fn mix(n: u64) -> u64 {
-    let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) | 1
+    mixed(n.wrapping_add(STEP)) | 1
 }
 
 /// What a load run came to.

@@ -3,6 +3,7 @@
 //! nobody talks to anybody.
 
 use coral_model::Time;
+use coral_model::dice::{STEP, mixed};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -31,12 +32,9 @@ pub struct Export {
     pub servers: u64,
 }
 
-/// splitmix64.
+/// Well-spread ids from a counter; never 0, which is no id.
 fn mix(n: u64) -> u64 {
-    let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) | 1
+    mixed(n.wrapping_add(STEP)) | 1
 }
 
 fn text(key: &str, value: impl Into<String>) -> KeyValue {

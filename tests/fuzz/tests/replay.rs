@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use coral_fuzz::mutate::{Dice, mutate};
+use coral_fuzz::mutate::mutate;
 use coral_fuzz::{TARGETS, Target};
+use coral_model::dice::Dice;
 
 /// Mutations of each corpus file; `CORAL_FUZZ_MUTATIONS` searches longer.
 const MUTATIONS: u64 = 1_000;
@@ -36,7 +37,7 @@ fn every_target_keeps_its_promises_on_its_corpus_and_on_damage_to_it() {
             run(*target, name, input);
             let mut dice = Dice(u64::try_from(at).unwrap() << 32 | 0xc0_4a1);
             for n in 0..mutations.unwrap_or(MUTATIONS) {
-                let other = &all[dice.below(all.len())].1;
+                let other = &all[dice.index(all.len())].1;
                 let damaged = mutate(input, other, &mut dice);
                 run(*target, &format!("mutation {n} of {name}"), &damaged);
             }

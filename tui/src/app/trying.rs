@@ -1,5 +1,6 @@
 //! Sessions of somebody who tries things: holds time, mistypes, looks where nothing is.
 
+use coral_model::TraceId;
 use coral_model::time::SECOND;
 use coral_model::view::{EventKind, Line, Row};
 
@@ -151,12 +152,19 @@ fn what_is_opened_must_be_known() {
     assert_eq!(s.screen.app.here.service.as_deref(), Some("nosuchservice"));
     // Lists show the first digits of a trace's id.
     s.keys("1 x 4").unwrap();
-    let trace = s.screen.app.data.traces().next().unwrap().trace_id;
-    let digits: String = trace.to_string().chars().take(31).collect();
-    let same = s.screen.app.data.traces().filter(|t| t.trace_id.to_string().starts_with(&digits));
-    assert_eq!(same.count(), 1, "{digits} names one trace");
-    typed(&mut s, "o", &digits);
-    assert_eq!(s.screen.app.here.trace, Some(trace));
+    let want = s.screen.app.standing(Slot::Traces).unwrap();
+    let mut rows = fake::answer(Scenario::Incident, &want.question(s.now));
+    if let Some(Row::Trace(row)) = rows.first_mut() {
+        row.trace_id = TraceId([0xab; 16]);
+    }
+    s.answer(Slot::Traces, &want, rows, None);
+    typed(&mut s, "o", "abababab");
+    assert_eq!(s.screen.app.here.trace, Some(TraceId([0xab; 16])));
+    // Digits that several begin with name none.
+    typed(&mut s, "o", "4bf92f35");
+    assert_eq!(s.screen.app.here.trace, Some(TraceId([0xab; 16])), "it is still the one before");
+    assert!(s.text().contains("4bf92f35"), "{}", s.text());
+    s.keys("esc").unwrap();
     s.keys("1 t").unwrap();
     s.type_text("13:50..13:40");
     s.keys("enter").unwrap();

@@ -4,7 +4,7 @@
 //! particulars; that time is held, which window is shown and how the colony is are never cut.
 
 use coral_model::text;
-use coral_model::time::SECOND;
+use coral_model::time::{SECOND, Time};
 use coral_model::view::Health;
 use coral_model::when;
 use ratatui::layout::Rect;
@@ -75,21 +75,38 @@ fn health(app: &App, left_out: &[Step]) -> Words {
         }
         Health::Moved => (Role::Moved, "MOVED"),
         Health::Failing => (Role::Failing, "INCIDENT"),
+        Health::Recovered => (Role::Moved, "INCIDENT over"),
     };
+    if let (Some(onset), Some(ended)) = (digest.onset, digest.ended) {
+        let mut words = vec![(role, word.to_owned())];
+        if !left_out.contains(&Step::Since) {
+            words.push((role, format!(" since {}", minute(app, ended))));
+        }
+        if !left_out.contains(&Step::Age) {
+            words.push((Role::Dim, format!(" lasted {}", age(ended.since(onset)))));
+        }
+        return words;
+    }
     let Some(onset) = digest.onset.filter(|_| !left_out.contains(&Step::Since)) else {
         return vec![(role, word.to_owned())];
     };
-    let at = app.clock(onset).get(..5).unwrap_or_default().to_owned();
-    let mut words = vec![(role, format!("{word} since {at}"))];
+    let mut words = vec![(role, format!("{word} since {}", minute(app, onset)))];
     if !left_out.contains(&Step::Age) {
-        let age = app.newest().since(onset) / SECOND * SECOND;
-        let age = match age / SECOND {
-            n @ 0..60 => format!("{}s", n.max(1)),
-            _ => text::duration(age),
-        };
-        words.push((Role::Dim, format!(" {age}")));
+        words.push((Role::Dim, format!(" {}", age(app.newest().since(onset)))));
     }
     words
+}
+
+fn minute(app: &App, at: Time) -> String {
+    app.clock(at).get(..5).unwrap_or_default().to_owned()
+}
+
+/// How long something lasts, in whole seconds, since what is not over goes on.
+fn age(ns: u64) -> String {
+    match ns / SECOND {
+        n @ 0..60 => format!("{}s", n.max(1)),
+        n => text::duration(n * SECOND),
+    }
 }
 
 /// Whether time follows, is held, or is another, and which.

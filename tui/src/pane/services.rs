@@ -19,9 +19,10 @@ use crate::widget::{
 const ENOUGH: u64 = 100;
 
 pub(super) fn title(app: &App) -> String {
-    let of = match app.data.digest().and_then(|digest| digest.onset) {
-        // The digest looks at everything since the onset, the services' question at the window.
-        Some(onset) if !app.data.is_known(Slot::Services) => format!("since {}", app.clock(onset)),
+    let of = match app.data.digest().and_then(|digest| digest.ended.or(digest.onset)) {
+        // The digest looks at everything since the onset, or since it ended; the services' question at
+        // the window.
+        Some(since) if !app.data.is_known(Slot::Services) => format!("since {}", app.clock(since)),
         _ => super::window_words(app),
     };
     match app.data.services().len() {
@@ -101,11 +102,14 @@ pub(super) fn moved(canvas: &Canvas<'_>, baseline: Option<&Baseline>, level: u8)
 }
 
 /// With what the rows are compared: the digest's are of the time since the onset and compared with
-/// the time before it, others are of the whole window and compared with the one before. Numbers and
-/// comparison are always of the same row, so that neither speaks of a time the other does not.
+/// the time before it, others are of the whole window and compared with the one before. Where rows are
+/// compared with several, none can stand for all.
 fn compared(app: &App, rows: &[&ServiceRow]) -> Option<Window> {
-    let told = rows.iter().find_map(|row| Some(row.baseline.as_ref()?.window));
-    told.or_else(|| Some(app.data.digest()?.compared_with))
+    let mut told = rows.iter().filter_map(|row| Some(row.baseline.as_ref()?.window));
+    match told.next() {
+        Some(first) => told.all(|other| other == first).then_some(first),
+        None => Some(app.data.digest()?.compared_with),
+    }
 }
 
 /// That numbers do not rest on what the service reports.
@@ -193,7 +197,7 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
         return;
     }
     let versus = compared(app, &services).map_or_else(
-        || "vs before".into(),
+        || "vs usual".into(),
         |w| {
             let at = |t| app.clock(t).get(..5).unwrap_or_default().to_owned();
             format!("vs {}–{}", at(w.from), at(w.to))

@@ -141,6 +141,7 @@ fn the_whole_screen() {
     settings("screen").bind(|| {
         for (name, scenario) in [
             ("incident", Scenario::Incident),
+            ("recovered", Scenario::Recovered),
             ("calm", Scenario::Calm),
             ("no-data", Scenario::Empty),
             ("blind", Scenario::Blind),

@@ -16,6 +16,7 @@ pub fn plain_lines(app: &App) -> Vec<String> {
     }
     let Some(digest) = app.data.digest() else { return lines };
     let since = digest.onset.map(|t| format!(" since {}", app.clock(t))).unwrap_or_default();
+    let until = digest.ended.map(|t| format!(" until {}", app.clock(t))).unwrap_or_default();
     lines.push(match digest.health {
         Health::NoData => match app.absence() {
             Some(Absence::Here) => {
@@ -34,6 +35,10 @@ pub fn plain_lines(app: &App) -> Vec<String> {
         Health::Failing => {
             format!("incident{since}: {} of {} services", digest.affected, digest.services_known)
         }
+        Health::Recovered => format!(
+            "incident over:{since}{until}, {} of {} services",
+            digest.affected, digest.services_known
+        ),
     });
     if app.absence() == Some(Absence::Ever)
         && let Some(line) = super::head::exporter(app)

@@ -1,7 +1,7 @@
 //! What happened: newest first; in an incident, since its onset.
 
 use coral_model::text;
-use coral_model::view::{Change, EventKind, EventRow, Health, Mover};
+use coral_model::view::{Change, DigestRow, EventKind, EventRow, Health, Mover};
 use ratatui::layout::Rect;
 
 use crate::app::App;
@@ -12,8 +12,12 @@ use crate::widget::{Canvas, Column, Piece, Table, error_share, hertz, ratio};
 
 pub(super) fn title(app: &App) -> String {
     let incident = app.data.digest().filter(|d| d.health != Health::Calm);
-    match incident.and_then(|d| d.onset) {
-        Some(onset) if app.here.view == ViewId::Incident => {
+    let began = |d: &DigestRow| Some((d.onset?, d.ended));
+    match incident.and_then(began) {
+        Some((onset, Some(ended))) if app.here.view == ViewId::Incident => {
+            format!("INCIDENT {}–{} AND SINCE", app.clock(onset), app.clock(ended))
+        }
+        Some((onset, None)) if app.here.view == ViewId::Incident => {
             format!("SINCE ONSET {}", app.clock(onset))
         }
         _ if app.here.view == ViewId::Incident => "MOVERS AND CHANGES".into(),
@@ -66,7 +70,9 @@ fn event(app: &App, canvas: &Canvas<'_>, row: &EventRow) -> Vec<Vec<Piece>> {
 
 fn mover(app: &App, canvas: &mut Canvas<'_>, area: Rect, y: u16, row: &Mover) {
     let print = |v: f64| match row.measure {
-        Change::P99 => text::duration(coral_model::num::u64_from_f64(v)),
+        Change::P99 | Change::P90 | Change::P50 => {
+            text::duration(coral_model::num::u64_from_f64(v))
+        }
         Change::Errors => error_share(v),
         Change::Rate => hertz(v),
         Change::Inflight => text::count(coral_model::num::u64_from_f64(v)),
@@ -74,6 +80,8 @@ fn mover(app: &App, canvas: &mut Canvas<'_>, area: Rect, y: u16, row: &Mover) {
     };
     let what = match row.measure {
         Change::P99 => "p99",
+        Change::P90 => "p90",
+        Change::P50 => "p50",
         Change::Errors => "errors",
         Change::Rate => "rate",
         Change::Inflight => "inflight",

@@ -31,6 +31,9 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: boo
     if let Some(onset) = digest.onset {
         say("since", Role::Text, &onset.format(&app.shown_zone(), "%Y-%m-%d %H:%M:%S %Z"));
     }
+    if let Some(ended) = digest.ended {
+        say("until", Role::Text, &ended.format(&app.shown_zone(), "%Y-%m-%d %H:%M:%S %Z"));
+    }
     let compared = digest.compared_with;
     say(
         "compared with",

@@ -23,7 +23,7 @@ use super::builds::{self, reach};
 use super::fetch::{self, Sql};
 use super::plan::Plan;
 use super::traces::LAYOUT;
-use super::{QueryError, filter};
+use super::{QueryError, filter, homes};
 use crate::store::Reading;
 use crate::store::schema::Signal;
 
@@ -76,11 +76,7 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
         (plan.window.from.min(also.from), plan.window.to.max(also.to))
     });
     let mut scope = Scope {
-        from: format!(
-            " FROM {} t LEFT JOIN {} r ON r.id = t.resource",
-            conn.relation(Signal::Spans, from, to),
-            conn.resources()
-        ),
+        from: format!(" FROM {} t{}", conn.relation(Signal::Spans, from, to), homes::join(conn)),
         condition: Sql::new("true")
             .within("t.start_ns", from, to)
             .then(" AND ")

@@ -4,6 +4,7 @@
 //! kept as bins when all of them are numbers, else it is one whose values are nearly all different and
 //! cannot tell sides apart.
 
+use coral_model::dice::{STEP, mixed};
 use coral_model::view::Origin;
 use hashbrown::HashMap;
 
@@ -83,7 +84,7 @@ impl Tally {
     /// Begins a span of a side, 0 or 1.
     pub fn span(&mut self, side: usize) -> Span<'_> {
         self.spans += 1;
-        let mark = scatter(self.spans);
+        let mark = mixed(self.spans.wrapping_mul(STEP));
         self.whole.add(side, mark);
         Span { side, mark, tally: self }
     }
@@ -200,14 +201,6 @@ fn range(bin: i32) -> String {
         n if n > 0 => format!("{}..{}", edge(n), edge(n + 1)),
         n => format!("-{}..-{}", edge(1 - n), edge(-n)),
     }
-}
-
-/// A number that looks random, made of a small one (splitmix64, Steele et al. 2014).
-fn scatter(n: u64) -> u64 {
-    let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

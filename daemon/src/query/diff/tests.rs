@@ -1,5 +1,6 @@
 //! Shops in which one thing is wrong, and some in which nothing is.
 
+use coral_model::dice::{STEP, mixed};
 use coral_model::question::View;
 use coral_model::time::MILLI;
 use coral_model::view::{DiffRow, DiffSides};
@@ -9,10 +10,7 @@ use super::*;
 
 /// Numbers that look random and are the same in every run.
 fn noise(n: u64) -> u64 {
-    let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    mixed(n.wrapping_mul(STEP))
 }
 
 /// 4,000 requests to payments from three instances; `worse` says what is wrong with one.

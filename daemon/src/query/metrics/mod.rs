@@ -25,12 +25,12 @@ use coral_model::time::{SECOND, Time, Window};
 use coral_model::view::{MetricKind, MetricRow, Row};
 
 use self::measure::{Series, measured, usual};
-use super::QueryError;
 use super::answer::Found;
 use super::distribution::{Distribution, Extra, Shape};
 use super::fetch::{self, Batch, Sql};
 use super::plan::Plan;
 use super::sql::{Field, Layout};
+use super::{QueryError, homes};
 use crate::store::Reading;
 use crate::store::schema::Signal;
 
@@ -69,8 +69,7 @@ fn column(key: &Key) -> Option<Field> {
 
 /// Points of a window with their resources.
 fn from(conn: &Reading<'_>, from: Time, to: Time) -> String {
-    let (metrics, resources) = (conn.relation(Signal::Metrics, from, to), conn.resources());
-    format!(" FROM {metrics} t LEFT JOIN {resources} r ON r.id = t.resource WHERE true")
+    format!(" FROM {} t{} WHERE true", conn.relation(Signal::Metrics, from, to), homes::join(conn))
 }
 
 /// Answers the question.

@@ -13,10 +13,13 @@ pub(super) fn blocks(row: &DigestRow, reader: &Reader) -> Vec<Block> {
         Health::Calm => ("CALM", Look::Good),
         Health::Moved => ("MOVED", Look::Warn),
         Health::Failing => ("FAILING", Look::Bad),
+        Health::Recovered => ("RECOVERED:", Look::Warn),
     };
-    let onset = row.onset.map(|t| format!(" since {}", reader.time(t))).unwrap_or_default();
+    let began = if row.ended.is_some() { "failed from" } else { "since" };
+    let onset = row.onset.map(|t| format!(" {began} {}", reader.time(t))).unwrap_or_default();
+    let ended = row.ended.map(|t| format!(" to {}", reader.time(t))).unwrap_or_default();
     let blast = format!(" · {} of {} services affected", row.affected, row.services_known);
-    let mut head = vec![Cell::from(format!("{word}{onset}{blast}")).look(look)];
+    let mut head = vec![Cell::from(format!("{word}{onset}{ended}{blast}")).look(look)];
     for line in &row.why {
         head.push(Cell::from(format!("{:<10} {}", line.label, line.text)));
     }
@@ -53,7 +56,9 @@ fn movers(rows: &[Mover], reader: &Reader) -> Block {
     ]);
     for row in rows {
         let shown = |x: f64| match row.measure {
-            Change::P99 => coral_model::text::duration(coral_model::num::u64_from_f64(x)),
+            Change::P99 | Change::P90 | Change::P50 => {
+                coral_model::text::duration(coral_model::num::u64_from_f64(x))
+            }
             Change::Errors => cell::percent(x),
             Change::Rate => cell::rate(x),
             Change::Inflight | Change::Silence => {
@@ -62,6 +67,8 @@ fn movers(rows: &[Mover], reader: &Reader) -> Block {
         };
         let what = match row.measure {
             Change::P99 => "p99",
+            Change::P90 => "p90",
+            Change::P50 => "p50",
             Change::Errors => "errors",
             Change::Rate => "rate",
             Change::Inflight => "in flight",

@@ -167,6 +167,7 @@ pub(super) fn events(scenario: Scenario, window: Window) -> Vec<EventRow> {
 pub(super) fn digest(scenario: Scenario, window: Window) -> DigestRow {
     let calm = scenario == Scenario::Calm;
     let none = matches!(scenario, Scenario::Empty | Scenario::Blind);
+    let over = scenario == Scenario::Recovered;
     let at = onset(window);
     let line = |label: &str, text: &str| Line { label: label.into(), text: text.into() };
     let compared_with =
@@ -176,17 +177,25 @@ pub(super) fn digest(scenario: Scenario, window: Window) -> DigestRow {
         baseline.window = compared_with;
     }
     DigestRow {
-        health: if none {
-            Health::NoData
-        } else if calm {
-            Health::Calm
-        } else {
-            Health::Failing
+        health: match scenario {
+            Scenario::Empty | Scenario::Blind => Health::NoData,
+            Scenario::Calm => Health::Calm,
+            Scenario::Recovered => Health::Recovered,
+            Scenario::Incident | Scenario::Hostile | Scenario::Large => Health::Failing,
         },
         onset: (!none && !calm).then_some(at),
+        ended: over.then_some(at.plus(190 * SECOND)),
         suspect: (!none && !calm).then(|| "payments".into()),
         why: if none || calm {
             Vec::new()
+        } else if over {
+            let utc = |t: Time| t.format(&jiff::tz::TimeZone::UTC, "%H:%M:%S");
+            let (from, to) = (utc(at), utc(at.plus(190 * SECOND)));
+            vec![
+                line("WHY", &format!("payments: p99 ×18 and 9.1 % errors from {from} to {to} UTC")),
+                line("now", "payments: in line again for 1m 16s: p99 131ms, errors 0%"),
+                line("changed", "deploy payments v41 → v42, 3 s before"),
+            ]
         } else {
             vec![
                 line(

@@ -35,6 +35,8 @@ use topology::topology;
 pub enum Scenario {
     /// Payments' pool is exhausted after a deploy.
     Incident,
+    /// It is over.
+    Recovered,
     /// All is as it was.
     Calm,
     /// Nobody has sent anything.

@@ -119,7 +119,7 @@ pub(super) fn shapes(scenario: Scenario) -> Vec<Shape> {
         Scenario::Incident | Scenario::Hostile | Scenario::Large => {
             INCIDENT.iter().map(|s| Shape { ..*s }).collect()
         }
-        Scenario::Calm => INCIDENT.iter().map(calm).collect(),
+        Scenario::Calm | Scenario::Recovered => INCIDENT.iter().map(calm).collect(),
         Scenario::Empty | Scenario::Blind => Vec::new(),
     }
 }
