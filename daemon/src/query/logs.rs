@@ -45,6 +45,15 @@ fn column(key: &Key) -> Option<Field> {
     })
 }
 
+/// Texts in lower case that every record which passes has somewhere.
+pub fn needles(filter: &Expr) -> Vec<String> {
+    match filter {
+        Expr::Text(text) => vec![text.to_lowercase()],
+        Expr::And(all) => all.iter().flat_map(needles).collect(),
+        Expr::Or(_) | Expr::Not(_) | Expr::Term(_) => Vec::new(),
+    }
+}
+
 /// The start of every statement, over the records of a relation; with their resources where the
 /// filter asks for them.
 fn select(conn: &Reading<'_>, logs: &str, filter: &Expr) -> Sql {
@@ -61,7 +70,7 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
         return context(conn, plan, around);
     }
     let limit = plan.limit();
-    let logs = conn.relation(Signal::Logs, plan.window.from, plan.window.to);
+    let logs = conn.logs_with(plan.window.from, plan.window.to, &needles(&plan.filter))?;
     let sql = select(conn, &logs, &plan.filter)
         .within("t.time_ns", plan.window.from, plan.window.to)
         .then(" AND ")

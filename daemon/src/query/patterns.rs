@@ -8,12 +8,11 @@ use hashbrown::HashMap;
 
 use super::answer::Found;
 use super::fetch::{self, Sql};
-use super::logs::LAYOUT;
+use super::logs::{LAYOUT, needles};
 use super::plan::Plan;
 use super::{QueryError, homes};
 use crate::patterns::{Miner, OTHER};
 use crate::store::Reading;
-use crate::store::schema::Signal;
 
 /// Records that are looked at; of more, an even sample.
 const MAX_RECORDS: u64 = 200_000;
@@ -44,7 +43,7 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
     let to = windows.map(|w| w.to).max().unwrap_or(plan.window.to);
     let matching = Sql::new(format!(
         " FROM {} t{} WHERE true",
-        conn.relation(Signal::Logs, from, to),
+        conn.logs_with(from, to, &needles(&plan.filter))?,
         homes::join(conn)
     ))
     .within("t.time_ns", from, to)
@@ -146,7 +145,7 @@ mod tests {
     use duckdb::params;
 
     use super::super::fixture::{Fixture, ago, last, question, rows};
-    use super::*;
+    use crate::store::schema::Signal;
 
     fn write(fixture: &Fixture, at: u64, service: &str, severity: u8, body: &str) {
         let table = Fixture::table(Signal::Logs);

@@ -13,7 +13,8 @@ use coral_model::id::{ResourceId, TraceId};
 use coral_model::time::Time;
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, SpanKind};
 use duckdb::arrow::array::{
-    Array, BooleanArray, Int64Array, ListArray, StringArray, UInt8Array, UInt16Array, UInt64Array,
+    Array, ArrayRef, BooleanArray, Int64Array, ListArray, StringArray, UInt8Array, UInt16Array,
+    UInt64Array,
 };
 use duckdb::arrow::error::ArrowError;
 use duckdb::arrow::record_batch::RecordBatch;
@@ -298,7 +299,12 @@ fn id(hi: &UInt64Array, lo: &UInt64Array, row: usize) -> Option<TraceId> {
 }
 
 fn column<A: Array + 'static>(batch: &RecordBatch, at: usize) -> Result<&A, StoreError> {
-    let found = batch.columns().get(at).and_then(|c| c.as_any().downcast_ref());
+    column_of(batch.columns(), at)
+}
+
+/// One of some columns, if it is of this type.
+pub fn column_of<A: Array + 'static>(columns: &[ArrayRef], at: usize) -> Result<&A, StoreError> {
+    let found = columns.get(at).and_then(|c| c.as_any().downcast_ref());
     found.ok_or_else(|| unlike(at))
 }
 

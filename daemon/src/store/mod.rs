@@ -34,6 +34,7 @@ pub mod segment;
 mod series;
 mod sweep;
 mod tables;
+mod words;
 mod writer;
 
 use std::path::{Path, PathBuf};

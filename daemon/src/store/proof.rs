@@ -325,7 +325,9 @@ impl World {
             .map(|(ago, wanted)| (Time(BEGAN - 12 * HOUR), now.minus(ago).plus(HOUR), wanted))
             .collect();
         let windows = expected.clone();
-        let (found, lines, by_id, in_view, sums) = self
+        // Some line that is there, and one that is not.
+        let texts = [self.rows / 2, self.rows + 1000].map(|n| format!("line {n}"));
+        let (found, lines, by_id, in_view, sums, searched) = self
             .store
             .read(move |c| -> Result<_, StoreError> {
                 let column = |sql: String| -> Result<Vec<String>, StoreError> {
@@ -337,6 +339,15 @@ impl World {
                 let ids = column(format!("SELECT span_id::VARCHAR FROM {}", all(Signal::Spans)))?;
                 let lines = column(format!("SELECT body FROM {}", all(Signal::Logs)))?;
                 let view = column("SELECT span_id::VARCHAR FROM spans".to_owned())?;
+                let mut searched = Vec::new();
+                for text in texts {
+                    let (from, to) = (Time(BEGAN - 12 * HOUR), now.plus(HOUR));
+                    let logs = c.logs_with(from, to, std::slice::from_ref(&text))?;
+                    let found = column(format!(
+                        "SELECT body FROM {logs} WHERE contains(lower(body), '{text}')"
+                    ))?;
+                    searched.push((text, found));
+                }
                 let mut by_id = 0u64;
                 if let Some(id) = some {
                     let id = columns::spans::halves(id);
@@ -359,7 +370,7 @@ impl World {
                         sums.push((from, to, resolution, sum));
                     }
                 }
-                Ok((ids, lines, by_id, view, sums))
+                Ok((ids, lines, by_id, view, sums, searched))
             })
             .await
             .unwrap();
@@ -369,6 +380,11 @@ impl World {
             let ids = numbers(ids);
             assert_eq!(ids.len(), spans.len(), "a span is there twice or not at all");
             assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), spans);
+        }
+        for (text, mut found) in searched {
+            found.sort_unstable();
+            let there = logs.iter().filter(|line| line.contains(&text)).cloned();
+            assert_eq!(found, there.collect::<Vec<_>>(), "log records with {text:?}");
         }
         assert_eq!(lines.len(), logs.len());
         assert_eq!(lines.into_iter().collect::<BTreeSet<_>>(), logs);
@@ -463,10 +479,10 @@ async fn small_segments_become_one_and_old_buckets_coarser() {
         world.now.fetch_add(HOUR, Ordering::SeqCst);
         world.settle().await;
     }
-    // Twelve hours of five kinds; the day is over after the next.
+    // Twelve hours of nine kinds; the day is over after the next.
     world.now.fetch_add(14 * HOUR, Ordering::SeqCst);
     world.settle().await;
-    while world.store.health().segments > 8 {
+    while world.store.health().segments > 9 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     world.check().await;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use coral_model::time::{BUCKET, SECOND, Time};
 use duckdb::Connection;
 
-use super::StoreError;
 use super::schema::Signal;
 use super::tables::{Tables, text};
+use super::{StoreError, words};
 
 /// Entries of the index that are followed: one per piece that has spans of the trace, and those of
 /// traces that happen to begin with the same digits.
@@ -111,6 +111,28 @@ impl<'a> Reading<'a> {
             Some(tables) => tables.resources(),
             None => Signal::Resources.name().to_owned(),
         }
+    }
+
+    /// Log records of a window among which are all that have each of some texts, which are in lower
+    /// case, in their body or in a value of an attribute.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn logs_with(&self, from: Time, to: Time, texts: &[String]) -> Result<String, StoreError> {
+        let everything = || self.relation(Signal::Logs, from, to);
+        let Some(tables) = self.tables.as_ref().filter(|_| words::tells(texts)) else {
+            return Ok(everything());
+        };
+        let files = tables.word_index(from, to);
+        if files.is_empty() {
+            return Ok(everything());
+        }
+        let stretches = words::stretches(self.connection, &files, (from, to), texts)?;
+        // What is nearly everywhere is read as a whole.
+        if stretches.len() > ENTRIES {
+            return Ok(everything());
+        }
+        Ok(tables.logs_within(from, to, &stretches))
     }
 
     /// Spans among which are all of the traces whose ids lie between these two, as halves.

@@ -17,7 +17,7 @@ pub const fn keeps(retention: &Retention, signal: Signal, form: Form) -> u64 {
         (Signal::Spans, _) => retention.spans,
         (Signal::Logs, _) => retention.logs,
         (Signal::Metrics, _) => retention.metrics,
-        (Signal::Red | Signal::Edges, Form::Rows | Form::Traces) => retention.red_10s,
+        (Signal::Red | Signal::Edges, Form::Rows | Form::Traces | Form::Words) => retention.red_10s,
         (Signal::Red | Signal::Edges, Form::Minute | Form::SeriesMinute) => retention.red_1m,
         (Signal::Red | Signal::Edges, Form::Hour | Form::SeriesHour) => retention.red_1h,
         (Signal::Events, _) => retention.events,
@@ -57,7 +57,7 @@ fn rank(signal: Signal, form: Form) -> u8 {
     match (signal, form) {
         (Signal::Spans | Signal::Logs | Signal::Metrics | Signal::HalfEdges, _) => 0,
         (Signal::Inflight | Signal::Hosts, _) => 1,
-        (Signal::Red | Signal::Edges, Form::Rows | Form::Traces) => 1,
+        (Signal::Red | Signal::Edges, Form::Rows | Form::Traces | Form::Words) => 1,
         (Signal::Red | Signal::Edges, Form::Minute | Form::SeriesMinute) => 2,
         (Signal::Red | Signal::Edges, Form::Hour | Form::SeriesHour) => 3,
         (Signal::Events | Signal::Resources, _) => 4,

@@ -22,6 +22,7 @@ pub const fn time_column(signal: Signal) -> &'static str {
 pub fn order(signal: Signal, form: Form) -> &'static str {
     match (signal, form) {
         (_, Form::Traces) => "key, first_ns",
+        (_, Form::Words) => "first_ns",
         (_, Form::SeriesMinute) => "first_ns // 3600000000000, service, operation",
         (_, Form::SeriesHour) => "service, operation, resource",
         (Signal::Spans, _) => "start_ns // 60000000000, service, start_ns",

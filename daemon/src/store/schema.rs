@@ -11,7 +11,7 @@ use coral_model::time::{SECOND, Time};
 pub const HOUR: u64 = 3600 * SECOND;
 
 /// Raised when an older build could no longer read or write the tables.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// A kind of row with a table per hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -229,11 +229,13 @@ const ADDED: [Added; 1] = [Added {
 }];
 
 /// What takes a store of version `n + 1` to the next, by `n`; besides columns of tables.
-const UPGRADES: [&str; 2] = [
+const UPGRADES: [&str; 3] = [
     // 2: slices that have ended become Parquet files, named in a manifest.
     super::segment::MANIFEST,
     // 3: what saw a request. Files stay as they are, and the manifest says which lack it.
     "ALTER TABLE segments ADD COLUMN version UTINYINT DEFAULT 2;",
+    // 4: an index of words beside log records that are sealed from then on.
+    "",
 ];
 
 /// What takes a store with these tables from the version before to `version`.

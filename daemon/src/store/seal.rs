@@ -22,7 +22,7 @@ use super::options::{Fault, Point};
 use super::schema::{Signal, Slice, VERSION};
 use super::segment::{self, Form, Segment};
 use super::tables::text;
-use super::{coarse, rollup, series};
+use super::{coarse, rollup, series, words};
 
 /// Rows of a row group: what the smallest read of a file decodes. `docs/store.md` has the numbers.
 const GROUP_ROWS: u32 = 61_440;
@@ -30,6 +30,9 @@ const GROUP_ROWS: u32 = 61_440;
 const INDEX_ROWS: u32 = 4096;
 /// The same of requests by series.
 const SERIES_ROWS: u32 = 8192;
+/// The same of an index of words, whose rows have 32 KiB before they are compressed.
+const WORDS_ROWS: u32 = 2048;
+
 /// What the thread is asked to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
@@ -136,7 +139,7 @@ impl Press {
             Task::Seal(signal, slice) => self.seal(*signal, *slice, &mut written),
             Task::Merge(segments) => self.merge(segments, &mut written),
         };
-        let tables = [coarse::MERGED_TABLE, series::PACKED_TABLE];
+        let tables = [coarse::MERGED_TABLE, series::PACKED_TABLE, words::MAPS_TABLE];
         for table in tables {
             _ = self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {table}"));
         }
@@ -168,6 +171,11 @@ impl Press {
                 Form::SeriesMinute | Form::SeriesHour => {
                     series::pack(&self.connection, form.bucket())?;
                     (coarse::MERGED_TABLE.to_owned(), series::select())
+                }
+                Form::Words => {
+                    let count = written.last().map_or(0, |rows: &Segment| rows.rows);
+                    words::pack(&self.connection, &table, count)?;
+                    (table.clone(), words::SELECT.to_owned())
                 }
             };
             let Some((count, min, max, received)) = self.extent(signal, &rows)? else {
@@ -270,6 +278,7 @@ impl Press {
         let group = match segment.form {
             Form::Traces => INDEX_ROWS,
             Form::SeriesMinute | Form::SeriesHour => SERIES_ROWS,
+            Form::Words => WORDS_ROWS,
             Form::Rows | Form::Minute | Form::Hour => GROUP_ROWS,
         };
         let sql = format!(

@@ -32,12 +32,21 @@ pub enum Form {
     SeriesMinute,
     /// Buckets of an hour, a row for each series.
     SeriesHour,
+    /// Which letters the log records of a stretch of time have.
+    Words,
 }
 
 impl Form {
     /// Every form.
-    pub const ALL: [Self; 6] =
-        [Self::Rows, Self::Minute, Self::Hour, Self::Traces, Self::SeriesMinute, Self::SeriesHour];
+    pub const ALL: [Self; 7] = [
+        Self::Rows,
+        Self::Minute,
+        Self::Hour,
+        Self::Traces,
+        Self::SeriesMinute,
+        Self::SeriesHour,
+        Self::Words,
+    ];
 
     /// Its name in the manifest and in file names.
     #[must_use]
@@ -49,6 +58,7 @@ impl Form {
             Self::Traces => "traces",
             Self::SeriesMinute => "series1m",
             Self::SeriesHour => "series1h",
+            Self::Words => "words",
         }
     }
 
@@ -60,7 +70,7 @@ impl Form {
     #[must_use]
     pub const fn bucket(self) -> u64 {
         match self {
-            Self::Rows | Self::Traces => 10 * SECOND,
+            Self::Rows | Self::Traces | Self::Words => 10 * SECOND,
             Self::Minute | Self::SeriesMinute => 60 * SECOND,
             Self::Hour | Self::SeriesHour => 3600 * SECOND,
         }
@@ -69,7 +79,7 @@ impl Form {
     /// It says nothing that another form does not, and is there to be read quickly.
     #[must_use]
     pub const fn is_index(self) -> bool {
-        matches!(self, Self::Traces | Self::SeriesMinute | Self::SeriesHour)
+        matches!(self, Self::Traces | Self::SeriesMinute | Self::SeriesHour | Self::Words)
     }
 
     /// The forms a signal's slices are sealed in, each after what it is made of.
@@ -81,9 +91,8 @@ impl Form {
                 &[Self::Rows, Self::Minute, Self::SeriesMinute, Self::Hour, Self::SeriesHour]
             }
             Signal::Edges => &[Self::Rows, Self::Minute, Self::Hour],
-            Signal::Logs | Signal::Metrics | Signal::Events | Signal::Inflight | Signal::Hosts => {
-                &[Self::Rows]
-            }
+            Signal::Logs => &[Self::Rows, Self::Words],
+            Signal::Metrics | Signal::Events | Signal::Inflight | Signal::Hosts => &[Self::Rows],
             Signal::Resources | Signal::HalfEdges => &[],
         }
     }

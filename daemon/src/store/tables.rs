@@ -265,6 +265,41 @@ impl Tables {
         format!("({})", parts.join(" UNION ALL "))
     }
 
+    /// The index files of the words of log records in a window.
+    #[must_use]
+    pub fn word_index(&self, from: Time, to: Time) -> Vec<String> {
+        let of = self.segments.iter().filter(|s| s.form == Form::Words && s.tells_of(from, to));
+        of.map(|s| self.path(s)).collect()
+    }
+
+    /// Log records of a window: those of the slices and of segments without an index of words; of
+    /// other segments only those of some stretches, which do not overlap.
+    #[must_use]
+    pub fn logs_within(&self, from: Time, to: Time, stretches: &[(Time, Time)]) -> String {
+        let of = |form: Form| {
+            self.segments.iter().filter(move |s| s.signal == Signal::Logs && s.form == form)
+        };
+        let known = |slice: Slice| of(Form::Words).any(|w| w.first <= slice && slice <= w.last);
+        let indexed = |s: &&Segment| known(s.first) && known(s.last);
+        let hot = self.of(Signal::Logs).iter();
+        let mut parts: Vec<String> =
+            hot.map(|s| format!("SELECT * FROM {}", s.table(Signal::Logs))).collect();
+        let rows = || of(Form::Rows).filter(|s| s.tells_of(from, to));
+        let whole = rows().filter(|s| !indexed(s));
+        parts.extend(segment::select(Signal::Logs, whole, &self.dir, ""));
+        for &(from, to) in stretches {
+            let files = rows().filter(indexed).filter(|s| s.tells_of(from, to));
+            let selects = segment::select(Signal::Logs, files, &self.dir, "");
+            parts.extend(selects.into_iter().map(|sql| {
+                format!("{sql} WHERE time_ns >= {} AND time_ns < {}", from.as_i64(), to.as_i64())
+            }));
+        }
+        if parts.is_empty() {
+            parts.push(empty(Signal::Logs));
+        }
+        format!("({})", parts.join(" UNION ALL "))
+    }
+
     /// Path of a segment's file.
     #[must_use]
     pub fn path(&self, segment: &Segment) -> String {
