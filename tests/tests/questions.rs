@@ -300,5 +300,15 @@ fn the_questions_of_an_incident_are_answered() {
     assert!(left.is_empty(), "{left:?}");
     let refused = colony.coral(&["query", "hosts", "--parquet", &path]);
     assert_eq!(refused.code, 2, "{refused:?}");
+    // What is there already stays, unless somebody says otherwise.
+    let again = colony.coral(&["query", "traces", "--parquet", &path]);
+    assert_eq!(again.code, 2, "{again:?}");
+    assert!(
+        again.err.contains("is there already") && again.err.contains("--force"),
+        "{}",
+        again.err
+    );
     assert_eq!(std::fs::read(&file).unwrap(), bytes, "a refusal leaves the file alone");
+    colony.coral(&["query", "traces", "--parquet", &path, "--force"]).ok();
+    assert_ne!(std::fs::read(&file).unwrap(), bytes);
 }

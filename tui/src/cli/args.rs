@@ -294,6 +294,9 @@ pub struct Query {
     /// output
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["json", "csv", "follow", "check", "limit"], help_heading = "Output")]
     pub parquet: Option<String>,
+    /// Write over a Parquet file that is there already
+    #[arg(long, requires = "parquet", help_heading = "Output")]
+    pub force: bool,
     #[command(flatten)]
     pub output: Output,
 }

@@ -28,7 +28,7 @@ pub async fn export(context: &Context, export: &Export) -> Result<Exit, Failure>
     let words = filter::join_words(&export.words);
     let filter = filter::parse(&words)?.to_string();
     let client = context.connect().await?;
-    let over = if export.force { Over::Written } else { Over::Refused };
+    let over = Over::of(export.force);
     let mut target = Target::of(&export.output, "incident.coral", over)?;
     let request = v1::ExportRequest {
         window: Some(window.into()),

@@ -21,9 +21,14 @@ fn records(view: View) -> &'static str {
 }
 
 /// Saves the file.
-pub async fn save(client: &Client, question: &Question, path: &str) -> Result<Exit, Failure> {
+pub async fn save(
+    client: &Client,
+    question: &Question,
+    path: &str,
+    over: Over,
+) -> Result<Exit, Failure> {
+    let mut target = Target::of(path, "records.parquet", over)?;
     let mut chunks = client.parquet(question).await?;
-    let mut target = Target::of(path, "records.parquet", Over::Written)?;
     let mut size = 0u64;
     while let Some(chunk) = chunks.message().await.map_err(ClientError::from)? {
         target.out.write_all(&chunk.bytes).map_err(|e| target_failed(path, &e))?;

@@ -12,6 +12,7 @@ use super::args::Query;
 use super::ask;
 use super::exit::{Exit, Failure};
 use super::output::{self, Csv, Object, Reader};
+use super::save::Over;
 use super::{Context, Target, parquet};
 use crate::app::unknown_among;
 use crate::client::{Client, ClientError, Lines};
@@ -40,7 +41,7 @@ pub async fn run(context: &Context, query: &Query) -> Result<Exit, Failure> {
         _ => context.connect().await?,
     };
     if let Some(path) = &query.parquet {
-        return parquet::save(&client, &asked.question, path).await;
+        return parquet::save(&client, &asked.question, path, Over::of(query.force)).await;
     }
     let mut reader = Reader::of_stdout(context.clock.clone());
     reader.dates = asked.question.window.length() > DAY;

@@ -21,6 +21,14 @@ pub enum Over {
     Refused,
 }
 
+impl Over {
+    /// By `--force`.
+    #[must_use]
+    pub const fn of(force: bool) -> Self {
+        if force { Self::Written } else { Self::Refused }
+    }
+}
+
 /// Where the file goes: beside its name until it is whole, readable for its owner only.
 pub struct Target {
     /// Takes the pieces.
