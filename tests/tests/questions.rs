@@ -309,6 +309,6 @@ fn the_questions_of_an_incident_are_answered() {
         again.err
     );
     assert_eq!(std::fs::read(&file).unwrap(), bytes, "a refusal leaves the file alone");
-    colony.coral(&["query", "traces", "--parquet", &path, "--force"]).ok();
+    _ = colony.coral(&["query", "traces", "--parquet", &path, "--force"]).ok();
     assert_ne!(std::fs::read(&file).unwrap(), bytes);
 }

@@ -26,8 +26,9 @@ const AT_ONCE: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Messages ready for the reader.
 const QUEUE: usize = 2;
-/// Shortest time between two answers of one watched question.
-const PACE: Duration = Duration::from_millis(250);
+/// Shortest time between two answers of one watched question: a screen has ten of them, and each costs
+/// some milliseconds. What comes after a pause is answered at once.
+const PACE: Duration = Duration::from_millis(400);
 /// A watched question is asked again after this long without news: silence too changes states.
 const REFRESH: Duration = Duration::from_secs(5);
 /// Most rows of one step of a tail.

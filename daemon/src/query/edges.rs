@@ -4,7 +4,7 @@
 //! delta of it. The same two nodes seen from both ends and from one are one edge; it says `both
 //! ends` when any of its requests was seen from both.
 
-use coral_model::num::u32_sat;
+use coral_model::num::{f64_from, u32_sat};
 use coral_model::time::{Time, Window};
 use coral_model::view::{EdgeEnds, Evidence, NodeKind};
 use hashbrown::{HashMap, HashSet};
@@ -15,6 +15,10 @@ use super::fetch::{self, Sql};
 use super::symbols::{Symbol, Symbols};
 use crate::store::Reading;
 use crate::store::schema::Signal;
+
+/// Share of the calls from outside that the kernel must have seen for their callers to be known: ends
+/// of a window cut off some.
+const MOST: f64 = 0.9;
 
 /// An edge delta, borrowed from wherever it lies.
 #[derive(Debug, Clone, Copy)]
@@ -204,7 +208,8 @@ impl Edges {
     }
 
     /// Of an edge that spans tell of, what the kernel saw is left out; and so is somebody unknown
-    /// calling a service, where spans tell who calls it.
+    /// calling a service, where spans tell who calls it. Where spans know of a caller only that it is
+    /// outside, and the kernel saw which services made about as many calls, these are those calls.
     pub fn settle_evidence(&mut self) {
         if self.cells.iter().all(|cell| cell.evidence != Evidence::Ebpf) {
             return;
@@ -224,6 +229,34 @@ impl Edges {
             let twice = twice.get(coral_model::num::usize_sat(cell.edge)).copied();
             cell.evidence != Evidence::Ebpf || !twice.unwrap_or(false)
         });
+        let callers = |evidence: Evidence, kind: NodeKind| {
+            let mut calls: HashMap<Node, u64> = HashMap::new();
+            for cell in self.cells.iter().filter(|cell| cell.evidence == evidence) {
+                let edge = self.edges.get(coral_model::num::usize_sat(cell.edge));
+                if let Some(edge) = edge.filter(|edge| edge.from.1 == kind) {
+                    *calls.entry(edge.to).or_default() += cell.requests;
+                }
+            }
+            calls
+        };
+        let outside = callers(Evidence::Otlp, NodeKind::External);
+        let seen = callers(Evidence::Ebpf, NodeKind::Service);
+        let known: HashSet<Node> = outside
+            .into_iter()
+            .filter(|(to, n)| {
+                seen.get(to).is_some_and(|seen| f64_from(*seen) >= MOST * f64_from(*n))
+            })
+            .map(|(to, _)| to)
+            .collect();
+        if !known.is_empty() {
+            let edges = &self.edges;
+            self.cells.retain(|cell| {
+                let edge = edges.get(coral_model::num::usize_sat(cell.edge));
+                let outside =
+                    edge.is_some_and(|e| e.from.1 == NodeKind::External && known.contains(&e.to));
+                !outside || cell.evidence != Evidence::Otlp
+            });
+        }
     }
 
     /// The last bucket any edge has.

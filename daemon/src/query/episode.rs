@@ -34,7 +34,7 @@ pub fn gather(
     }
     for course in courses.values_mut() {
         let ended = course.ended.iter().filter(|run| counts(run) && run.meets(window));
-        course.run = ended.cloned().chain(course.run.take()).reduce(Run::with);
+        course.run = ended.cloned().chain(course.run.take()).reduce(|run, later| run.with(&later));
     }
     window
 }
@@ -98,8 +98,11 @@ mod tests {
         }
     }
 
-    fn courses(of: &[(Symbol, &[(u64, u64)], Option<u64>)]) -> HashMap<Symbol, Course> {
-        let course = |(service, ended, since): &(Symbol, &[(u64, u64)], Option<u64>)| {
+    /// A service, its runs that ended, and when the one it is in began; in buckets.
+    type Told<'a> = (Symbol, &'a [(u64, u64)], Option<u64>);
+
+    fn courses(of: &[Told<'_>]) -> HashMap<Symbol, Course> {
+        let course = |(service, ended, since): &Told<'_>| {
             let course = Course {
                 run: since.map(|since| run(since, 100, true)),
                 ended: ended.iter().map(|&(from, to)| run(from, to, false)).collect(),
@@ -154,7 +157,7 @@ mod tests {
     fn the_first_moment_is_where_bad_ones_come_in_numbers() {
         let at = |tenth: u64| Time(1_000 * SECOND + tenth * SECOND / 10);
         // One in fifty is bad as ever; from the 137th on all but every fourth.
-        let bad = |n: u64| if n < 137 { n % 50 == 7 } else { n % 4 != 0 };
+        let bad = |n: u64| if n < 137 { n % 50 == 7 } else { !n.is_multiple_of(4) };
         let requests: Vec<(Time, bool)> = (0..300).map(|n| (at(n), bad(n))).collect();
         assert_eq!(first_moment(&requests, 0.02, 0.75), Some(at(137)));
         // Nothing tells the two apart.

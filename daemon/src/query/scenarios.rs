@@ -517,6 +517,36 @@ fn an_edge_that_spans_and_the_kernel_tell_of_is_drawn_once() {
 }
 
 #[test]
+fn callers_from_outside_that_the_kernel_knows_are_drawn_by_name() {
+    let fixture = Fixture::default();
+    let outside = |to: &str, n: usize| EdgeRow {
+        from: ("external".into(), NodeKind::External),
+        ..EdgeRow::new(ago(60), "", to, &vec![5; n])
+    };
+    let seen = |from: &str, to: &str, n: usize| EdgeRow {
+        evidence: Evidence::Ebpf,
+        ..EdgeRow::new(ago(60), from, to, &vec![5; n])
+    };
+    // All but the last few of the calls of cart; of pay, a probe alone.
+    fixture.edges(&[
+        outside("cart", 100),
+        outside("pay", 100),
+        seen("cron", "cart", 95),
+        seen("probe", "pay", 2),
+    ]);
+    let answer = fixture.ask(&question(View::Topology, last(900), "")).unwrap();
+    let edges = answer.rows.into_iter().filter_map(|row| match row {
+        Row::Edge(e) => Some((e.from, e.to, e.red.requests)),
+        _ => None,
+    });
+    let mut edges: Vec<_> = edges.collect();
+    edges.sort_unstable();
+    let row = |from: &str, to: &str, n| (from.to_owned(), to.to_owned(), n);
+    let expected = [row("cron", "cart", 95), row("external", "pay", 100), row("probe", "pay", 2)];
+    assert_eq!(edges, expected);
+}
+
+#[test]
 fn silence_has_names() {
     let mut fixture = shop(0, |_, _, _| {});
     // Heard of two hours ago; its host's agent is gone.

@@ -64,7 +64,7 @@ impl Run {
     }
 
     /// This and a later one of the same service, taken together.
-    pub fn with(mut self, later: Self) -> Self {
+    pub fn with(mut self, later: &Self) -> Self {
         self.until = self.until.max(later.until);
         self.lasts |= later.lasts;
         self.silent &= later.silent;

@@ -137,7 +137,7 @@ impl Options {
             read_timeout: Duration::from_secs(20),
             pending_bytes: 64 << 20,
             group_bytes: 8 << 20,
-            group_wait: Duration::from_millis(100),
+            group_wait: Duration::from_millis(200),
             checkpoint_bytes: 64 << 20,
             checkpoint_every: Duration::from_secs(60),
             live: live::Limits::default(),
