@@ -13,6 +13,8 @@ use super::{StoreError, words};
 /// Entries of the index that are followed: one per piece that has spans of the trace, and those of
 /// traces that happen to begin with the same digits.
 const ENTRIES: usize = 64;
+/// Stretches of log records that are read one by one: each costs some milliseconds.
+const STRETCHES: usize = 256;
 /// Stretches this close together are read as one, ns.
 const NEAR: u64 = SECOND;
 
@@ -129,7 +131,7 @@ impl<'a> Reading<'a> {
         }
         let stretches = words::stretches(self.connection, &files, (from, to), texts)?;
         // What is nearly everywhere is read as a whole.
-        if stretches.len() > ENTRIES {
+        if stretches.len() > STRETCHES {
             return Ok(everything());
         }
         Ok(tables.logs_within(from, to, &stretches))

@@ -26,6 +26,9 @@ use super::{coarse, rollup, series, words};
 
 /// Rows of a row group: what the smallest read of a file decodes. `docs/store.md` has the numbers.
 const GROUP_ROWS: u32 = 61_440;
+/// The same of log records: what their index leaves over is a minute here and there. The file grows
+/// by a fiftieth.
+const LOG_ROWS: u32 = 16_384;
 /// The same of an index of traces, of which one row is wanted.
 const INDEX_ROWS: u32 = 4096;
 /// The same of requests by series.
@@ -173,8 +176,9 @@ impl Press {
                     (coarse::MERGED_TABLE.to_owned(), series::select())
                 }
                 Form::Words => {
-                    let count = written.last().map_or(0, |rows: &Segment| rows.rows);
-                    words::pack(&self.connection, &table, count)?;
+                    let span = |rows: &Segment| (rows.rows, rows.max.since(rows.min));
+                    let (count, span) = written.last().map_or((0, 0), span);
+                    words::pack(&self.connection, &table, count, span)?;
                     (table.clone(), words::SELECT.to_owned())
                 }
             };
@@ -279,6 +283,7 @@ impl Press {
             Form::Traces => INDEX_ROWS,
             Form::SeriesMinute | Form::SeriesHour => SERIES_ROWS,
             Form::Words => WORDS_ROWS,
+            Form::Rows if segment.signal == Signal::Logs => LOG_ROWS,
             Form::Rows | Form::Minute | Form::Hour => GROUP_ROWS,
         };
         let sql = format!(

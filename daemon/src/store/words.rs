@@ -24,8 +24,8 @@ use super::{StoreError, sealed};
 const MAPS: &str = "words";
 /// As a statement names it.
 pub const MAPS_TABLE: &str = "temp.words";
-/// Records a stretch should have at least: a map takes some KiB.
-const RECORDS: u64 = 16_384;
+/// Records a stretch should have at least: a map takes up to some KiB.
+const RECORDS: u64 = 4096;
 /// Shortest stretch, ns; records of a minute lie together.
 const MINUTE: u64 = 60 * SECOND;
 /// Longest stretch.
@@ -92,14 +92,15 @@ fn may_have(map: &[u8], needle: &str) -> bool {
 /// The rows of [`MAPS_TABLE`] as a file has them.
 pub const SELECT: &str = "SELECT received_ns, first_ns, last_ns, letters FROM temp.words";
 
-/// Makes maps of the log records of a table, `count` of which came in an hour, in [`MAPS_TABLE`].
-pub fn pack(connection: &Connection, table: &str, count: u64) -> Result<(), StoreError> {
+/// Makes maps of the log records of a table in [`MAPS_TABLE`]: `count` of them, over `span` ns.
+pub fn pack(connection: &Connection, table: &str, count: u64, span: u64) -> Result<(), StoreError> {
     connection.execute_batch(&format!(
         "CREATE OR REPLACE TEMP TABLE {MAPS}(received_ns BIGINT, first_ns BIGINT, last_ns BIGINT, \
          letters BLOB)"
     ))?;
-    let minutes = (RECORDS * (LONGEST / MINUTE)).div_ceil(count.max(1));
-    let width = (minutes * MINUTE).clamp(MINUTE, LONGEST);
+    // A few that came very late must not make all stretches long.
+    let minutes = span.div_ceil(MINUTE).clamp(1, LONGEST / MINUTE);
+    let width = (RECORDS * minutes).div_ceil(count.max(1)).min(LONGEST / MINUTE) * MINUTE;
     let width = i64_sat(width);
     let mut maps: BTreeMap<i64, Map> = BTreeMap::new();
     // What a search for a word looks at, in its own lower case.
