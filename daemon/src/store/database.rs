@@ -76,8 +76,10 @@ pub fn attempt(file: &Path, dir: &Path, options: &Options) -> Result<Connection,
     let connection = Connection::open_with_flags(file, config).map_err(|e| opening(file, e))?;
     prepare(&connection, file)?;
     let open_to = [segment::DIR, "tmp"].map(|below| text(&path_text(dir.join(below))));
+    // Files never change, and a question opens the same ones as the question before.
     connection.execute_batch(&format!(
-        "SET allowed_directories = [{}]; SET enable_external_access = false; \
+        "SET GLOBAL parquet_metadata_cache = true; \
+         SET allowed_directories = [{}]; SET enable_external_access = false; \
          SET lock_configuration = true;",
         open_to.join(", ")
     ))?;
