@@ -68,7 +68,11 @@ fn build() -> Result<(), String> {
         .arg(&target)
         .env("RUSTC", &tools.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", format!("-Clinker={}", linker.display()))
+        // Without types of its own the kernel takes no program with a callback (`bpf_loop`).
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            format!("-Clinker={}\u{1f}-Clink-arg=--btf", linker.display()),
+        )
         .output()
         .map_err(|e| format!("{}: {e}", tools.cargo.display()))?;
     if !output.status.success() {

@@ -49,7 +49,7 @@ install_missing() {
 }
 
 missing=()
-redis_server >/dev/null || missing+=(redis-tools)
+redis_server >/dev/null && has redis-benchmark || missing+=(redis-tools)
 postgres_bin >/dev/null || missing+=(postgresql)
 has setpriv || missing+=(util-linux)
 [ -x /usr/sbin/nginx ] || missing+=(nginx-light)

@@ -87,18 +87,18 @@ counters! {
     /// Ends of processes that found no room on their way from the kernel.
     process_ends_lost,
     /// Requests that were seen to end through eBPF, at either end.
-    http_requests_seen,
+    requests_seen,
     /// Requests or responses of which nothing could be told: lost, older than the agent, or not
     /// understood.
-    http_unknown,
+    requests_unknown,
     /// Chunks of connections that were not followed because too many were.
-    http_connections_refused,
+    requests_connections_refused,
     /// Chunks that found no room on their way from the kernel.
-    http_chunks_lost,
+    requests_chunks_lost,
     /// Sockets that the kernel's side did not follow because too many were.
-    http_sockets_refused,
+    requests_sockets_refused,
     /// Bytes that were not looked at, so as to cost no more than they may.
-    http_bytes_unread,
+    requests_bytes_unread,
     /// Own observations dropped because the spool was full.
     dropped_observations,
     /// Spans of operations folded into `__other__`.

@@ -1,21 +1,28 @@
-//! What programs say to each other through TCP sockets, as far as it is HTTP/1.1.
+//! What programs say to each other through TCP sockets, as far as it is HTTP/1.1 or Redis (RESP).
 //!
 //! Hangs on the tracepoints that tell of bytes moved through a socket, not on system calls: whoever
 //! uses no socket is never met, and one place sees `read`, `recvmsg`, `writev` and `sendfile` alike.
 //! The bytes are read from where the call that is under way has them. Of a socket on which nothing
-//! that begins like HTTP has passed nothing is told, and nothing more than four bytes is looked at.
+//! that begins like either has passed nothing is told, and nothing more than four bytes is looked at.
+//!
+//! Of HTTP the beginning of a call is copied: bodies have no beginnings of messages in them that
+//! matter. Of RESP everything is copied but long strings ([`resp`]), for any number of messages may
+//! lie in one call.
+
+mod bytes;
+mod resp;
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_probe_read_user, bpf_task_pt_regs,
-};
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
-use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, form, lost, what};
+use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, lost, what};
 
+use self::bytes::{Cursor, Source, copy, source, user};
+use self::resp::{Parts, framed};
 use crate::{count, member, offsets, pid_seen_by_agent};
 
 /// Set before loading; see [`SocketOffsets`].
@@ -39,7 +46,7 @@ static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
 #[map]
 static CHUNKS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
-/// Sockets that speak HTTP, by where the kernel has them.
+/// Sockets that are followed, by where the kernel has them.
 #[map]
 static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
@@ -50,10 +57,6 @@ static IGNORED: HashMap<u32, u8> = HashMap::with_max_entries(16_384, BPF_F_NO_PR
 /// Processes that were met before, likewise.
 #[map]
 static MET: LruHashMap<u32, u8> = LruHashMap::with_max_entries(4096, 0);
-
-/// [`form`] of each call, by its number; set by the agent.
-#[map]
-static FORMS: Array<u8> = Array::with_max_entries(512, 0);
 
 /// Where a chunk is put together.
 #[map]
@@ -72,10 +75,13 @@ struct Socket {
     missed: [u32; 2],
     /// Bytes received and sent since a call began a message.
     since: [u32; 2],
+    /// Bytes left of a long string that is being received and sent.
+    skip: [u32; 2],
     family: u16,
     local_port: u16,
     remote_port: u16,
-    pad: u16,
+    /// [`HTTP`] or [`RESP`].
+    protocol: u16,
     local: [u8; 16],
     remote: [u8; 16],
     comm: [u8; COMM],
@@ -86,6 +92,8 @@ struct Scratch {
     chunk: Chunk,
     /// Twice as much as is ever copied: so any place and any length within bounds fit.
     bytes: [u8; 2 * (COPIED + 1)],
+    /// See [`forgotten`].
+    number: u64,
 }
 
 #[repr(C)]
@@ -105,8 +113,6 @@ const TCP_FIN_WAIT1: i32 = 4;
 const TCP_CLOSE: i32 = 7;
 const TCP_LAST_ACK: i32 = 9;
 
-/// Pieces of one call that are looked at.
-const PIECES: u32 = 8;
 /// Moments in which bytes are budgeted: 2^27 ns are 134 ms.
 const SLICE_BITS: u64 = 27;
 /// Bytes a CPU may copy in one: some 60 MB a second, and as much again for what begins a message.
@@ -118,6 +124,10 @@ const BULK: u32 = 63;
 const HEAD_OVER: u32 = 64 << 10;
 /// The agent looks at the ring many times a second; it is only woken when so much waits.
 const WAKE: u64 = 1 << 20;
+/// What a call begins a message of.
+const NOTHING: u16 = 0;
+const HTTP: u16 = 1;
+const RESP: u16 = 2;
 /// `BPF_RB_AVAIL_DATA`.
 const AVAILABLE: u64 = 0;
 
@@ -132,58 +142,18 @@ pub fn forget(process: u32) {
     _ = MET.remove(&process);
 }
 
-/// Where the call under way has its bytes.
-#[derive(Clone, Copy)]
-struct Source {
-    /// The list of pieces; 0 when there is one piece.
-    list: u64,
-    pieces: u64,
-    /// The one piece.
-    base: u64,
-}
-
-/// Reads from the memory of the program.
+/// Which protocol's message begins so. Fewer than four bytes may be any method's beginning.
 #[inline(always)]
-unsafe fn user<T: Copy + Default>(at: u64) -> Option<T> {
-    let mut value = T::default();
-    // SAFETY: the helper checks the address and fails rather than fault.
-    let failed = unsafe {
-        bpf_probe_read_user((&raw mut value).cast(), size_of::<T>() as u32, at as *const _)
-    };
-    if failed == 0 { Some(value) } else { None }
-}
-
-#[inline(always)]
-fn source(offsets: &SocketOffsets) -> Option<Source> {
-    // SAFETY: helpers without arguments but the current task; what they give is read by `member`.
-    unsafe {
-        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8;
-        let call: u64 = member(regs, offsets.call)?;
-        let form = *FORMS.get(u32::try_from(call).ok()?)?;
-        if form == form::NONE {
-            return None;
-        }
-        let second: u64 = member(regs, offsets.second)?;
-        match form {
-            form::BUFFER => Some(Source { list: 0, pieces: 1, base: second }),
-            form::PIECES => {
-                let pieces: u64 = member(regs, offsets.third)?;
-                Some(Source { list: second, pieces, base: 0 })
-            }
-            _ => {
-                // struct user_msghdr: name, its length, list of pieces, how many.
-                let [list, pieces] = user::<[u64; 2]>(second + 16)?;
-                Some(Source { list, pieces, base: 0 })
-            }
-        }
-    }
-}
-
-/// Whether a message of HTTP/1.1 begins so. Fewer than four bytes may be any method's beginning.
-#[inline(always)]
-fn begins(first: [u8; 4], length: u64) -> bool {
+fn begins(first: [u8; 4], length: u64) -> u16 {
     if length < 4 {
-        return first[0].is_ascii_uppercase();
+        return if first[0].is_ascii_uppercase() { HTTP } else { NOTHING };
+    }
+    // A command: `*3\r\n`, `*12\r`, `*100`.
+    let [star, some, more, last] = first;
+    let one = more == b'\r' && last == b'\n';
+    let many = more.is_ascii_digit() && (last == b'\r' || last.is_ascii_digit());
+    if star == b'*' && some.is_ascii_digit() && some != b'0' && (one || many) {
+        return RESP;
     }
     let first = u32::from_be_bytes(first);
     const fn word(text: &[u8; 4]) -> u32 {
@@ -202,7 +172,7 @@ fn begins(first: [u8; 4], length: u64) -> bool {
         word(b"TRAC"),
     ];
     let [a, b, c, d, e, f, g, h, i, j] = WORDS;
-    first == a
+    let http = first == a
         || first == b
         || first == c
         || first == d
@@ -211,12 +181,18 @@ fn begins(first: [u8; 4], length: u64) -> bool {
         || first == g
         || first == h
         || first == i
-        || first == j
+        || first == j;
+    // What health checks send in place of a command.
+    match (http, first == word(b"PING")) {
+        (true, _) => HTTP,
+        (false, true) => RESP,
+        (false, false) => NOTHING,
+    }
 }
 
-/// Whether what the call moved begins a message.
+/// Which protocol's message begins with what the call moved.
 #[inline(always)]
-fn begins_message(source: &Source) -> bool {
+fn begins_message(source: &Source) -> u16 {
     // SAFETY: addresses that the program gave; reading them may fail and does no harm.
     unsafe {
         let (base, length) = if source.list == 0 {
@@ -225,22 +201,28 @@ fn begins_message(source: &Source) -> bool {
             match user::<[u64; 2]>(source.list) {
                 Some([_, 0]) if source.pieces > 1 => match user::<[u64; 2]>(source.list + 16) {
                     Some([base, length]) => (base, length),
-                    None => return false,
+                    None => return NOTHING,
                 },
                 Some([base, length]) => (base, length),
-                None => return false,
+                None => return NOTHING,
             }
         };
         match user::<[u8; 4]>(base) {
             Some(first) => begins(first, length),
-            None => false,
+            None => NOTHING,
         }
     }
 }
 
-/// What is known of a socket that speaks HTTP from now on; `None` for other kinds of sockets.
+/// What is known of a socket that is followed from now on; `None` for other kinds of sockets.
 #[inline(always)]
-fn met(sk: *const u8, process: u32, offsets: &SocketOffsets, at_ns: u64) -> Option<Socket> {
+fn met(
+    sk: *const u8,
+    process: u32,
+    protocol: u16,
+    offsets: &SocketOffsets,
+    at_ns: u64,
+) -> Option<Socket> {
     // SAFETY: `sk` is what the kernel handed over.
     unsafe {
         let family: u16 = member(sk, offsets.family)?;
@@ -250,10 +232,11 @@ fn met(sk: *const u8, process: u32, offsets: &SocketOffsets, at_ns: u64) -> Opti
             pid: pid_seen_by_agent(&crate::offsets()),
             missed: [0; 2],
             since: [0; 2],
+            skip: [0; 2],
             family,
             local_port: member(sk, offsets.local_port)?,
             remote_port: u16::from_be(member(sk, offsets.remote_port)?),
-            pad: 0,
+            protocol,
             local: [0; 16],
             remote: [0; 16],
             comm: bpf_get_current_comm().unwrap_or([0; COMM]),
@@ -303,41 +286,6 @@ fn affordable(at_ns: u64, bytes: u32, begins: bool) -> bool {
     true
 }
 
-/// Copies what the call moved, at most `most` bytes; gives how many.
-#[inline(always)]
-fn copy(source: &Source, most: u32, into: *mut u8) -> u32 {
-    let mut at: u32 = 0;
-    let mut left = most;
-    let mut piece = 0;
-    while piece < PIECES {
-        if left == 0 || u64::from(piece) >= source.pieces {
-            break;
-        }
-        let (base, length) = if source.list == 0 {
-            (source.base, u64::from(left))
-        } else {
-            // SAFETY: as in `begins_message`.
-            match unsafe { user::<[u64; 2]>(source.list + u64::from(piece) * 16) } {
-                Some([base, length]) => (base, length),
-                None => break,
-            }
-        };
-        let n = if length < u64::from(left) { length as u32 } else { left };
-        let n = n & COPIED as u32;
-        let place = at & COPIED as u32;
-        // SAFETY: `place` and `n` are each below half of what `into` has.
-        let failed =
-            unsafe { bpf_probe_read_user(into.add(place as usize).cast(), n, base as *const _) };
-        if failed != 0 {
-            break;
-        }
-        at += n;
-        left -= n;
-        piece += 1;
-    }
-    at & COPIED as u32
-}
-
 /// Bytes moved through a socket.
 #[inline(always)]
 fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
@@ -362,16 +310,16 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     let source = if flags & MSG_TRUNC != 0 { None } else { source(&offsets) };
     let begins = match &source {
         Some(source) => begins_message(source),
-        None => false,
+        None => NOTHING,
     };
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_boot_ns() };
     let mut new = false;
     let known = match known {
         Some(known) => known,
-        None if !begins => return None,
+        None if begins == NOTHING => return None,
         None => {
-            let socket = met(sk, process, &offsets, at_ns)?;
+            let socket = met(sk, process, begins, &offsets, at_ns)?;
             if SOCKETS.insert(&key, &socket, 0).is_err() {
                 count(lost::SOCKETS, 1);
                 return None;
@@ -392,13 +340,32 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     };
     if ports != (socket.local_port, socket.remote_port) {
         // The end of the socket that was here before went unnoticed.
-        *socket = met(sk, process, &offsets, at_ns)?;
+        *socket = met(sk, process, begins, &offsets, at_ns)?;
     }
     if socket.process != process {
         socket.process = process;
         socket.pid = pid_seen_by_agent(&crate::offsets());
         socket.comm = bpf_get_current_comm().unwrap_or([0; COMM]);
     }
+    if socket.protocol == NOTHING {
+        socket.protocol = begins;
+    }
+    if socket.protocol == RESP
+        && let Some(source) = &source
+    {
+        return framed(Parts {
+            source: *source,
+            cursor: Cursor::of(source),
+            socket,
+            at_ns,
+            direction,
+            rest: bytes,
+            skip: 0,
+            begins: begins == RESP,
+            new,
+        });
+    }
+    let begins = begins == HTTP;
     let [received, sent] = socket.since;
     let since = match (begins, direction) {
         (true, _) => 0,
@@ -421,7 +388,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
     let copied = match &source {
         Some(source) if affordable(at_ns, most, begins) => {
-            copy(source, most, (&raw mut scratch.bytes).cast())
+            copy(source, most, &mut Cursor::of(source), scratch)
         }
         _ => 0,
     };
@@ -457,7 +424,8 @@ fn chunk(socket: &Socket, at_ns: u64, what: u32, total: u32, copied: u32) -> Chu
 /// that it does not know, for that may soon be gone.
 #[inline(always)]
 fn tell(scratch: &Scratch, socket: &mut Socket, new: bool) {
-    let copied = scratch.chunk.copied as usize & COPIED;
+    // As in `long_string`.
+    let copied = core::hint::black_box(scratch.chunk.copied) as usize & COPIED;
     let size = size_of::<Chunk>() + copied;
     let wake = new || CHUNKS.query(AVAILABLE) >= WAKE;
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };

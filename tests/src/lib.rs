@@ -8,6 +8,7 @@
 //! its deadline passes. Deadlines are generous; none is an assertion about speed.
 
 pub mod colony;
+pub mod eyes;
 pub mod grpc;
 pub mod ledger;
 pub mod namespace;
@@ -17,6 +18,7 @@ pub mod terminal;
 pub mod wait;
 
 pub use colony::{Answer, Colony, bin_dir};
+pub use eyes::{counters, may_look};
 pub use ledger::Ledger;
 pub use shop::Shop;
 pub use terminal::Terminal;

@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use coral_model::view::{AgentRow, EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row, SenseState};
-use coral_tests::{Colony, Shop, Terminal, bin_dir, until};
+use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row};
+use coral_tests::{Colony, Shop, Terminal, bin_dir, counters, may_look, until};
 
 /// Programs of the test's own, so that nobody else's nginx is counted: copies in its folder, which
 /// alone are watched.
@@ -129,28 +129,6 @@ impl Drop for Nginx {
     }
 }
 
-/// Whether this kernel lets the agent see requests.
-fn may_look(colony: &Colony) -> bool {
-    let sense = until("the agent to say what it sees of requests", || {
-        let status = colony.status()?;
-        let senses = status.agents.iter().flat_map(|agent| &agent.senses);
-        senses
-            .clone()
-            .find(|s| s.name == "requests")
-            .cloned()
-            .ok_or_else(|| "nothing yet".to_owned())
-    });
-    if sense.state != SenseState::Off {
-        return true;
-    }
-    // Without BTF, the right to load, or the two tracepoints of Linux 6.3.
-    let lacks =
-        ["not permitted to load", "does not describe itself", "this kernel has no", "sock_"];
-    assert!(lacks.iter().any(|text| sense.why.contains(text)), "off for no reason: {sense:?}");
-    eprintln!("skipped: {}", sense.why);
-    false
-}
-
 fn red(colony: &Colony, by: &str) -> Result<Vec<RedRow>, String> {
     let rows = colony.query(&["red", "service=nginx", "--by", by, "--since", "30m"])?;
     Ok(rows
@@ -162,15 +140,6 @@ fn red(colony: &Colony, by: &str) -> Result<Vec<RedRow>, String> {
 fn by_status(colony: &Colony) -> Result<BTreeMap<String, u64>, String> {
     let status = |row: &RedRow| row.by.get("status").cloned().flatten().unwrap_or_default();
     Ok(red(colony, "status")?.iter().map(|row| (status(row), row.red.requests)).collect())
-}
-
-fn counters(colony: &Colony) -> BTreeMap<String, u64> {
-    let rows = colony.query(&["agents"]).unwrap();
-    let agent: Vec<AgentRow> = rows
-        .into_iter()
-        .filter_map(|row| if let Row::Agent(row) = row { Some(*row) } else { None })
-        .collect();
-    agent[0].counters.clone().into_iter().collect()
 }
 
 /// The quantile as Coral defines it.
@@ -230,9 +199,12 @@ fn every_request_of_an_uninstrumented_nginx_is_counted_once() {
     });
     assert_eq!(seen, logged);
     let counters = counters(&colony);
-    for lost in
-        ["http_chunks_lost", "http_unknown", "http_connections_refused", "http_bytes_unread"]
-    {
+    for lost in [
+        "requests_chunks_lost",
+        "requests_unknown",
+        "requests_connections_refused",
+        "requests_bytes_unread",
+    ] {
         assert_eq!(counters[lost], 0, "{lost}: {counters:?}");
     }
 
@@ -331,7 +303,7 @@ fn a_proxy_is_seen_from_both_sides_and_services_are_called_what_a_person_says() 
         let large = red_of(&colony, service, "GET /large.bin").unwrap().unwrap();
         assert_eq!((large.red.requests, large.red.errors), (20, 0), "{service}");
     }
-    assert_eq!(counters(&colony)["http_unknown"], 0);
+    assert_eq!(counters(&colony)["requests_unknown"], 0);
 }
 
 #[test]
@@ -361,7 +333,7 @@ fn what_is_lost_on_the_way_is_said_and_the_rest_is_right() {
     ask("50000", "/small.html");
     rustix::process::kill_process(agent, rustix::process::Signal::CONT).unwrap();
     let row = until("the loss to be said", || {
-        let lost = counters(&colony)["http_chunks_lost"];
+        let lost = counters(&colony)["requests_chunks_lost"];
         let row = requests("GET /small.html")?.ok_or("no row")?;
         // What was in the ring is counted, what was not is missing.
         if lost > 0 && row.red.requests > 1_000 { Ok(row) } else { Err(format!("{lost} {row:?}")) }

@@ -28,7 +28,7 @@ use decode::{Batch, CodeKey, Fact};
 use inflight::Inflight;
 pub use names::Resource;
 use names::{Names, ResourceIndex};
-pub use seen::{Seen, Waiting};
+pub use seen::{Answer, Seen, Waiting};
 
 /// The name that everything beyond a bound on names is counted under.
 pub const OTHER: &str = "__other__";

@@ -17,26 +17,39 @@ pub struct Seen<'a> {
     pub resource: (&'a [u8], u64),
     /// SERVER or CLIENT.
     pub kind: SpanKind,
-    /// Method and route.
+    /// Method and route, or command.
     pub operation: &'a str,
-    /// `http`.
+    /// `http`, `redis`.
     pub protocol: &'a str,
-    /// The protocol's status; `None` when it got no answer.
-    pub status: Option<u16>,
+    /// How it was answered.
+    pub answer: Answer<'a>,
     /// When it began, Unix ns.
     pub start_ns: u64,
     /// When it ended, Unix ns.
     pub end_ns: u64,
-    /// It failed by getting no answer.
-    pub no_answer: bool,
     /// Its trace, where it said so; else zeros.
     pub trace: [u8; 16],
     /// The same number at both ends; never 0.
     pub key: u64,
     /// Who is at the other end, as far as this end knows.
     pub peer: &'a str,
+    /// What that is, likewise.
+    pub peer_kind: v1::PeerKind,
     /// Others like it were lost.
     pub sampled: bool,
+}
+
+/// How a request was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// Not at all.
+    None,
+    /// With a status of HTTP.
+    Status(u16),
+    /// Well, by a protocol that has no word for it.
+    Done,
+    /// With an error that has this name; of these there are few.
+    Failed(&'a str),
 }
 
 /// Requests of a program that have not ended.
@@ -59,11 +72,12 @@ impl Reducer {
         let (index, _) = self.names.resource(hash, bytes, now_ns, &self.counters);
         let protocol = self.names.word(seen.protocol).0;
         // As of spans: `coral_proto::otlp::meaning`.
-        let no_answer = seen.no_answer || matches!(seen.status, Some(504 | 499 | 408));
+        let no_answer = matches!(seen.answer, Answer::None | Answer::Status(504 | 499 | 408));
+        let failed = matches!(seen.answer, Answer::Status(500..) | Answer::Failed(_));
         let ended = Ended {
             end_ns: seen.end_ns,
             duration_ns: seen.end_ns.saturating_sub(seen.start_ns),
-            error: no_answer || seen.status.is_some_and(|status| status >= 500),
+            error: no_answer || failed,
             no_answer,
             trace: seen.trace,
         };
@@ -71,15 +85,18 @@ impl Reducer {
         if kind == SpanKind::Server {
             let (operation, folded) = self.names.operation(index.service, seen.operation);
             self.counters.folded_operations.add(u64::from(folded));
-            let code = seen.status.map_or(CodeWord::Unknown, CodeWord::Number);
+            let code = match seen.answer {
+                Answer::None | Answer::Done => CodeWord::Unknown,
+                Answer::Status(status) => CodeWord::Number(status),
+                Answer::Failed(word) => CodeWord::Word(self.names.word(word).0),
+            };
             let resource = index.resource;
             let key = SeriesKey { resource, operation, protocol, code, kind, sampled, evidence };
             self.add(key, &ended, 1.0);
         }
         let (peer, folded) = self.names.word(seen.peer);
         self.counters.folded_peers.add(u64::from(folded));
-        let peer_kind = v1::PeerKind::External;
-        let resource = index.resource;
+        let (resource, peer_kind) = (index.resource, seen.peer_kind);
         let half = HalfKey { resource, kind, protocol, peer, peer_kind, sampled, evidence };
         self.add_half(half, seen.key.max(1), &ended);
         self.is_full()
@@ -104,7 +121,7 @@ impl Reducer {
 
 #[cfg(test)]
 mod tests {
-    use coral_proto::v1::{Evidence, Reduced};
+    use coral_proto::v1::{Evidence, PeerKind, Reduced};
     use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
     use opentelemetry_proto::tonic::resource::v1::Resource;
     use prost::Message as _;
@@ -138,21 +155,23 @@ mod tests {
             kind: SpanKind::Server,
             operation: "GET /",
             protocol: "http",
-            status: Some(200),
+            answer: Answer::Status(200),
             start_ns: SECOND,
             end_ns: 2 * SECOND,
-            no_answer: false,
             trace: [0; 16],
             key: 7,
             peer: "",
+            peer_kind: PeerKind::External,
             sampled: false,
         };
-        for status in [Some(200), Some(503), Some(404), None] {
-            let no_answer = status.is_none();
-            _ = reducer.see(&Seen { status, no_answer, ..seen.clone() }, 3 * SECOND);
+        let failed = Answer::Failed("WRONGTYPE");
+        let statuses = [200, 503, 404].map(Answer::Status);
+        for answer in statuses.into_iter().chain([Answer::None, Answer::Done, failed]) {
+            _ = reducer.see(&Seen { answer, ..seen.clone() }, 3 * SECOND);
         }
         seen.kind = SpanKind::Client;
-        _ = reducer.see(&Seen { peer: "127.0.0.1:80", ..seen }, 3 * SECOND);
+        let peer_kind = PeerKind::Database;
+        _ = reducer.see(&Seen { peer: "redis@127.0.0.1:80", peer_kind, ..seen }, 3 * SECOND);
         let reduced = taken(&mut reducer);
         let red: Vec<_> = reduced
             .red
@@ -162,13 +181,21 @@ mod tests {
         let whole = SECOND;
         assert_eq!(
             red,
-            [("200", 0, 0, whole), ("503", 1, 0, whole), ("404", 0, 0, whole), ("", 1, 1, whole)]
+            [
+                ("200", 0, 0, whole),
+                ("503", 1, 0, whole),
+                ("404", 0, 0, whole),
+                ("", 1, 1, 2 * whole),
+                ("WRONGTYPE", 1, 0, whole)
+            ]
         );
         assert!(reduced.red.iter().all(|r| r.evidence() == Evidence::Ebpf && r.kind == 2));
         let halves = reduced.half_edges.unwrap();
-        assert_eq!((halves.key, halves.flags), (vec![7; 5], vec![0, 1, 0, 3, 0]));
+        assert_eq!((halves.key, halves.flags), (vec![7; 7], vec![0, 1, 0, 3, 0, 1, 0]));
         assert!(halves.series.iter().all(|s| s.evidence() == Evidence::Ebpf));
         assert_eq!(halves.series.iter().map(|s| s.kind).collect::<Vec<_>>(), [2, 3]);
+        let kinds: Vec<u32> = halves.series.iter().map(|s| s.peer_kind).collect();
+        assert_eq!(kinds, [PeerKind::External as u32, PeerKind::Database as u32]);
     }
 
     #[test]

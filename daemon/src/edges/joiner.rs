@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coral_model::hist::Histogram;
 use coral_model::time::{BUCKET, SECOND, Time};
-use coral_model::view::{EdgeEnds, NodeKind, SpanKind};
+use coral_model::view::{EdgeEnds, Evidence, NodeKind, SpanKind};
 use hashbrown::HashMap;
 
 use super::alias::{Aliases, Meaning};
@@ -246,7 +246,9 @@ impl Joiner {
 
     fn client(&mut self, half: HalfEdge, stamp: Time) {
         let series = &half.series;
-        let nobody_reports = matches!(series.peer_kind, NodeKind::Database | NodeKind::Queue);
+        // Databases send no spans, but the kernel may see their end as well.
+        let nobody_reports = matches!(series.peer_kind, NodeKind::Database | NodeKind::Queue)
+            && series.evidence != Evidence::Ebpf;
         if half.key == 0 || nobody_reports {
             let to = self.peer_of(series);
             self.one_end(&half, service(series), to);

@@ -12,7 +12,8 @@
 //!   second one arrives. A caller's span that several servers answered (retries inside a proxy)
 //!   counts once per answer.
 //! * A CLIENT span that names a database, and any PRODUCER span, is an edge to that database or
-//!   queue at once: nobody else will report it. A CONSUMER span is an edge `queue ▸ consumer`; the
+//!   queue at once: nobody else will report it. (Unless the kernel saw it: then it may have seen the
+//!   database's end too, which is a service like any other, and waits for that.) A CONSUMER span is an edge `queue ▸ consumer`; the
 //!   queue's name comes from itself, else from the producer it has for a parent.
 //! * A SERVER span without a parent is an edge from `external` at once.
 //! * Whatever still waits after the window (60 s after it was committed) becomes an edge with one

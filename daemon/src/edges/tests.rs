@@ -113,6 +113,29 @@ fn databases_queues_and_parentless_servers_wait_for_nobody() {
 }
 
 #[test]
+fn a_database_that_the_kernel_sees_waits_for_its_own_end() {
+    let seen = |half: HalfEdge| {
+        let series = HalfSeries { evidence: Evidence::Ebpf, ..(*half.series).clone() };
+        HalfEdge { series: Arc::new(series), ..half }
+    };
+    let ask = |key| half("cart", SpanKind::Client, key, "redis@10.0.0.7:6379", NodeKind::Database);
+    let mut joiner = joiner();
+    joiner.offer(seen(ask(5)), at(0));
+    joiner.offer(seen(server("redis-server", 5)), at(1));
+    assert_eq!(show(&joiner.take_edges()), ["cart ▸ redis-server service both 1/1"]);
+    // Where nobody watches the server, the caller's end is all there is.
+    let ask = |key| half("cart", SpanKind::Client, key, "redis@10.0.0.8:6379", NodeKind::Database);
+    joiner.offer(seen(ask(6)), at(2));
+    assert!(joiner.take_edges().is_empty());
+    joiner.expire(at(62));
+    let want = ["cart ▸ redis@10.0.0.8:6379 database one 1/0"];
+    assert_eq!(show(&joiner.take_edges()), want);
+    // That is known now.
+    joiner.offer(seen(ask(7)), at(63));
+    assert_eq!(show(&joiner.take_edges()), want);
+}
+
+#[test]
 fn a_consumer_that_came_before_its_producer_learns_the_queue() {
     let mut joiner = joiner();
     joiner.offer(half("mail", SpanKind::Consumer, 6, "", NodeKind::External), at(0));

@@ -209,7 +209,9 @@ impl Edges {
 
     /// Of an edge that spans tell of, what the kernel saw is left out; and so is somebody unknown
     /// calling a service, where spans tell who calls it. Where spans know of a caller only that it is
-    /// outside, and the kernel saw which services made about as many calls, these are those calls.
+    /// outside, and the kernel saw which services made about as many calls, these are those calls. A
+    /// database goes by another name in spans than its address, or than the service that serves it: of
+    /// who calls one with a protocol, what spans tell of that protocol's databases counts.
     pub fn settle_evidence(&mut self) {
         if self.cells.iter().all(|cell| cell.evidence != Evidence::Ebpf) {
             return;
@@ -217,11 +219,16 @@ impl Edges {
         let ends = |cell: &EdgeCell| {
             self.edges.get(coral_model::num::usize_sat(cell.edge)).map(|e| (e.from, e.to))
         };
-        let otlp = self.cells.iter().filter(|c| c.evidence == Evidence::Otlp && c.requests > 0);
-        let told: HashSet<(Node, Node)> = otlp.filter_map(ends).collect();
+        let otlp = || self.cells.iter().filter(|c| c.evidence == Evidence::Otlp && c.requests > 0);
+        let told: HashSet<(Node, Node)> = otlp().filter_map(ends).collect();
+        let edge = |cell: &EdgeCell| self.edges.get(coral_model::num::usize_sat(cell.edge));
+        let to_databases = otlp().filter_map(edge).filter(|e| e.to.1 == NodeKind::Database);
+        let databases: HashSet<(Node, Symbol)> =
+            to_databases.map(|e| (e.from, e.protocol)).collect();
         let called: HashSet<Node> = told.iter().map(|(_, to)| *to).collect();
         let twice = |edge: &Edge| {
             told.contains(&(edge.from, edge.to))
+                || databases.contains(&(edge.from, edge.protocol))
                 || edge.from.1 == NodeKind::External && called.contains(&edge.to)
         };
         let twice: Vec<bool> = self.edges.iter().map(twice).collect();

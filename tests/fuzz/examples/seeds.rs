@@ -96,12 +96,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (n, text) in TIMES.iter().enumerate() {
         write("when", &format!("{n:02}"), text.as_bytes())?;
     }
-    for (name, record) in HTTP1 {
+    let connections =
+        HTTP1.iter().map(|of| ("http1", of)).chain(RESP.iter().map(|of| ("resp", of)));
+    for (target, (name, record)) in connections {
         let parts = record.iter().map(|(code, text)| {
             let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
             [&[*code][..], &length.to_le_bytes(), text.as_bytes()].concat()
         });
-        write("http1", name, &parts.collect::<Vec<_>>().concat())?;
+        write(target, name, &parts.collect::<Vec<_>>().concat())?;
     }
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agent/src/observe/fixtures");
     for (name, path) in KERNEL {
@@ -212,4 +214,56 @@ const HTTP1: &[(&str, &[(u8, &str)])] = &[
             (5, ""),
         ],
     ),
+];
+
+/// See `coral_fuzz::resp`.
+const RESP: &[(&str, &[(u8, &str)])] = &[
+    (
+        "pipelined",
+        &[
+            (0, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"),
+            (1, "+OK\r\n$1\r\nv\r\n"),
+            (0, "*2\r\n$6\r\nconfig\r\n$3\r\nget\r\nPING\r\n"),
+            (1, "-ERR wrong number of arguments\r\n+PONG\r\n"),
+            (4, ""),
+            (5, ""),
+        ],
+    ),
+    (
+        "split-and-long",
+        &[
+            (1, "*3\r\n$3\r\nS"),
+            (1, "ET\r\n$1\r\nk\r\n$2"),
+            (9, "000\r\n"),
+            (9, "\r\n"),
+            (0, "+O"),
+            (0, "K\r\n"),
+            (2, ""),
+            (5, ""),
+        ],
+    ),
+    (
+        "resp3",
+        &[
+            (0, "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"),
+            (1, "%2\r\n+a\r\n*2\r\n:1\r\n_\r\n+b\r\n~1\r\n#t\r\n"),
+            (0, "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n"),
+            (1, ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"),
+            (1, "|1\r\n+ttl\r\n:3\r\n!9\r\nSYNTAX no\r\n"),
+            (0, "*1\r\n$7\r\nMONITOR\r\n"),
+            (1, "+OK\r\n+x\r\n"),
+        ],
+    ),
+    (
+        "loss",
+        &[
+            (0, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"),
+            (3, "$1\r\nv\r\n"),
+            (0, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"),
+            (1, "$1\r\nv\r\n"),
+            (0, "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n"),
+            (8, "PING\r\n"),
+        ],
+    ),
+    ("nats", &[(1, "PING\r\n"), (0, "PONG\r\n"), (1, "GET / HTTP/1.1\r\n\r\n")]),
 ];

@@ -1,7 +1,11 @@
 //! Bytes that pass through somebody's connection, as the kernel tells of them.
 
-use coral_agent::observe::requests::connection::{Connection, Told, Way};
+use coral_agent::observe::requests::connection::Connection;
+use coral_agent::observe::requests::conversation::Conversation;
+use coral_agent::observe::requests::exchange::{Told, Way};
 use coral_agent::observe::requests::head::{Request, Response, begins, end};
+use coral_agent::observe::requests::redis::commands;
+use coral_agent::reduce::Answer;
 
 /// A recorded connection: an operation in the low three bits of a byte, thousands of bytes that were
 /// not copied in the others, a length of two bytes, and so many bytes. Whatever passes, time does not
@@ -37,9 +41,13 @@ pub fn http1(data: &[u8]) {
         assert!(exchange.start_ns <= exchange.end_ns && exchange.end_ns <= at_ns);
         assert!(before < Some(exchange.ordinal), "{} after {before:?}", exchange.ordinal);
         before = Some(exchange.ordinal);
-        let route = &exchange.route;
+        let Some((_, route)) = exchange.operation.split_once(' ') else { panic!("no route") };
         assert!(!route.is_empty() && !route.contains('?') && !route.chars().any(char::is_control));
-        assert!(exchange.status.is_none_or(|status| (100..1_000).contains(&status)));
+        match exchange.answer {
+            Answer::None => {}
+            Answer::Status(status) => assert!((100..1_000).contains(&status)),
+            Answer::Done | Answer::Failed(_) => panic!("no answer of HTTP"),
+        }
     }
     let exchanges = out.iter().filter(|told| matches!(told, Told::Exchange(_))).count();
     assert!(exchanges as u64 <= heads, "more requests than lines");
@@ -49,4 +57,49 @@ pub fn http1(data: &[u8]) {
     }
     let _ = (Request::parse_line(data), Response::parse(data), begins(data));
     assert!(end(data, 0).is_none_or(|at| at <= data.len()));
+}
+
+/// The same of Redis, from before it is known what the connection speaks.
+pub fn resp(data: &[u8]) {
+    let mut conversation = Conversation::default();
+    let mut out = Vec::new();
+    let (mut rest, mut at_ns, mut lines) = (data, 0u64, 0u64);
+    while let [code, low, high, more @ ..] = rest {
+        let length = usize::from(u16::from_le_bytes([*low, *high])).min(more.len());
+        let (bytes, after) = more.split_at(length);
+        rest = after;
+        at_ns += 400_000_000;
+        lines += bytes.iter().filter(|b| **b == b'\n').count() as u64 + 1;
+        let unknown = u64::from(code >> 3) * 1_000;
+        let total = bytes.len() as u64 + unknown;
+        match code & 7 {
+            0 => conversation.moved(Way::Received, at_ns, bytes, total, &mut out),
+            1 => conversation.moved(Way::Sent, at_ns, bytes, total, &mut out),
+            2 => conversation.missed(Way::Received, at_ns, total, &mut out),
+            3 => conversation.missed(Way::Sent, at_ns, total, &mut out),
+            4 => conversation.ending(at_ns, &mut out),
+            5 => conversation.ended(at_ns, &mut out),
+            _ => conversation.settle(at_ns, &mut out),
+        }
+        assert!(conversation.waiting().is_none_or(|(n, since, _)| n <= 8_192 && since <= at_ns));
+    }
+    conversation.ended(at_ns, &mut out);
+    assert_eq!(conversation.waiting(), None);
+    for told in &out {
+        let Told::Exchange(exchange) = told else { continue };
+        assert!(exchange.start_ns <= exchange.end_ns && exchange.end_ns <= at_ns);
+        if exchange.operation.contains('/') || matches!(exchange.answer, Answer::Status(_)) {
+            // It became HTTP.
+            continue;
+        }
+        // Nothing but names that are Redis's own.
+        let mut words = exchange.operation.as_bytes().splitn(2, |b| *b == b' ');
+        let (name, sub) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        assert_eq!(exchange.operation, commands::operation(name, sub));
+        if let Answer::Failed(word) = exchange.answer {
+            assert_eq!(word, commands::error(word.as_bytes()));
+        }
+    }
+    let exchanges = out.iter().filter(|told| matches!(told, Told::Exchange(_))).count();
+    assert!(exchanges as u64 <= lines, "more commands than lines");
 }

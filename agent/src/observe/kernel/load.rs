@@ -298,8 +298,8 @@ impl Eyes {
     pub fn count_lost(&self, counters: &Counters) {
         let of = |place| self.lost.at(place);
         counters.process_ends_lost.set(of(lost::ENDS));
-        counters.http_chunks_lost.set(of(lost::CHUNKS));
-        counters.http_sockets_refused.set(of(lost::SOCKETS));
-        counters.http_bytes_unread.set(of(lost::BYTES));
+        counters.requests_chunks_lost.set(of(lost::CHUNKS));
+        counters.requests_sockets_refused.set(of(lost::SOCKETS));
+        counters.requests_bytes_unread.set(of(lost::BYTES));
     }
 }

@@ -6,7 +6,7 @@
 //! `ebpf` says what is missing and what to do; `requests` says it of requests.
 //!
 //! Now: how processes end ([`ends`]): exit code or signal, who sent it, whether memory had run out;
-//! and the bytes of HTTP/1.1, which [`super::requests`] makes requests of. [`btf`] finds members of the
+//! and the bytes of HTTP/1.1 and Redis, which [`super::requests`] makes requests of. [`btf`] finds members of the
 //! running kernel's structures, [`load`] brings the programs in.
 
 pub mod btf;
@@ -98,7 +98,7 @@ fn sense(eyes: &Eyes) -> Sense {
 
 fn requests_sense(eyes: &Eyes, wanted: bool) -> Sense {
     let missing = eyes.requests_missing.join(" · ");
-    let hooks = || format!("HTTP/1.1: raw tracepoints {}", eyes.request_hooks.join(", "));
+    let hooks = || format!("HTTP/1.1, Redis: raw tracepoints {}", eyes.request_hooks.join(", "));
     let (state, why) = match (eyes.request_hooks.is_empty(), missing.is_empty()) {
         (true, true) => (SenseState::Off, "turned off".to_owned()),
         (true, false) => (SenseState::Off, missing),

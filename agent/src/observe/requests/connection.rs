@@ -1,4 +1,4 @@
-//! One connection as one of its ends sees it: requests are matched with their responses.
+//! One connection of HTTP/1.1 as one of its ends sees it: requests are matched with their responses.
 //!
 //! Which end it is shows in what it does: who reads requests serves, who writes them asks. Responses
 //! come in the order of their requests (RFC 9112, 9.3.2), so keep-alive and pipelining need no more
@@ -9,63 +9,17 @@
 
 use std::collections::VecDeque;
 
+use super::exchange::{Exchange, Role, Told, Way};
 use super::head::{Framing, Request, Response, Side, begins};
 use super::route;
 use super::stream::{Piece, Step, Stream};
+use crate::reduce::Answer;
 
 /// Requests that may wait for their responses on one connection.
 const PIPELINED: usize = 1_024;
 
 /// See [`Connection::settle`].
 const QUIET_NS: u64 = 1_000_000_000;
-
-/// Which end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It answers.
-    Server,
-    /// It asks.
-    Client,
-}
-
-/// Which way bytes went, as the program at this end sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// In.
-    Received,
-    /// Out.
-    Sent,
-}
-
-/// A request that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exchange {
-    /// Which end saw it.
-    pub role: Role,
-    /// Its method.
-    pub method: &'static str,
-    /// Its path's template ([`route::of`]).
-    pub route: String,
-    /// The response's status; `None` when there was none.
-    pub status: Option<u16>,
-    /// When its first byte was received or sent, ns since boot.
-    pub start_ns: u64,
-    /// When the response's last byte was, or the connection ended.
-    pub end_ns: u64,
-    /// How many requests of this connection came before it, as far as seen.
-    pub ordinal: u64,
-    /// Its trace, or zeros.
-    pub trace: [u8; 16],
-}
-
-/// What came of some bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    /// A request has ended.
-    Exchange(Exchange),
-    /// So many requests or responses, at least, of which nothing can be told.
-    Unknown(u64),
-}
 
 #[derive(Debug)]
 struct Pending {
@@ -132,14 +86,10 @@ impl Connection {
 
     fn piece(&mut self, way: Way, at_ns: u64, piece: Piece<'_>, out: &mut Vec<Told>) {
         if self.role.is_none() {
-            self.role = match (way, begins(piece.bytes)) {
-                (Way::Received, Some(Side::Requests)) | (Way::Sent, Some(Side::Responses)) => {
-                    Some(Role::Server)
-                }
-                (Way::Sent, Some(Side::Requests)) | (Way::Received, Some(Side::Responses)) => {
-                    Some(Role::Client)
-                }
-                (_, None) => return,
+            self.role = match begins(piece.bytes) {
+                Some(Side::Requests) => Some(Role::of_requests(way)),
+                Some(Side::Responses) => Some(Role::of_responses(way)),
+                None => return,
             };
         }
         match (self.role, way) {
@@ -264,9 +214,13 @@ impl Connection {
         let (Some(done), Some(role)) = (self.pending.pop_front(), self.role) else { return };
         out.push(Told::Exchange(Exchange {
             role,
-            method: done.request.method,
-            route: route::of(&done.request.path, done.status),
-            status: done.status,
+            operation: format!(
+                "{} {}",
+                done.request.method,
+                route::of(&done.request.path, done.status)
+            )
+            .into(),
+            answer: done.status.map_or(Answer::None, Answer::Status),
             start_ns: done.start_ns,
             end_ns: end_ns.max(done.start_ns),
             ordinal: done.ordinal,

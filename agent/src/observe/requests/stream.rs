@@ -38,12 +38,12 @@ impl<'a> Piece<'a> {
         Self { bytes: &[], rest: length, fresh: false }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.rest == 0
     }
 
     /// Takes known bytes, at most so many.
-    fn take(&mut self, most: usize) -> &'a [u8] {
+    pub(super) fn take(&mut self, most: usize) -> &'a [u8] {
         let (taken, left) = self.bytes.split_at(most.min(self.bytes.len()));
         self.bytes = left;
         self.fresh &= taken.is_empty();
@@ -51,7 +51,7 @@ impl<'a> Piece<'a> {
     }
 
     /// Passes over bytes, known or not, at most so many; gives how many.
-    fn skip(&mut self, most: u64) -> u64 {
+    pub(super) fn skip(&mut self, most: u64) -> u64 {
         let known = self.take(usize::try_from(most).unwrap_or(usize::MAX)).len() as u64;
         let unknown = (most - known).min(self.rest);
         self.rest -= unknown;

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use coral_bpf_types::{Chunk, what};
 use coral_model::time::BUCKET;
 use coral_model::view::SpanKind;
+use coral_proto::v1::PeerKind;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::connection::{Connection, Exchange, Role, Told, Way};
+use super::conversation::{Conversation, Protocol};
+use super::exchange::{Exchange, Role, Told, Way};
 use super::names::{Names, Source, Verdict};
 use crate::counters::Counters;
 use crate::reduce::{Seen, Waiting};
@@ -26,7 +28,7 @@ const INET: u16 = 2;
 pub struct Request {
     source: Arc<Source>,
     exchange: Exchange,
-    operation: String,
+    protocol: Protocol,
     peer: String,
     key: u64,
     sampled: bool,
@@ -45,22 +47,25 @@ impl Request {
         Seen {
             resource: (&self.source.bytes, self.source.hash),
             kind,
-            operation: &self.operation,
-            protocol: "http",
-            status: self.exchange.status,
+            operation: &self.exchange.operation,
+            protocol: self.protocol.word(),
+            answer: self.exchange.answer,
             start_ns: self.exchange.start_ns.saturating_add(self.epoch_ns),
             end_ns: self.exchange.end_ns.saturating_add(self.epoch_ns),
-            no_answer: self.exchange.status.is_none(),
             trace: self.exchange.trace,
             key: self.key,
             peer: &self.peer,
+            peer_kind: match self.protocol {
+                Protocol::Http => PeerKind::External,
+                Protocol::Redis => PeerKind::Database,
+            },
             sampled: self.sampled,
         }
     }
 }
 
 struct Followed {
-    connection: Connection,
+    conversation: Conversation,
     source: Arc<Source>,
     local: SocketAddr,
     remote: SocketAddr,
@@ -132,7 +137,7 @@ impl Table {
                 return Wanted::Yes;
             }
             if self.followed.len() >= CONNECTIONS {
-                self.counters.http_connections_refused.add(1);
+                self.counters.requests_connections_refused.add(1);
                 return Wanted::Yes;
             }
             let local = address(chunk.family, &chunk.local, chunk.local_port);
@@ -143,28 +148,28 @@ impl Table {
                 Verdict::Ignore => return Wanted::No(process),
                 Verdict::Watch(source) => source,
             };
-            let connection = Connection::default();
-            let followed = Followed { connection, source, local, remote, last_ns: chunk.at_ns };
+            let conversation = Conversation::default();
+            let followed = Followed { conversation, source, local, remote, last_ns: chunk.at_ns };
             self.followed.insert(chunk.socket, followed);
         }
         let Some(followed) = self.followed.get_mut(&chunk.socket) else { return Wanted::Yes };
         let (at_ns, told) = (chunk.at_ns, &mut self.told);
         followed.last_ns = at_ns;
-        let connection = &mut followed.connection;
+        let conversation = &mut followed.conversation;
         for (way, missed) in
             [(Way::Received, chunk.missed_received), (Way::Sent, chunk.missed_sent)]
         {
             if missed > 0 {
-                connection.missed(way, at_ns, missed.into(), told);
+                conversation.missed(way, at_ns, missed.into(), told);
             }
         }
         match chunk.what {
             what::RECEIVED => {
-                connection.moved(Way::Received, at_ns, bytes, chunk.total.into(), told);
+                conversation.moved(Way::Received, at_ns, bytes, chunk.total.into(), told);
             }
-            what::SENT => connection.moved(Way::Sent, at_ns, bytes, chunk.total.into(), told),
-            what::ENDING => connection.ending(at_ns, told),
-            _ => connection.ended(at_ns, told),
+            what::SENT => conversation.moved(Way::Sent, at_ns, bytes, chunk.total.into(), told),
+            what::ENDING => conversation.ending(at_ns, told),
+            _ => conversation.ended(at_ns, told),
         }
         self.tell(chunk.socket, at_ns, epoch_ns);
         if chunk.what == what::ENDED {
@@ -175,10 +180,12 @@ impl Table {
 
     fn tell(&mut self, socket: u64, at_ns: u64, epoch_ns: u64) {
         let Some(followed) = self.followed.get(&socket) else { return };
+        // Nothing is told of a connection before that is known.
+        let protocol = followed.conversation.protocol().unwrap_or(Protocol::Http);
         for told in self.told.drain(..) {
             match told {
                 Told::Unknown(n) => {
-                    self.counters.http_unknown.add(n);
+                    self.counters.requests_unknown.add(n);
                     self.lossy.insert(followed.source.hash, bucket_end(at_ns + epoch_ns));
                 }
                 Told::Exchange(exchange) => {
@@ -195,11 +202,11 @@ impl Table {
                     }
                     let end_ns = exchange.end_ns.saturating_add(epoch_ns);
                     let lossy = self.lossy.get(&followed.source.hash);
-                    self.counters.http_requests_seen.add(1);
+                    self.counters.requests_seen.add(1);
                     self.out.push(Request {
                         source: Arc::clone(&followed.source),
-                        operation: format!("{} {}", exchange.method, exchange.route),
-                        peer: if client { followed.remote.to_string() } else { String::new() },
+                        protocol,
+                        peer: if client { followed.peer(protocol) } else { String::new() },
                         key: followed.key(&exchange),
                         sampled: lossy.is_some_and(|until| end_ns < *until)
                             || end_ns < self.all_lossy_ns,
@@ -220,7 +227,7 @@ impl Table {
     pub fn settle(&mut self, now_ns: u64, epoch_ns: u64) {
         let mut settled = Vec::new();
         for (socket, followed) in &mut self.followed {
-            followed.connection.settle(now_ns, &mut self.told);
+            followed.conversation.settle(now_ns, &mut self.told);
             settled.extend(self.told.drain(..).map(|told| (*socket, told)));
         }
         for (socket, told) in settled {
@@ -238,9 +245,10 @@ impl Table {
     /// told: none is a number too.
     pub fn waiting(&mut self, epoch_ns: u64, mut tell: impl FnMut(&Waiting<'_>)) {
         let mut counts: HashMap<u64, (Arc<Source>, u64, u64, [u8; 16])> = HashMap::new();
-        let servers = self.followed.values().filter(|f| f.connection.role() == Some(Role::Server));
+        let servers =
+            self.followed.values().filter(|f| f.conversation.role() == Some(Role::Server));
         for followed in servers {
-            let Some((n, since, trace)) = followed.connection.waiting() else { continue };
+            let Some((n, since, trace)) = followed.conversation.waiting() else { continue };
             let first = || (Arc::clone(&followed.source), 0, u64::MAX, [0; 16]);
             let entry = counts.entry(followed.source.hash).or_insert_with(first);
             entry.1 += n;
@@ -271,7 +279,7 @@ impl Table {
         self.followed.retain(|_, followed| {
             // A request that hangs is what somebody looks for.
             now_ns.saturating_sub(followed.last_ns) < IDLE_NS
-                || followed.connection.waiting().is_some()
+                || followed.conversation.waiting().is_some()
                     && now_ns.saturating_sub(followed.last_ns) < 4 * IDLE_NS
         });
         self.lossy.retain(|_, until| *until > now_ns + epoch_ns);
@@ -279,6 +287,14 @@ impl Table {
 }
 
 impl Followed {
+    /// Who serves, as an SDK's spans name it: a database by what it is and its address.
+    fn peer(&self, protocol: Protocol) -> String {
+        match protocol {
+            Protocol::Http => self.remote.to_string(),
+            Protocol::Redis => format!("{}@{}", protocol.word(), self.remote),
+        }
+    }
+
     /// The same number at both ends: of their addresses, the asking one's first, and how many
     /// requests came before.
     fn key(&self, exchange: &Exchange) -> u64 {
@@ -295,6 +311,7 @@ mod tests {
     use super::*;
     use crate::observe::ServiceProcesses;
     use crate::observe::files::Files;
+    use crate::reduce::Answer;
 
     fn table(counters: &Arc<Counters>) -> Table {
         let services = Arc::new(ServiceProcesses::new("h"));
@@ -351,11 +368,32 @@ mod tests {
         let of = |n: usize| (seen[n].kind, seen[n].peer, seen[n].start_ns, seen[n].end_ns);
         assert_eq!(of(0), (SpanKind::Server, "", 1_002, 1_003));
         assert_eq!(of(1), (SpanKind::Client, "127.0.0.1:80", 1_001, 1_004));
-        assert_eq!((seen[0].operation, seen[0].status), ("GET /cart/{id}", Some(200)));
+        assert_eq!((seen[0].operation, seen[0].answer), ("GET /cart/{id}", Answer::Status(200)));
+        assert_eq!((seen[0].protocol, seen[1].peer_kind), ("http", PeerKind::External));
         assert!(seen[0].key == seen[1].key && seen[2].key == seen[3].key);
         assert_ne!(seen[0].key, seen[2].key);
         assert!(seen.iter().all(|s| !s.sampled));
-        assert_eq!(counters.http_requests_seen.get(), 4);
+        assert_eq!(counters.requests_seen.get(), 4);
+    }
+
+    #[test]
+    fn a_command_is_told_with_the_database_it_was_sent_to() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        let (ab, nginx) = ((40_000, 6379), (6379, 40_000));
+        let ask = b"*2\r\n$3\r\nget\r\n$6\r\nsecret\r\n";
+        take(&mut table, chunk("ab", 1, ab, what::SENT, 1), ask);
+        take(&mut table, chunk("nginx", 2, nginx, what::RECEIVED, 2), ask);
+        take(&mut table, chunk("nginx", 2, nginx, what::SENT, 3), b"-WRONGTYPE Operation\r\n");
+        take(&mut table, chunk("ab", 1, ab, what::RECEIVED, 4), b"-WRONGTYPE Operation\r\n");
+        let requests: Vec<Request> = table.ended().collect();
+        let seen: Vec<Seen<'_>> = requests.iter().map(Request::seen).collect();
+        assert_eq!((seen[0].kind, seen[0].peer, seen[0].protocol), (SpanKind::Server, "", "redis"));
+        let client = (seen[1].peer, seen[1].peer_kind, seen[1].key == seen[0].key);
+        assert_eq!(client, ("redis@127.0.0.1:6379", PeerKind::Database, true));
+        for seen in seen {
+            assert_eq!((seen.operation, seen.answer), ("GET", Answer::Failed("WRONGTYPE")));
+        }
     }
 
     #[test]
@@ -382,7 +420,7 @@ mod tests {
         take(&mut table, chunk("nginx", 1, ports, what::RECEIVED, later), ASK);
         take(&mut table, chunk("nginx", 1, ports, what::SENT, later), ANSWER);
         let sampled: Vec<bool> = table.ended().map(|r| r.sampled).collect();
-        assert_eq!((sampled, counters.http_unknown.get()), (vec![true, false], 1));
+        assert_eq!((sampled, counters.requests_unknown.get()), (vec![true, false], 1));
     }
 
     #[test]
@@ -428,7 +466,7 @@ mod tests {
             take(&mut table, chunk("nginx", socket, (80, 1), what::RECEIVED, 1), b"GET / HTTP");
         }
         assert_eq!(table.followed.len(), CONNECTIONS);
-        assert_eq!(counters.http_connections_refused.get(), 5);
+        assert_eq!(counters.requests_connections_refused.get(), 5);
         table.sweep(2 * IDLE_NS, 0);
         assert_eq!(table.followed.len(), 0);
         take(&mut table, chunk("nginx", 1, (80, 1), what::RECEIVED, 1), ASK);

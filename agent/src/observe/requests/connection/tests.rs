@@ -31,8 +31,11 @@ fn summary(told: &[Told]) -> Vec<String> {
         .map(|told| match told {
             Told::Unknown(n) => format!("unknown {n}"),
             Told::Exchange(e) => {
-                let status = e.status.map_or("none".to_owned(), |s| s.to_string());
-                format!("{} {} {status} {}-{}", e.method, e.route, e.start_ns, e.end_ns)
+                let status = match e.answer {
+                    Answer::Status(status) => status.to_string(),
+                    _ => "none".to_owned(),
+                };
+                format!("{} {status} {}-{}", e.operation, e.start_ns, e.end_ns)
             }
         })
         .collect()

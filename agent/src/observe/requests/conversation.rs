@@ -1,0 +1,174 @@
+//! A connection, whatever it speaks: which protocol that is shows in its bytes.
+//!
+//! Until a call begins with what begins a message of one, nothing is understood. What begins like Redis
+//! and then is no command anybody knows was something else: it is counted as unknown, and looked at
+//! anew.
+
+use super::connection;
+use super::exchange::{Role, Told, Way};
+use super::head;
+use super::redis;
+
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// RESP2 and RESP3.
+    Redis,
+}
+
+impl Protocol {
+    /// As it is called in `protocol`, and in OpenTelemetry's `db.system.name`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+/// A connection as one of its ends sees it.
+#[derive(Debug, Default)]
+pub enum Conversation {
+    /// It is not known yet what it speaks.
+    #[default]
+    Unknown,
+    /// HTTP/1.1.
+    Http(Box<connection::Connection>),
+    /// Redis.
+    Redis(Box<redis::Connection>),
+}
+
+impl Conversation {
+    /// What it speaks, once that is known.
+    #[must_use]
+    pub fn protocol(&self) -> Option<Protocol> {
+        match self {
+            Self::Unknown => None,
+            Self::Http(_) => Some(Protocol::Http),
+            Self::Redis(_) => Some(Protocol::Redis),
+        }
+    }
+
+    /// Which end this is, once that is known.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        match self {
+            Self::Unknown => None,
+            Self::Http(http) => http.role(),
+            Self::Redis(redis) => Some(redis.role()),
+        }
+    }
+
+    /// Requests that have not ended, when the oldest began, and its trace.
+    #[must_use]
+    pub fn waiting(&self) -> Option<(u64, u64, [u8; 16])> {
+        match self {
+            Self::Unknown => None,
+            Self::Http(http) => http.waiting(),
+            Self::Redis(redis) => redis.waiting().map(|(n, since)| (n, since, [0; 16])),
+        }
+    }
+
+    /// Bytes moved: the first `bytes` of `total`.
+    pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
+        if matches!(self, Self::Unknown) {
+            *self = match (head::begins(bytes), redis::begins_command(bytes)) {
+                (Some(_), _) => Self::Http(Box::default()),
+                (None, true) => Self::Redis(Box::new(redis::Connection::new(way))),
+                (None, false) => return,
+            };
+        }
+        match self {
+            Self::Unknown => {}
+            Self::Http(http) => http.moved(way, at_ns, bytes, total, out),
+            Self::Redis(redis) => {
+                redis.moved(way, at_ns, bytes, total, out);
+                if redis.is_something_else() {
+                    *self = Self::Unknown;
+                }
+            }
+        }
+    }
+
+    /// Bytes moved of which nothing is known.
+    pub fn missed(&mut self, way: Way, at_ns: u64, length: u64, out: &mut Vec<Told>) {
+        match self {
+            Self::Unknown => {}
+            Self::Http(http) => http.missed(way, at_ns, length, out),
+            Self::Redis(redis) => redis.missed(way, at_ns, length, out),
+        }
+    }
+
+    /// What is over because nothing more came of it, ends.
+    pub fn settle(&mut self, now_ns: u64, out: &mut Vec<Told>) {
+        if let Self::Http(http) = self {
+            http.settle(now_ns, out);
+        }
+    }
+
+    /// This end sends no more: a server will not answer what it has not answered.
+    pub fn ending(&mut self, at_ns: u64, out: &mut Vec<Told>) {
+        match self {
+            Self::Unknown => {}
+            Self::Http(http) => http.ending(at_ns, out),
+            Self::Redis(redis) => redis.ending(at_ns, out),
+        }
+    }
+
+    /// The connection is gone.
+    pub fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
+        match self {
+            Self::Unknown => {}
+            Self::Http(http) => http.ended(at_ns, out),
+            Self::Redis(redis) => redis.ended(at_ns, out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(pieces: &[(Way, &str)]) -> (Option<Protocol>, Vec<Told>) {
+        let mut conversation = Conversation::default();
+        let mut out = Vec::new();
+        for (way, text) in pieces {
+            conversation.moved(*way, 1, text.as_bytes(), text.len() as u64, &mut out);
+        }
+        (conversation.protocol(), out)
+    }
+
+    #[test]
+    fn a_protocol_shows_in_its_first_bytes() {
+        use Way::{Received, Sent};
+        assert_eq!(after(&[(Sent, "GET / HTTP/1.1\r\n")]), (Some(Protocol::Http), vec![]));
+        let get = "*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
+        assert_eq!(after(&[(Sent, get)]), (Some(Protocol::Redis), vec![]));
+        assert_eq!(after(&[(Received, "PING\r\n")]), (Some(Protocol::Redis), vec![]));
+        for other in
+            ["\x16\x03\x01", "SSH-2.0-x", "*", "*x\r\n", "* OK IMAP4 ready\r\n", "get a\r\n"]
+        {
+            assert_eq!(after(&[(Received, other)]).0, None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_redis_is_counted_and_left() {
+        use Way::{Received, Sent};
+        // No command of Redis.
+        let odd = "*2\r\n$5\r\ngruss\r\n$1\r\na\r\n";
+        assert_eq!(after(&[(Sent, odd)]), (None, vec![Told::Unknown(1)]));
+        // No array of strings, which shows at once, or later.
+        assert_eq!(after(&[(Sent, "*2\r\n:1\r\n")]), (None, vec![]));
+        assert_eq!(after(&[(Sent, "*2\r\n"), (Sent, ":1\r\n")]), (None, vec![Told::Unknown(1)]));
+        // NATS says PING too, and is answered PONG without a plus.
+        let nats = [(Received, "PING\r\n"), (Sent, "PONG\r\n")];
+        assert_eq!(after(&nats), (None, vec![Told::Unknown(1)]));
+        // Then it may still be HTTP.
+        let http = [(Sent, odd), (Sent, "GET / HTTP/1.1\r\n")];
+        assert_eq!(after(&http).0, Some(Protocol::Http));
+    }
+}
