@@ -1,6 +1,7 @@
 //! The promise of the first screen: break the shop with each of its switches, and see which service,
 //! since when, what changed.
 
+use coral_model::time::{SECOND, Time};
 use coral_model::view::{DigestRow, EdgeEnds, EventKind, Health, NodeKind, ProcessRow, Row};
 use coral_tests::{Colony, Shop, Terminal, until};
 
@@ -94,6 +95,13 @@ fn a_slow_payments_is_named_on_the_first_screen() {
     let screen = terminal.wait_for("payments!");
     assert!(screen.contains("WHY"), "{screen}");
 
+    // What lasts for seconds only is no incident once it is over.
+    until("it to last", || {
+        let row = digest(&colony)?;
+        let since = row.onset.ok_or_else(|| format!("{row:?}"))?;
+        let lasted = Time::now().since(since) / SECOND;
+        if lasted >= 25 { Ok(()) } else { Err(format!("{lasted} s")) }
+    });
     shop.heal();
     let over = until("the incident to be told as over", || {
         let row = digest(&colony)?;

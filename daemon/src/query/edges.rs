@@ -222,7 +222,8 @@ impl Edges {
         let otlp = || self.cells.iter().filter(|c| c.evidence == Evidence::Otlp && c.requests > 0);
         let told: HashSet<(Node, Node)> = otlp().filter_map(ends).collect();
         let edge = |cell: &EdgeCell| self.edges.get(coral_model::num::usize_sat(cell.edge));
-        let to_databases = otlp().filter_map(edge).filter(|e| e.to.1 == NodeKind::Database);
+        let named = |e: &&Edge| e.to.1 == NodeKind::Database && e.protocol != 0;
+        let to_databases = otlp().filter_map(edge).filter(named);
         let databases: HashSet<(Node, Symbol)> =
             to_databases.map(|e| (e.from, e.protocol)).collect();
         let called: HashSet<Node> = told.iter().map(|(_, to)| *to).collect();

@@ -104,6 +104,7 @@ pub struct EdgeRow {
     pub from: (String, NodeKind),
     pub to: (String, NodeKind),
     pub ends: EdgeEnds,
+    pub protocol: &'static str,
     pub errors: u64,
     pub no_answer: u64,
     pub durations: Vec<u64>,
@@ -118,6 +119,7 @@ impl EdgeRow {
             from: (from.to_owned(), NodeKind::Service),
             to: (to.to_owned(), NodeKind::Service),
             ends: EdgeEnds::Both,
+            protocol: "http",
             errors: 0,
             no_answer: 0,
             durations: durations.to_vec(),
@@ -319,13 +321,14 @@ impl Fixture {
                         list(h.buckets().iter().map(|b| b.1)),
                     );
                     format!(
-                        "({}, 0, {}, '{}', {}, '{}', 'http', {}, {}, {}, {}, {}, {index}, {count}, \
+                        "({}, 0, {}, '{}', {}, '{}', '{}', {}, {}, {}, {}, {}, {index}, {count}, \
                          0, {index}, {count}, false, '{}')",
                         r.bucket.0,
                         quote(&r.from.0),
                         r.from.1,
                         quote(&r.to.0),
                         r.to.1,
+                        r.protocol,
                         if r.ends == EdgeEnds::Both { 2 } else { 1 },
                         h.count(),
                         r.errors,

@@ -547,6 +547,36 @@ fn callers_from_outside_that_the_kernel_knows_are_drawn_by_name() {
 }
 
 #[test]
+fn a_database_that_spans_and_the_kernel_name_differently_is_drawn_once() {
+    let fixture = Fixture::default();
+    let redis = |from: &str, to: &str, kind, evidence| EdgeRow {
+        to: (to.into(), kind),
+        protocol: "redis",
+        evidence,
+        ..EdgeRow::new(ago(60), from, "", &[5; 4])
+    };
+    // Of cart's calls spans tell; of those of old, which has no SDK, the kernel alone.
+    fixture.edges(&[
+        redis("cart", "redis/0", NodeKind::Database, Evidence::Otlp),
+        redis("cart", "redis@10.0.0.7:6379", NodeKind::Database, Evidence::Ebpf),
+        redis("cart", "redis-server", NodeKind::Service, Evidence::Ebpf),
+        redis("old", "redis-server", NodeKind::Service, Evidence::Ebpf),
+        EdgeRow { evidence: Evidence::Ebpf, ..EdgeRow::new(ago(60), "cart", "nginx", &[5; 3]) },
+    ]);
+    let answer = fixture.ask(&question(View::Topology, last(900), "")).unwrap();
+    let edges = answer.rows.into_iter().filter_map(|row| match row {
+        Row::Edge(e) => Some((e.from, e.to, e.red.requests)),
+        _ => None,
+    });
+    let mut edges: Vec<_> = edges.collect();
+    edges.sort_unstable();
+    let row = |from: &str, to: &str, n| (from.to_owned(), to.to_owned(), n);
+    let expected =
+        [row("cart", "nginx", 3), row("cart", "redis/0", 4), row("old", "redis-server", 4)];
+    assert_eq!(edges, expected);
+}
+
+#[test]
 fn silence_has_names() {
     let mut fixture = shop(0, |_, _, _| {});
     // Heard of two hours ago; its host's agent is gone.
