@@ -69,3 +69,57 @@ pub fn newest(conn: &Reading<'_>, window: Window, now: Time) -> Result<Vec<HostR
     })?;
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use coral_model::question::View;
+    use coral_model::time::Time;
+    use coral_model::view::State;
+
+    use super::super::fixture::{Fixture, ago, last, question, rows};
+    use crate::store::schema::Signal;
+
+    #[test]
+    fn hosts_show_their_newest_reading() {
+        let fixture = Fixture::default();
+        let reading = |host: &str, at: Time, busy: f64, service: &str| {
+            let row = coral_model::view::HostRow {
+                host: host.to_owned(),
+                time: at,
+                state: State::Active,
+                cpu: Some(coral_model::view::Cpu { busy, ..Default::default() }),
+                memory: None,
+                pressure: std::collections::BTreeMap::new(),
+                disks: Vec::new(),
+                filesystems: Vec::new(),
+                network: None,
+                fds: None,
+                clock_synced: None,
+                cgroup: std::collections::BTreeMap::new(),
+                processes: vec![coral_model::view::ProcessRow {
+                    service: service.to_owned(),
+                    ..Default::default()
+                }],
+                blind: Vec::new(),
+            };
+            let table = Fixture::table(Signal::Hosts);
+            let json = serde_json::to_string(&row).unwrap();
+            fixture
+                .run(&format!("INSERT INTO {table} VALUES ({}, 0, '{host}', 'a', '{json}')", at.0));
+        };
+        reading("web-1", ago(50), 0.1, "cart");
+        reading("web-1", ago(5), 0.2, "cart");
+        reading("web-2", ago(100), 0.9, "pay");
+        let ask = |filter: &str| {
+            rows!(fixture.ask(&question(View::Hosts, last(900), filter)).unwrap(), Host)
+        };
+        let all = ask("");
+        assert_eq!(
+            all.iter().map(|h| (h.host.as_str(), h.state)).collect::<Vec<_>>(),
+            [("web-1", State::Active), ("web-2", State::Stale)]
+        );
+        assert_eq!((all[0].time, all[0].cpu.unwrap().busy), (ago(5), 0.2));
+        assert_eq!(ask("service=pay").len(), 1);
+        assert_eq!(ask("host=web-1").len(), 1);
+    }
+}

@@ -224,3 +224,52 @@ pub fn piles_since(buckets: &BTreeMap<Time, u64>, window: Window, now: u64) -> T
     let last = starts().filter(|at| count(at) <= hardly).max();
     last.map_or(window.from, |at| at.plus(BUCKET)).min(window.to.align(BUCKET))
 }
+
+#[cfg(test)]
+mod tests {
+    use coral_model::question::View;
+    use coral_model::time::SECOND;
+
+    use super::super::fixture::{Fixture, ago, last, question, rows};
+    use crate::store::schema::Signal;
+
+    #[test]
+    fn snapshots_of_requests_in_flight_are_never_added_over_time() {
+        let fixture = Fixture::default();
+        fixture.resource(1, "pay", ["p1", "web-1", "v1"], ago(500));
+        fixture.resource(2, "pay", ["p2", "web-2", "v1"], ago(500));
+        let snapshot = |at: u64,
+                        agent: &str,
+                        resource: u64,
+                        operation: &str,
+                        count: u64,
+                        oldest: u64| {
+            let table = Fixture::table(Signal::Inflight);
+            fixture.run(&format!(
+                "INSERT INTO {table} VALUES ({}, 0, '{agent}', {resource}, 'pay', {operation}, {count}, {}, 9, {resource}, false)",
+                ago(at).0,
+                ago(oldest).0
+            ));
+        };
+        for at in [30, 12, 8, 4] {
+            snapshot(at, "a", 1, "'GET /'", 10 + at, 40);
+        }
+        snapshot(6, "b", 2, "'GET /'", 3, 60);
+        snapshot(9, "a", 1, "'gone'", 5, 20);
+        snapshot(3, "a", 1, "'gone'", 0, 20);
+        // Too old to say anything about now.
+        snapshot(20, "c", 1, "'old'", 99, 99);
+        let ask = |filter: &str| {
+            rows!(fixture.ask(&question(View::Inflight, last(900), filter)).unwrap(), Inflight)
+        };
+        let all = ask("");
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert_eq!(
+            (all[0].inflight, all[0].oldest_ns, all[0].exact),
+            (14 + 3, Some(54 * SECOND), false)
+        );
+        assert_eq!(all[0].oldest_trace.unwrap().0[15], 2);
+        assert_eq!(ask("host=web-1")[0].inflight, 14);
+        assert!(ask("service=cart").is_empty());
+    }
+}

@@ -61,6 +61,8 @@ mod fixture;
 mod hostile;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod twice;
 
 pub use answer::Answer;
 pub use context::{Context, answer, complete, tail};

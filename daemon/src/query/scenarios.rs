@@ -2,9 +2,7 @@
 
 use coral_model::question::View;
 use coral_model::time::{BUCKET, MILLI, SECOND, Time};
-use coral_model::view::{
-    Change, DigestRow, EdgeEnds, EventKind, Evidence, Health, NodeKind, Row, State,
-};
+use coral_model::view::{Change, DigestRow, EdgeEnds, EventKind, Health, NodeKind, State};
 
 use super::fixture::{EdgeRow, Fixture, RedRow, Span, ago, last, question, rows};
 use crate::store::schema::Signal;
@@ -484,99 +482,6 @@ fn the_topology_shows_everybody_and_their_calls() {
 }
 
 #[test]
-fn an_edge_that_spans_and_the_kernel_tell_of_is_drawn_once() {
-    let fixture = Fixture::default();
-    let seen = |from: &str, to: &str| EdgeRow {
-        evidence: Evidence::Ebpf,
-        ..EdgeRow::new(ago(60), from, to, &[5; 10])
-    };
-    let outside = |edge: EdgeRow| EdgeRow { from: ("external".into(), NodeKind::External), ..edge };
-    fixture.edges(&[
-        EdgeRow::new(ago(60), "cart", "pay", &[5; 9]),
-        outside(EdgeRow::new(ago(60), "", "cart", &[5; 4])),
-        seen("cart", "pay"),
-        seen("pay", "nginx"),
-        outside(seen("", "cart")),
-        outside(seen("", "nginx")),
-    ]);
-    let answer = fixture.ask(&question(View::Topology, last(900), "")).unwrap();
-    let edges = answer.rows.into_iter().filter_map(|row| match row {
-        Row::Edge(e) => Some((e.from, e.to, e.red.requests, e.red.evidence)),
-        _ => None,
-    });
-    let mut edges: Vec<_> = edges.collect();
-    edges.sort_unstable();
-    let row = |from: &str, to: &str, n, evidence| (from.to_owned(), to.to_owned(), n, evidence);
-    let expected = [
-        row("cart", "pay", 9, Evidence::Otlp),
-        row("external", "cart", 4, Evidence::Otlp),
-        row("external", "nginx", 10, Evidence::Ebpf),
-        row("pay", "nginx", 10, Evidence::Ebpf),
-    ];
-    assert_eq!(edges, expected);
-}
-
-#[test]
-fn callers_from_outside_that_the_kernel_knows_are_drawn_by_name() {
-    let fixture = Fixture::default();
-    let outside = |to: &str, n: usize| EdgeRow {
-        from: ("external".into(), NodeKind::External),
-        ..EdgeRow::new(ago(60), "", to, &vec![5; n])
-    };
-    let seen = |from: &str, to: &str, n: usize| EdgeRow {
-        evidence: Evidence::Ebpf,
-        ..EdgeRow::new(ago(60), from, to, &vec![5; n])
-    };
-    // All but the last few of the calls of cart; of pay, a probe alone.
-    fixture.edges(&[
-        outside("cart", 100),
-        outside("pay", 100),
-        seen("cron", "cart", 95),
-        seen("probe", "pay", 2),
-    ]);
-    let answer = fixture.ask(&question(View::Topology, last(900), "")).unwrap();
-    let edges = answer.rows.into_iter().filter_map(|row| match row {
-        Row::Edge(e) => Some((e.from, e.to, e.red.requests)),
-        _ => None,
-    });
-    let mut edges: Vec<_> = edges.collect();
-    edges.sort_unstable();
-    let row = |from: &str, to: &str, n| (from.to_owned(), to.to_owned(), n);
-    let expected = [row("cron", "cart", 95), row("external", "pay", 100), row("probe", "pay", 2)];
-    assert_eq!(edges, expected);
-}
-
-#[test]
-fn a_database_that_spans_and_the_kernel_name_differently_is_drawn_once() {
-    let fixture = Fixture::default();
-    let redis = |from: &str, to: &str, kind, evidence| EdgeRow {
-        to: (to.into(), kind),
-        protocol: "redis",
-        evidence,
-        ..EdgeRow::new(ago(60), from, "", &[5; 4])
-    };
-    // Of cart's calls spans tell; of those of old, which has no SDK, the kernel alone.
-    fixture.edges(&[
-        redis("cart", "redis/0", NodeKind::Database, Evidence::Otlp),
-        redis("cart", "redis@10.0.0.7:6379", NodeKind::Database, Evidence::Ebpf),
-        redis("cart", "redis-server", NodeKind::Service, Evidence::Ebpf),
-        redis("old", "redis-server", NodeKind::Service, Evidence::Ebpf),
-        EdgeRow { evidence: Evidence::Ebpf, ..EdgeRow::new(ago(60), "cart", "nginx", &[5; 3]) },
-    ]);
-    let answer = fixture.ask(&question(View::Topology, last(900), "")).unwrap();
-    let edges = answer.rows.into_iter().filter_map(|row| match row {
-        Row::Edge(e) => Some((e.from, e.to, e.red.requests)),
-        _ => None,
-    });
-    let mut edges: Vec<_> = edges.collect();
-    edges.sort_unstable();
-    let row = |from: &str, to: &str, n| (from.to_owned(), to.to_owned(), n);
-    let expected =
-        [row("cart", "nginx", 3), row("cart", "redis/0", 4), row("old", "redis-server", 4)];
-    assert_eq!(edges, expected);
-}
-
-#[test]
 fn silence_has_names() {
     let mut fixture = shop(0, |_, _, _| {});
     // Heard of two hours ago; its host's agent is gone.
@@ -628,88 +533,6 @@ fn an_end_says_what_an_answer_lacks() {
     let end = fixture.ask(&question(View::Red, odd, "")).unwrap().end;
     assert_eq!((end.from, end.to, end.resolution_s), (ago(910), ago(0), Some(10)));
     assert_eq!((end.dropped, end.newest), (0, Some(ago(0))));
-}
-
-#[test]
-fn hosts_show_their_newest_reading() {
-    let fixture = Fixture::default();
-    let reading = |host: &str, at: Time, busy: f64, service: &str| {
-        let row = coral_model::view::HostRow {
-            host: host.to_owned(),
-            time: at,
-            state: State::Active,
-            cpu: Some(coral_model::view::Cpu { busy, ..Default::default() }),
-            memory: None,
-            pressure: std::collections::BTreeMap::new(),
-            disks: Vec::new(),
-            filesystems: Vec::new(),
-            network: None,
-            fds: None,
-            clock_synced: None,
-            cgroup: std::collections::BTreeMap::new(),
-            processes: vec![coral_model::view::ProcessRow {
-                service: service.to_owned(),
-                ..Default::default()
-            }],
-            blind: Vec::new(),
-        };
-        let table = Fixture::table(Signal::Hosts);
-        let json = serde_json::to_string(&row).unwrap();
-        fixture.run(&format!("INSERT INTO {table} VALUES ({}, 0, '{host}', 'a', '{json}')", at.0));
-    };
-    reading("web-1", ago(50), 0.1, "cart");
-    reading("web-1", ago(5), 0.2, "cart");
-    reading("web-2", ago(100), 0.9, "pay");
-    let ask =
-        |filter: &str| rows!(fixture.ask(&question(View::Hosts, last(900), filter)).unwrap(), Host);
-    let all = ask("");
-    assert_eq!(
-        all.iter().map(|h| (h.host.as_str(), h.state)).collect::<Vec<_>>(),
-        [("web-1", State::Active), ("web-2", State::Stale)]
-    );
-    assert_eq!((all[0].time, all[0].cpu.unwrap().busy), (ago(5), 0.2));
-    assert_eq!(ask("service=pay").len(), 1);
-    assert_eq!(ask("host=web-1").len(), 1);
-}
-
-#[test]
-fn snapshots_of_requests_in_flight_are_never_added_over_time() {
-    let fixture = Fixture::default();
-    fixture.resource(1, "pay", ["p1", "web-1", "v1"], ago(500));
-    fixture.resource(2, "pay", ["p2", "web-2", "v1"], ago(500));
-    let snapshot = |at: u64,
-                    agent: &str,
-                    resource: u64,
-                    operation: &str,
-                    count: u64,
-                    oldest: u64| {
-        let table = Fixture::table(Signal::Inflight);
-        fixture.run(&format!(
-            "INSERT INTO {table} VALUES ({}, 0, '{agent}', {resource}, 'pay', {operation}, {count}, {}, 9, {resource}, false)",
-            ago(at).0,
-            ago(oldest).0
-        ));
-    };
-    for at in [30, 12, 8, 4] {
-        snapshot(at, "a", 1, "'GET /'", 10 + at, 40);
-    }
-    snapshot(6, "b", 2, "'GET /'", 3, 60);
-    snapshot(9, "a", 1, "'gone'", 5, 20);
-    snapshot(3, "a", 1, "'gone'", 0, 20);
-    // Too old to say anything about now.
-    snapshot(20, "c", 1, "'old'", 99, 99);
-    let ask = |filter: &str| {
-        rows!(fixture.ask(&question(View::Inflight, last(900), filter)).unwrap(), Inflight)
-    };
-    let all = ask("");
-    assert_eq!(all.len(), 1, "{all:?}");
-    assert_eq!(
-        (all[0].inflight, all[0].oldest_ns, all[0].exact),
-        (14 + 3, Some(54 * SECOND), false)
-    );
-    assert_eq!(all[0].oldest_trace.unwrap().0[15], 2);
-    assert_eq!(ask("host=web-1")[0].inflight, 14);
-    assert!(ask("service=cart").is_empty());
 }
 
 #[test]

@@ -7,22 +7,45 @@ use coral_agent::observe::requests::head::{Request, Response, begins, end};
 use coral_agent::observe::requests::redis::commands;
 use coral_agent::reduce::Answer;
 
+/// Something that happens to a connection.
+struct Call<'a> {
+    what: u8,
+    at_ns: u64,
+    bytes: &'a [u8],
+    /// With those that were not copied.
+    total: u64,
+}
+
 /// A recorded connection: an operation in the low three bits of a byte, thousands of bytes that were
-/// not copied in the others, a length of two bytes, and so many bytes. Whatever passes, time does not
-/// run backwards, requests end once and in order, and nothing of them is kept that should not be.
-pub fn http1(data: &[u8]) {
-    let mut connection = Connection::default();
-    let mut out = Vec::new();
-    let (mut rest, mut at_ns, mut heads) = (data, 0u64, 0u64);
+/// not copied in the others, a length of two bytes, and so many bytes.
+fn calls(data: &[u8]) -> Vec<Call<'_>> {
+    let (mut rest, mut at_ns, mut calls) = (data, 0u64, Vec::new());
     while let [code, low, high, more @ ..] = rest {
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(more.len());
         let (bytes, after) = more.split_at(length);
         rest = after;
         at_ns += 400_000_000;
-        heads += bytes.iter().filter(|b| **b == b'\n').count() as u64 + 1;
         let unknown = u64::from(code >> 3) * 1_000;
-        let total = bytes.len() as u64 + unknown;
-        match code & 7 {
+        calls.push(Call { what: code & 7, at_ns, bytes, total: bytes.len() as u64 + unknown });
+    }
+    calls
+}
+
+/// Lines that begin in what was copied.
+fn lines(calls: &[Call<'_>]) -> u64 {
+    let of = |call: &Call<'_>| call.bytes.iter().filter(|b| **b == b'\n').count() as u64 + 1;
+    calls.iter().map(of).sum()
+}
+
+/// Whatever passes, time does not run backwards, requests end once and in order, and nothing of them is
+/// kept that should not be.
+pub fn http1(data: &[u8]) {
+    let mut connection = Connection::default();
+    let mut out = Vec::new();
+    let calls = calls(data);
+    for Call { what, at_ns, bytes, total } in &calls {
+        let (at_ns, total) = (*at_ns, *total);
+        match what {
             0 => connection.moved(Way::Received, at_ns, bytes, total, &mut out),
             1 => connection.moved(Way::Sent, at_ns, bytes, total, &mut out),
             2 => connection.missed(Way::Received, at_ns, total, &mut out),
@@ -33,6 +56,7 @@ pub fn http1(data: &[u8]) {
         }
         assert!(connection.waiting().is_none_or(|(n, since, _)| n <= 1_024 && since <= at_ns));
     }
+    let at_ns = calls.last().map_or(0, |call| call.at_ns);
     connection.ended(at_ns, &mut out);
     assert_eq!(connection.waiting(), None);
     let mut before = None;
@@ -50,7 +74,7 @@ pub fn http1(data: &[u8]) {
         }
     }
     let exchanges = out.iter().filter(|told| matches!(told, Told::Exchange(_))).count();
-    assert!(exchanges as u64 <= heads, "more requests than lines");
+    assert!(exchanges as u64 <= lines(&calls), "more requests than lines");
     // The same bytes as a head alone.
     if let Ok(request) = Request::parse(data) {
         assert!(!request.path.contains('?') && request.path.len() <= 3 * 1_024);
@@ -63,16 +87,10 @@ pub fn http1(data: &[u8]) {
 pub fn resp(data: &[u8]) {
     let mut conversation = Conversation::default();
     let mut out = Vec::new();
-    let (mut rest, mut at_ns, mut lines) = (data, 0u64, 0u64);
-    while let [code, low, high, more @ ..] = rest {
-        let length = usize::from(u16::from_le_bytes([*low, *high])).min(more.len());
-        let (bytes, after) = more.split_at(length);
-        rest = after;
-        at_ns += 400_000_000;
-        lines += bytes.iter().filter(|b| **b == b'\n').count() as u64 + 1;
-        let unknown = u64::from(code >> 3) * 1_000;
-        let total = bytes.len() as u64 + unknown;
-        match code & 7 {
+    let calls = calls(data);
+    for Call { what, at_ns, bytes, total } in &calls {
+        let (at_ns, total) = (*at_ns, *total);
+        match what {
             0 => conversation.moved(Way::Received, at_ns, bytes, total, &mut out),
             1 => conversation.moved(Way::Sent, at_ns, bytes, total, &mut out),
             2 => conversation.missed(Way::Received, at_ns, total, &mut out),
@@ -83,6 +101,7 @@ pub fn resp(data: &[u8]) {
         }
         assert!(conversation.waiting().is_none_or(|(n, since, _)| n <= 8_192 && since <= at_ns));
     }
+    let at_ns = calls.last().map_or(0, |call| call.at_ns);
     conversation.ended(at_ns, &mut out);
     assert_eq!(conversation.waiting(), None);
     for told in &out {
@@ -101,5 +120,5 @@ pub fn resp(data: &[u8]) {
         }
     }
     let exchanges = out.iter().filter(|told| matches!(told, Told::Exchange(_))).count();
-    assert!(exchanges as u64 <= lines, "more commands than lines");
+    assert!(exchanges as u64 <= lines(&calls), "more commands than lines");
 }

@@ -69,3 +69,69 @@ pub enum Told {
     /// So many requests or responses, at least, of which nothing can be told.
     Unknown(u64),
 }
+
+#[cfg(test)]
+pub mod recorded {
+    //! Recorded connections, played again.
+
+    use super::{Role, Told, Way};
+    use crate::reduce::Answer;
+
+    /// What happens to a connection.
+    pub enum Event<'a> {
+        /// So many bytes moved, the first of which are known.
+        Moved(Way, &'a [u8], u64),
+        /// So many bytes moved, of which nothing is known.
+        Missed(Way, u64),
+        /// One end sends no more.
+        Ending,
+        /// It is gone.
+        Ended,
+    }
+
+    /// Which way requests go at this end.
+    pub fn requests(role: Role) -> Way {
+        if role == Role::Server { Way::Received } else { Way::Sent }
+    }
+
+    /// Plays a record: `>` what the client sent, `<` what the server did, a line each; `\n` is a line
+    /// end. A number behind is how many bytes more moved that are not known.
+    pub fn play(role: Role, record: &[(&str, &str)], mut each: impl FnMut(u64, Event<'_>)) {
+        for (at_ns, (kind, text)) in (1..).zip(record) {
+            let text = text.replace('\n', "\r\n");
+            let (asked, mark) = (kind.starts_with('>'), kind.trim_start_matches(['>', '<']));
+            let way = if asked == (role == Role::Server) { Way::Received } else { Way::Sent };
+            let total = text.len() as u64;
+            let event = match mark {
+                "" => Event::Moved(way, text.as_bytes(), total),
+                "ending" => Event::Ending,
+                "ended" => Event::Ended,
+                "missed" => Event::Missed(way, total),
+                more => Event::Moved(way, text.as_bytes(), total + more.parse::<u64>().unwrap()),
+            };
+            each(at_ns, event);
+        }
+    }
+
+    /// Each thing told as a line, answers in a protocol's own words.
+    pub fn summary(told: &[Told], word: impl Fn(&Answer<'_>) -> String) -> Vec<String> {
+        let line = |told: &Told| match told {
+            Told::Unknown(n) => format!("unknown {n}"),
+            Told::Exchange(e) => {
+                format!("{} {} {}-{}", e.operation, word(&e.answer), e.start_ns, e.end_ns)
+            }
+        };
+        told.iter().map(line).collect()
+    }
+
+    /// Both ends tell the same requests in the same order, each of its own role.
+    pub fn agree(server: &[Told], client: &[Told]) {
+        let roles = server.iter().zip(client).all(|(s, c)| match (s, c) {
+            (Told::Exchange(s), Told::Exchange(c)) => {
+                (s.role, c.role, s.ordinal) == (Role::Server, Role::Client, c.ordinal)
+            }
+            _ => true,
+        });
+        assert!(roles, "{server:?}\n{client:?}");
+    }
+}

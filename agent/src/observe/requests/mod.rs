@@ -8,9 +8,9 @@
 //!
 //! [`conversation`] finds out what a connection speaks, and [`exchange`] is what comes of it. Of HTTP,
 //! [`head`] reads heads, [`stream`] cuts a direction into messages, [`connection`] matches requests
-//! with responses, [`route`] takes ids out of paths; [`redis`] does all that of Redis. [`names`] says whose process it is, [`watch`]
-//! which are watched, [`table`] holds it together. All of that is plain state machines; [`task`] has
-//! the thread, the clock and the ring.
+//! with responses, [`route`] takes ids out of paths; [`redis`] does all that of Redis. [`names`] says
+//! whose process it is, [`watch`] which are watched, [`table`] holds it together. All of that is plain
+//! state machines; [`task`] has the thread, the clock and the ring.
 
 pub mod connection;
 pub mod conversation;

@@ -1,55 +1,33 @@
 //! Recorded connections, played again.
 
+use super::super::exchange::recorded::{self, Event, agree, play};
 use super::*;
 
-/// A recorded connection: `>` what the client sent, `<` what the server did, as the server sees
-/// them, a line each; `\n` is a line end. Numbers behind are the bytes that are known.
 fn replay(role: Role, record: &[(&str, &str)]) -> Vec<Told> {
     let mut connection = Connection::default();
     let mut out = Vec::new();
-    for (at_ns, (kind, text)) in (1..).zip(record) {
-        let text = text.replace('\n', "\r\n");
-        let (asked, mark) = (kind.starts_with('>'), kind.trim_start_matches(['>', '<']));
-        let way = if asked == (role == Role::Server) { Way::Received } else { Way::Sent };
-        let total = text.len() as u64;
-        match mark {
-            "" => connection.moved(way, at_ns, text.as_bytes(), total, &mut out),
-            "ending" => connection.ending(at_ns, &mut out),
-            "ended" => connection.ended(at_ns, &mut out),
-            "missed" => connection.missed(way, at_ns, total, &mut out),
-            more => {
-                let total = total + more.parse::<u64>().unwrap();
-                connection.moved(way, at_ns, text.as_bytes(), total, &mut out);
-            }
+    play(role, record, |at_ns, event| match event {
+        Event::Moved(way, bytes, total) => {
+            connection.moved(way, at_ns, bytes, total, &mut out);
         }
-    }
+        Event::Missed(way, total) => connection.missed(way, at_ns, total, &mut out),
+        Event::Ending => connection.ending(at_ns, &mut out),
+        Event::Ended => connection.ended(at_ns, &mut out),
+    });
     out
 }
 
 fn summary(told: &[Told]) -> Vec<String> {
-    told.iter()
-        .map(|told| match told {
-            Told::Unknown(n) => format!("unknown {n}"),
-            Told::Exchange(e) => {
-                let status = match e.answer {
-                    Answer::Status(status) => status.to_string(),
-                    _ => "none".to_owned(),
-                };
-                format!("{} {status} {}-{}", e.operation, e.start_ns, e.end_ns)
-            }
-        })
-        .collect()
+    recorded::summary(told, |answer| match answer {
+        Answer::Status(status) => status.to_string(),
+        _ => "none".to_owned(),
+    })
 }
 
 fn both(record: &[(&str, &str)]) -> Vec<String> {
     let [server, client] = [Role::Server, Role::Client].map(|role| replay(role, record));
-    let roles = server.iter().zip(&client).all(|(s, c)| match (s, c) {
-        (Told::Exchange(s), Told::Exchange(c)) => {
-            (s.role, c.role, s.ordinal) == (Role::Server, Role::Client, c.ordinal)
-        }
-        _ => true,
-    });
-    assert!(roles && summary(&server) == summary(&client), "{server:?}\n{client:?}");
+    agree(&server, &client);
+    assert_eq!(summary(&server), summary(&client));
     summary(&server)
 }
 

@@ -1,57 +1,34 @@
 //! Recorded connections, played again.
 
+use super::super::exchange::recorded::{self, Event, agree, play};
 use super::*;
 
-/// A recorded connection: `>` what the client sent, `<` what the server did, a line each; `\n` is a line
-/// end. Numbers behind are bytes that are not known.
 fn replay(role: Role, record: &[(&str, &str)]) -> Vec<Told> {
-    let way = |asked| {
-        if asked == (role == Role::Server) { Way::Received } else { Way::Sent }
-    };
-    let mut connection = Connection::new(way(true));
+    let mut connection = Connection::new(recorded::requests(role));
     let mut out = Vec::new();
-    for (at_ns, (kind, text)) in (1..).zip(record) {
-        let text = text.replace('\n', "\r\n");
-        let (asked, mark) = (kind.starts_with('>'), kind.trim_start_matches(['>', '<']));
-        let total = text.len() as u64;
-        match mark {
-            "" => connection.moved(way(asked), at_ns, text.as_bytes(), total, &mut out),
-            "ending" => connection.ending(at_ns, &mut out),
-            "ended" => connection.ended(at_ns, &mut out),
-            "missed" => connection.missed(way(asked), at_ns, total, &mut out),
-            more => {
-                let total = total + more.parse::<u64>().unwrap();
-                connection.moved(way(asked), at_ns, text.as_bytes(), total, &mut out);
-            }
+    play(role, record, |at_ns, event| match event {
+        Event::Moved(way, bytes, total) => {
+            connection.moved(way, at_ns, bytes, total, &mut out);
         }
-    }
+        Event::Missed(way, total) => connection.missed(way, at_ns, total, &mut out),
+        Event::Ending => connection.ending(at_ns, &mut out),
+        Event::Ended => connection.ended(at_ns, &mut out),
+    });
     out
 }
 
 fn summary(told: &[Told]) -> Vec<String> {
-    told.iter()
-        .map(|told| match told {
-            Told::Unknown(n) => format!("unknown {n}"),
-            Told::Exchange(e) => {
-                let answer = match e.answer {
-                    Answer::Done => "ok",
-                    Answer::Failed(word) => word,
-                    _ => "none",
-                };
-                format!("{} {answer} {}-{}", e.operation, e.start_ns, e.end_ns)
-            }
-        })
-        .collect()
+    recorded::summary(told, |answer| match answer {
+        Answer::Done => "ok".to_owned(),
+        Answer::Failed(word) => (*word).to_owned(),
+        _ => "none".to_owned(),
+    })
 }
 
 fn both(record: &[(&str, &str)]) -> Vec<String> {
     let [server, client] = [Role::Server, Role::Client].map(|role| replay(role, record));
+    agree(&server, &client);
     assert_eq!(summary(&server), summary(&client));
-    for (server, client) in server.iter().zip(&client) {
-        if let (Told::Exchange(s), Told::Exchange(c)) = (server, client) {
-            assert_eq!((s.role, c.role, s.ordinal), (Role::Server, Role::Client, c.ordinal));
-        }
-    }
     summary(&server)
 }
 
