@@ -6,10 +6,14 @@
 //! that begins like either has passed nothing is told, and nothing more than four bytes is looked at.
 //!
 //! Of HTTP the beginning of a call is copied: bodies have no beginnings of messages in them that
-//! matter. Of RESP everything is copied but long strings ([`resp`]), for any number of messages may
-//! lie in one call.
+//! matter. Of protocols of which any number of messages may lie in one call everything is copied, in
+//! parts, but what is long and of no interest. Each of them has a program of its own ([`framed`]),
+//! which these here end in: so that each is small enough to be verified, and one that a kernel refuses
+//! takes no other with it.
 
+mod begins;
 mod bytes;
+mod framed;
 mod resp;
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
@@ -19,10 +23,12 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
+use coral_bpf_types::protocol::{HTTP, NOTHING};
 use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, lost, what};
 
-use self::bytes::{Cursor, Source, copy, source, user};
-use self::resp::{Parts, framed};
+use self::begins::begins_message;
+use self::bytes::{Cursor, Source, copy, source};
+use self::framed::{Call, hand_over};
 use crate::{count, member, offsets, pid_seen_by_agent};
 
 /// Set before loading; see [`SocketOffsets`].
@@ -80,7 +86,7 @@ struct Socket {
     family: u16,
     local_port: u16,
     remote_port: u16,
-    /// [`HTTP`] or [`RESP`].
+    /// See [`coral_bpf_types::protocol`].
     protocol: u16,
     local: [u8; 16],
     remote: [u8; 16],
@@ -124,10 +130,6 @@ const BULK: u32 = 63;
 const HEAD_OVER: u32 = 64 << 10;
 /// The agent looks at the ring many times a second; it is only woken when so much waits.
 const WAKE: u64 = 1 << 20;
-/// What a call begins a message of.
-const NOTHING: u16 = 0;
-const HTTP: u16 = 1;
-const RESP: u16 = 2;
 /// `BPF_RB_AVAIL_DATA`.
 const AVAILABLE: u64 = 0;
 
@@ -140,78 +142,6 @@ fn socket_offsets() -> SocketOffsets {
 pub fn forget(process: u32) {
     _ = IGNORED.remove(&process);
     _ = MET.remove(&process);
-}
-
-/// Which protocol's message begins so. Fewer than four bytes may be any method's beginning.
-#[inline(always)]
-fn begins(first: [u8; 4], length: u64) -> u16 {
-    if length < 4 {
-        return if first[0].is_ascii_uppercase() { HTTP } else { NOTHING };
-    }
-    // A command: `*3\r\n`, `*12\r`, `*100`.
-    let [star, some, more, last] = first;
-    let one = more == b'\r' && last == b'\n';
-    let many = more.is_ascii_digit() && (last == b'\r' || last.is_ascii_digit());
-    if star == b'*' && some.is_ascii_digit() && some != b'0' && (one || many) {
-        return RESP;
-    }
-    let first = u32::from_be_bytes(first);
-    const fn word(text: &[u8; 4]) -> u32 {
-        u32::from_be_bytes(*text)
-    }
-    const WORDS: [u32; 10] = [
-        word(b"GET "),
-        word(b"HTTP"),
-        word(b"POST"),
-        word(b"PUT "),
-        word(b"HEAD"),
-        word(b"DELE"),
-        word(b"PATC"),
-        word(b"OPTI"),
-        word(b"CONN"),
-        word(b"TRAC"),
-    ];
-    let [a, b, c, d, e, f, g, h, i, j] = WORDS;
-    let http = first == a
-        || first == b
-        || first == c
-        || first == d
-        || first == e
-        || first == f
-        || first == g
-        || first == h
-        || first == i
-        || first == j;
-    // What health checks send in place of a command.
-    match (http, first == word(b"PING")) {
-        (true, _) => HTTP,
-        (false, true) => RESP,
-        (false, false) => NOTHING,
-    }
-}
-
-/// Which protocol's message begins with what the call moved.
-#[inline(always)]
-fn begins_message(source: &Source) -> u16 {
-    // SAFETY: addresses that the program gave; reading them may fail and does no harm.
-    unsafe {
-        let (base, length) = if source.list == 0 {
-            (source.base, 4)
-        } else {
-            match user::<[u64; 2]>(source.list) {
-                Some([_, 0]) if source.pieces > 1 => match user::<[u64; 2]>(source.list + 16) {
-                    Some([base, length]) => (base, length),
-                    None => return NOTHING,
-                },
-                Some([base, length]) => (base, length),
-                None => return NOTHING,
-            }
-        };
-        match user::<[u8; 4]>(base) {
-            Some(first) => begins(first, length),
-            None => NOTHING,
-        }
-    }
 }
 
 /// What is known of a socket that is followed from now on; `None` for other kinds of sockets.
@@ -350,20 +280,10 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     if socket.protocol == NOTHING {
         socket.protocol = begins;
     }
-    if socket.protocol == RESP
-        && let Some(source) = &source
-    {
-        return framed(Parts {
-            source: *source,
-            cursor: Cursor::of(source),
-            socket,
-            at_ns,
-            direction,
-            rest: bytes,
-            skip: 0,
-            begins: begins == RESP,
-            new,
-        });
+    if socket.protocol != HTTP {
+        let (source, begins) = (source.unwrap_or(Source::NONE), begins == socket.protocol);
+        let call = Call { key, at_ns, source, direction, bytes, begins, new };
+        return hand_over(context, call, socket.protocol);
     }
     let begins = begins == HTTP;
     let [received, sent] = socket.since;

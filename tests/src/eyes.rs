@@ -23,14 +23,14 @@ pub fn may_look(colony: &Colony) -> bool {
             .cloned()
             .ok_or_else(|| "nothing yet".to_owned())
     });
+    // What the verifier refuses is our mistake, not the kernel's lack.
+    assert!(!sense.why.contains("Verifier output"), "refused: {sense:?}");
     if sense.state != SenseState::Off {
         return true;
     }
     // Without BTF, the right to load, or the two tracepoints of Linux 6.3.
     let lacks =
         ["not permitted to load", "does not describe itself", "this kernel has no", "sock_"];
-    // What the verifier refuses is our mistake, not the kernel's lack.
-    assert!(!sense.why.contains("Verifier output"), "refused: {sense:?}");
     assert!(lacks.iter().any(|text| sense.why.contains(text)), "off for no reason: {sense:?}");
     eprintln!("skipped: {}", sense.why);
     false

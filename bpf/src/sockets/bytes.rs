@@ -18,6 +18,7 @@ static FORMS: Array<u8> = Array::with_max_entries(512, 0);
 const PIECES: u32 = 6;
 
 /// Where the call under way has its bytes.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Source {
     /// The list of pieces; 0 when there is one piece.
@@ -25,6 +26,11 @@ pub(super) struct Source {
     pub(super) pieces: u64,
     /// The one piece.
     pub(super) base: u64,
+}
+
+impl Source {
+    /// Where nothing can be read.
+    pub(super) const NONE: Self = Self { list: 0, pieces: 0, base: 0 };
 }
 
 /// A place in a [`Source`].

@@ -110,6 +110,18 @@ pub mod what {
     pub const ENDED: u32 = 3;
 }
 
+/// What a socket speaks.
+pub mod protocol {
+    /// Nothing that is known.
+    pub const NOTHING: u16 = 0;
+    /// HTTP/1.1.
+    pub const HTTP: u16 = 1;
+    /// RESP, which Redis speaks.
+    pub const RESP: u16 = 2;
+    /// Room for protocols.
+    pub const PLACES: u32 = 8;
+}
+
 /// Most bytes that are copied of what one call moved.
 pub const COPIED: usize = 8191;
 

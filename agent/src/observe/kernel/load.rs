@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use coral_bpf_types::{Offsets, SocketOffsets, form, lost};
+use coral_bpf_types::{Offsets, SocketOffsets, form, lost, protocol};
 
 use super::btf::{Btf, BtfError};
 use crate::counters::Counters;
@@ -75,6 +75,8 @@ pub struct Eyes {
     pub hooks: Vec<&'static str>,
     /// The hooks in use for requests; none: they are not seen.
     pub request_hooks: Vec<&'static str>,
+    /// The protocols that requests are read of.
+    pub protocols: Vec<&'static str>,
     /// What could not be hooked, and why.
     pub missing: Vec<String>,
     /// The same for requests.
@@ -89,6 +91,10 @@ const REQUESTS: [(&str, bool); 5] = [
     ("sched_process_fork", false),
     ("sched_process_exec", false),
 ];
+/// Protocols that the programs at the tracepoints read themselves, and those that have a program of
+/// their own, which is loaded alone: what they are called, [`protocol`], program.
+const PROTOCOLS: [(&str, u16, Option<&str>); 2] =
+    [("HTTP/1.1", protocol::HTTP, None), ("Redis", protocol::RESP, Some("framed_resp"))];
 /// Room for chunks where none will come: a page.
 const NO_CHUNKS: u32 = 4_096;
 
@@ -141,9 +147,10 @@ pub fn open(requests: bool) -> Result<(Eyes, EndsRing, Option<Requests>), EyesEr
         }
     }
     let (mut request_hooks, mut requests_missing) = (Vec::new(), Vec::new());
+    let mut protocols = Vec::new();
     match sockets {
         Some(Ok(_)) => match attach_requests(&mut ebpf, &mut requests_missing) {
-            Ok(hooks) => request_hooks = hooks,
+            Ok(attached) => (request_hooks, protocols) = attached,
             Err(why) => requests_missing.push(why),
         },
         Some(Err(error)) => requests_missing.push(error.to_string()),
@@ -159,20 +166,34 @@ pub fn open(requests: bool) -> Result<(Eyes, EndsRing, Option<Requests>), EyesEr
         }),
     };
     let ring = map(&mut ebpf, "ENDS", RingBuf::try_from)?;
-    let eyes = Eyes { _ebpf: ebpf, lost, hooks, request_hooks, missing, requests_missing };
+    let eyes =
+        Eyes { _ebpf: ebpf, lost, hooks, request_hooks, protocols, missing, requests_missing };
     Ok((eyes, ring, ends))
 }
 
-/// Hooks all that requests need, or nothing.
-fn attach_requests(
-    ebpf: &mut Ebpf,
-    missing: &mut Vec<String>,
-) -> Result<Vec<&'static str>, String> {
+/// Names of hooks, and of protocols.
+type Attached = (Vec<&'static str>, Vec<&'static str>);
+
+/// Hooks all that requests need, or nothing. A protocol whose program the kernel refuses is missing, and
+/// the others are not.
+fn attach_requests(ebpf: &mut Ebpf, missing: &mut Vec<String>) -> Result<Attached, String> {
     let forms = ebpf.map_mut("FORMS").ok_or("no map FORMS")?;
     let mut forms: Array<_, u8> = Array::try_from(forms).map_err(|e| told(&e))?;
     for (call, form) in FORMS {
         let call = u32::try_from(call).map_err(|e| e.to_string())?;
         forms.set(call, form, 0).map_err(|e| told(&e))?;
+    }
+    let mut protocols = Vec::new();
+    for (name, number, program) in PROTOCOLS {
+        match program.map_or(Ok(()), |program| put_in_place(ebpf, program, number)) {
+            Ok(()) => {
+                let read = ebpf.map_mut("READ").ok_or("no map READ")?;
+                let mut read: Array<_, u8> = Array::try_from(read).map_err(|e| told(&e))?;
+                read.set(number.into(), 1, 0).map_err(|e| told(&e))?;
+                protocols.push(name);
+            }
+            Err(why) => missing.push(format!("{name}: {why}")),
+        }
     }
     let mut hooks = Vec::new();
     for (program, needed) in REQUESTS {
@@ -187,7 +208,15 @@ fn attach_requests(
             Err(why) => missing.push(format!("{program}: {why}")),
         }
     }
-    Ok(hooks)
+    Ok((hooks, protocols))
+}
+
+/// Loads the program of a protocol, and puts it where those at the tracepoints end in it.
+fn put_in_place(ebpf: &mut Ebpf, name: &str, number: u16) -> Result<(), String> {
+    let fd = load(ebpf, name)?.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|e| told(&e))?;
+    let map = ebpf.map_mut("FRAMED").ok_or("no map FRAMED")?;
+    let mut programs = ProgramArray::try_from(map).map_err(|e| told(&e))?;
+    programs.set(number.into(), &fd, 0).map_err(|e| told(&e))
 }
 
 /// Calls that move bytes through sockets, and where they have them; the numbers are this machine's.
@@ -221,11 +250,18 @@ fn map<T, E: std::fmt::Display>(
 }
 
 fn attach(ebpf: &mut Ebpf, name: &'static str) -> Result<(), String> {
+    load(ebpf, name)?.attach(name).map_err(|e| told(&e))?;
+    Ok(())
+}
+
+/// Brings a program into the kernel.
+fn load<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint, String> {
     let program = ebpf.program_mut(name).ok_or("not in this build")?;
     let program: &mut RawTracePoint = program.try_into().map_err(|e| told(&e))?;
     program.load().map_err(|e| told(&e))?;
-    program.attach(name).map_err(|e| told(&e))?;
-    Ok(())
+    let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
+    tracing::debug!(name, verified, "eBPF program loaded");
+    Ok(program)
 }
 
 /// An error with its causes on one line; the verifier's log can be long.

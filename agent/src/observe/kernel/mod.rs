@@ -97,16 +97,21 @@ fn sense(eyes: &Eyes) -> Sense {
 }
 
 fn requests_sense(eyes: &Eyes, wanted: bool) -> Sense {
-    let missing = eyes.requests_missing.join(" · ");
-    let hooks = || format!("HTTP/1.1, Redis: raw tracepoints {}", eyes.request_hooks.join(", "));
-    let (state, why) = match (eyes.request_hooks.is_empty(), missing.is_empty()) {
-        (true, true) => (SenseState::Off, "turned off".to_owned()),
-        (true, false) => (SenseState::Off, missing),
-        (false, true) => (SenseState::On, hooks()),
-        (false, false) => (SenseState::Partial, format!("{} · missing {missing}", hooks())),
-    };
+    let (state, why) = requests_why(&eyes.protocols, &eyes.request_hooks, &eyes.requests_missing);
     let remedy = (!wanted).then(|| WATCH.to_owned());
     Sense { name: REQUESTS.to_owned(), state, why, remedy }
+}
+
+/// What is seen of requests, by which hooks, and what is missing, each with its reason.
+fn requests_why(protocols: &[&str], hooks: &[&str], missing: &[String]) -> (SenseState, String) {
+    let missing = missing.join(" · ");
+    let seen = || format!("{}: raw tracepoints {}", protocols.join(", "), hooks.join(", "));
+    match (hooks.is_empty(), missing.is_empty()) {
+        (true, true) => (SenseState::Off, "turned off".to_owned()),
+        (true, false) => (SenseState::Off, missing),
+        (false, true) => (SenseState::On, seen()),
+        (false, false) => (SenseState::Partial, format!("{} · missing {missing}", seen())),
+    }
 }
 
 /// Says that nobody wants eyes.
@@ -146,5 +151,26 @@ async fn read(
                 ready.clear_ready();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protocol_that_the_kernel_refuses_is_named_and_the_others_go_on() {
+        let hooks = ["sock_recv_length", "sock_send_length"];
+        let all = requests_why(&["HTTP/1.1", "Redis"], &hooks, &[]);
+        let seen = "HTTP/1.1, Redis: raw tracepoints sock_recv_length, sock_send_length";
+        assert_eq!(all, (SenseState::On, seen.to_owned()));
+        let refused = ["Redis: the BPF_PROG_LOAD syscall returned Argument list too long".into()];
+        let (state, why) = requests_why(&["HTTP/1.1"], &hooks, &refused);
+        let told = "HTTP/1.1: raw tracepoints sock_recv_length, sock_send_length · missing Redis: \
+                    the BPF_PROG_LOAD syscall returned Argument list too long";
+        assert_eq!((state, why.as_str()), (SenseState::Partial, told));
+        let none = requests_why(&[], &[], &["no BTF".to_owned()]);
+        assert_eq!(none, (SenseState::Off, "no BTF".to_owned()));
+        assert_eq!(requests_why(&[], &[], &[]).1, "turned off");
     }
 }
