@@ -91,6 +91,10 @@ counters! {
     /// Requests or responses of which nothing could be told: lost, older than the agent, or not
     /// understood.
     requests_unknown,
+    /// Connections that went on encrypted: nothing of them was told.
+    requests_encrypted,
+    /// Prepared statements whose names were forgotten because one connection had too many.
+    requests_statements_forgotten,
     /// Chunks of connections that were not followed because too many were.
     requests_connections_refused,
     /// Chunks that found no room on their way from the kernel.

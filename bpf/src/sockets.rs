@@ -1,9 +1,10 @@
-//! What programs say to each other through TCP sockets, as far as it is HTTP/1.1 or Redis (RESP).
+//! What programs say to each other through TCP sockets, as far as it is HTTP/1.1, Redis (RESP) or
+//! PostgreSQL.
 //!
 //! Hangs on the tracepoints that tell of bytes moved through a socket, not on system calls: whoever
 //! uses no socket is never met, and one place sees `read`, `recvmsg`, `writev` and `sendfile` alike.
 //! The bytes are read from where the call that is under way has them. Of a socket on which nothing
-//! that begins like either has passed nothing is told, and nothing more than four bytes is looked at.
+//! that begins like one of them has passed nothing is told, and only its first bytes are looked at.
 //!
 //! Of HTTP the beginning of a call is copied: bodies have no beginnings of messages in them that
 //! matter. Of protocols of which any number of messages may lie in one call everything is copied, in
@@ -14,6 +15,7 @@
 mod begins;
 mod bytes;
 mod framed;
+mod postgres;
 mod resp;
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
@@ -23,12 +25,13 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
-use coral_bpf_types::protocol::{HTTP, NOTHING};
+use coral_bpf_types::protocol::{ENCRYPTED, HTTP, NOTHING};
 use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, lost, what};
 
 use self::begins::begins_message;
 use self::bytes::{Cursor, Source, copy, source};
-use self::framed::{Call, hand_over};
+use self::framed::{Call, Flow, Parts, hand_over};
+use self::postgres::Walk;
 use crate::{count, member, offsets, pid_seen_by_agent};
 
 /// Set before loading; see [`SocketOffsets`].
@@ -68,6 +71,10 @@ static MET: LruHashMap<u32, u8> = LruHashMap::with_max_entries(4096, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// Where what is known of a socket is put together: the stack has no room for it.
+#[map]
+static MEETING: PerCpuArray<Socket> = PerCpuArray::with_max_entries(1, 0);
+
 /// Bytes copied in this moment.
 #[map]
 static SPENT: PerCpuArray<Spent> = PerCpuArray::with_max_entries(1, 0);
@@ -81,8 +88,8 @@ struct Socket {
     missed: [u32; 2],
     /// Bytes received and sent since a call began a message.
     since: [u32; 2],
-    /// Bytes left of a long string that is being received and sent.
-    skip: [u32; 2],
+    /// Where what is received and sent has come to, of protocols that have a program of their own.
+    flow: [Flow; 2],
     family: u16,
     local_port: u16,
     remote_port: u16,
@@ -98,8 +105,12 @@ struct Scratch {
     chunk: Chunk,
     /// Twice as much as is ever copied: so any place and any length within bounds fit.
     bytes: [u8; 2 * (COPIED + 1)],
-    /// See [`forgotten`].
+    /// See [`bytes::forgotten`].
     number: u64,
+    /// A call that is being told of in parts, and the messages of a part: here the verifier forgets
+    /// what it knows of them, on the stack it does not.
+    parts: Parts,
+    walk: Walk,
 }
 
 #[repr(C)]
@@ -144,45 +155,45 @@ pub fn forget(process: u32) {
     _ = MET.remove(&process);
 }
 
-/// What is known of a socket that is followed from now on; `None` for other kinds of sockets.
+/// Notes what is known of a socket that is followed from now on; `None` where that cannot be read.
 #[inline(always)]
-fn met(
-    sk: *const u8,
+fn meet(
+    key: u64,
     process: u32,
     protocol: u16,
     offsets: &SocketOffsets,
     at_ns: u64,
-) -> Option<Socket> {
-    // SAFETY: `sk` is what the kernel handed over.
+) -> Option<Result<(), i32>> {
+    let sk = key as *const u8;
+    // SAFETY: `sk` is what the kernel handed over; the place is this CPU's own, and nothing else runs on
+    // it in between that uses it.
     unsafe {
+        let socket = &mut *MEETING.get_ptr_mut(0)?;
         let family: u16 = member(sk, offsets.family)?;
-        let mut socket = Socket {
-            id: at_ns.rotate_left(20) ^ sk as u64,
-            process,
-            pid: pid_seen_by_agent(&crate::offsets()),
-            missed: [0; 2],
-            since: [0; 2],
-            skip: [0; 2],
-            family,
-            local_port: member(sk, offsets.local_port)?,
-            remote_port: u16::from_be(member(sk, offsets.remote_port)?),
-            protocol,
-            local: [0; 16],
-            remote: [0; 16],
-            comm: bpf_get_current_comm().unwrap_or([0; COMM]),
-        };
+        socket.id = at_ns.rotate_left(20) ^ key;
+        socket.process = process;
+        socket.pid = pid_seen_by_agent(&crate::offsets());
+        socket.missed = [0; 2];
+        socket.since = [0; 2];
+        socket.flow = [Flow::LOST; 2];
+        socket.family = family;
+        socket.local_port = member(sk, offsets.local_port)?;
+        socket.remote_port = u16::from_be(member(sk, offsets.remote_port)?);
+        socket.protocol = protocol;
+        socket.comm = bpf_get_current_comm().unwrap_or([0; COMM]);
         if family == AF_INET {
             let (local, remote): ([u8; 4], [u8; 4]) =
                 (member(sk, offsets.local4)?, member(sk, offsets.remote4)?);
-            let [a, b, c, d, ..] = &mut socket.local;
-            (*a, *b, *c, *d) = (local[0], local[1], local[2], local[3]);
-            let [a, b, c, d, ..] = &mut socket.remote;
-            (*a, *b, *c, *d) = (remote[0], remote[1], remote[2], remote[3]);
+            let put = |to: &mut [u8; 16], [p, q, r, s]: [u8; 4]| {
+                *to = [p, q, r, s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            };
+            put(&mut socket.local, local);
+            put(&mut socket.remote, remote);
         } else {
             socket.local = member(sk, offsets.local6)?;
             socket.remote = member(sk, offsets.remote6)?;
         }
-        Some(socket)
+        Some(SOCKETS.insert(&key, &*socket, 0))
     }
 }
 
@@ -239,7 +250,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     }
     let source = if flags & MSG_TRUNC != 0 { None } else { source(&offsets) };
     let begins = match &source {
-        Some(source) => begins_message(source),
+        Some(source) => begins_message(source, bytes),
         None => NOTHING,
     };
     // SAFETY: a helper without arguments.
@@ -249,8 +260,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
         Some(known) => known,
         None if begins == NOTHING => return None,
         None => {
-            let socket = met(sk, process, begins, &offsets, at_ns)?;
-            if SOCKETS.insert(&key, &socket, 0).is_err() {
+            if meet(key, process, begins, &offsets, at_ns)?.is_err() {
                 count(lost::SOCKETS, 1);
                 return None;
             }
@@ -262,16 +272,20 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
             SOCKETS.get_ptr_mut(&key)?
         }
     };
-    // SAFETY: an entry stays in memory while a program runs that looked it up.
-    let socket = unsafe { &mut *known };
     // SAFETY: `sk` is what the kernel handed over.
     let ports = unsafe {
         (member(sk, offsets.local_port)?, u16::from_be(member(sk, offsets.remote_port)?))
     };
-    if ports != (socket.local_port, socket.remote_port) {
+    // SAFETY: an entry stays in memory while a program runs that looked it up.
+    let of_known = unsafe { ((*known).local_port, (*known).remote_port) };
+    let mut known = known;
+    if ports != of_known {
         // The end of the socket that was here before went unnoticed.
-        *socket = met(sk, process, begins, &offsets, at_ns)?;
+        _ = meet(key, process, begins, &offsets, at_ns)?;
+        known = SOCKETS.get_ptr_mut(&key)?;
     }
+    // SAFETY: as above.
+    let socket = unsafe { &mut *known };
     if socket.process != process {
         socket.process = process;
         socket.pid = pid_seen_by_agent(&crate::offsets());
@@ -279,6 +293,9 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     }
     if socket.protocol == NOTHING {
         socket.protocol = begins;
+    }
+    if socket.protocol == ENCRYPTED {
+        return None;
     }
     if socket.protocol != HTTP {
         let (source, begins) = (source.unwrap_or(Source::NONE), begins == socket.protocol);

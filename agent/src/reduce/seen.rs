@@ -17,9 +17,9 @@ pub struct Seen<'a> {
     pub resource: (&'a [u8], u64),
     /// SERVER or CLIENT.
     pub kind: SpanKind,
-    /// Method and route, or command.
+    /// Method and route, command, or verb and table.
     pub operation: &'a str,
-    /// `http`, `redis`.
+    /// `http`, `redis`, `postgresql`.
     pub protocol: &'a str,
     /// How it was answered.
     pub answer: Answer<'a>,

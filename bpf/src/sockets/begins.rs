@@ -2,9 +2,10 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
-use coral_bpf_types::protocol::{HTTP, NOTHING, PLACES, RESP};
+use coral_bpf_types::protocol::{HTTP, NOTHING, PLACES, POSTGRES, RESP};
 
 use super::bytes::{Source, user};
+use super::postgres;
 
 /// 1 at each [`coral_bpf_types::protocol`] that is read; set by the agent.
 #[map]
@@ -16,7 +17,7 @@ fn is_read(protocol: u16) -> bool {
     READ.get(u32::from(protocol)).is_some_and(|read| *read != 0)
 }
 
-/// Which protocol's message begins so. Fewer than four bytes may be any method's beginning.
+/// Which protocol of text begins so. Fewer than four bytes may be any method's beginning.
 #[inline(always)]
 fn begins(first: [u8; 4], length: u64) -> u16 {
     if length < 4 {
@@ -64,13 +65,15 @@ fn begins(first: [u8; 4], length: u64) -> u16 {
     }
 }
 
-/// Which protocol's message begins with what the call moved, of those that are read.
+/// Which protocol's message begins with the `bytes` that the call moved, of those that are read.
 #[inline(always)]
-pub(super) fn begins_message(source: &Source) -> u16 {
+pub(super) fn begins_message(source: &Source, bytes: u32) -> u16 {
+    let bytes = u64::from(bytes);
     // SAFETY: addresses that the program gave; reading them may fail and does no harm.
     unsafe {
         let (base, length) = if source.list == 0 {
-            (source.base, 4)
+            // Of one that is shorter what lies behind it says that it is nothing.
+            (source.base, if bytes < 4 { 4 } else { bytes })
         } else {
             match user::<[u64; 2]>(source.list) {
                 Some([_, 0]) if source.pieces > 1 => match user::<[u64; 2]>(source.list + 16) {
@@ -81,10 +84,24 @@ pub(super) fn begins_message(source: &Source) -> u16 {
                 None => return NOTHING,
             }
         };
-        let protocol = match user::<[u8; 4]>(base) {
-            Some(first) => begins(first, length),
-            None => NOTHING,
-        };
-        if protocol == NOTHING || is_read(protocol) { protocol } else { NOTHING }
+        let Some(first) = user::<[u8; 4]>(base) else { return NOTHING };
+        let text = begins(first, length);
+        if text != NOTHING {
+            return if is_read(text) { text } else { NOTHING };
+        }
+        if !postgres::may_begin(first) || length < 8 || bytes < 8 || !is_read(POSTGRES) {
+            return NOTHING;
+        }
+        let Some(second) = user::<[u8; 4]>(base + 4) else { return NOTHING };
+        match postgres::begins(first, second, bytes) {
+            postgres::Begins::Yes => POSTGRES,
+            postgres::Begins::If(next) if next + 5 <= length => {
+                match user::<[u8; 5]>(base + next) {
+                    Some(header) if postgres::follows(header) => POSTGRES,
+                    _ => NOTHING,
+                }
+            }
+            _ => NOTHING,
+        }
     }
 }

@@ -17,10 +17,11 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, ProgramArray};
 use aya_ebpf::programs::RawTracePointContext;
+use coral_bpf_types::protocol::ENCRYPTED;
 use coral_bpf_types::{COPIED, lost, protocol, what};
 
-use super::bytes::{Cursor, Source, copy};
-use super::{SCRATCH, SOCKETS, Socket, affordable, chunk, tell};
+use super::bytes::{Cursor, Source, copy, forgotten};
+use super::{SCRATCH, SOCKETS, Scratch, Socket, affordable, chunk, tell};
 use crate::count;
 
 /// The program of each [`protocol`]; filled by the agent.
@@ -32,7 +33,7 @@ static FRAMED: ProgramArray = ProgramArray::with_max_entries(protocol::PLACES, 0
 static CALLS: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
 /// Of one call so many parts are told, each copied whole or cut at what is long.
-const PARTS: u32 = 24;
+const PARTS: u32 = 64;
 
 /// A call that moved bytes.
 #[derive(Clone, Copy)]
@@ -64,109 +65,170 @@ pub(super) fn hand_over(context: &RawTracePointContext, call: Call, protocol: u1
     None
 }
 
+/// Where something long or, of protocols whose program follows them, messages are in one direction.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Flow {
+    /// Bytes left of a message that are told.
+    pub(super) left: u32,
+    /// After those, bytes left of something long that are not.
+    pub(super) skip: u32,
+    /// Bytes of the next message's head that have passed.
+    pub(super) head: u32,
+    /// How many.
+    pub(super) have: u8,
+    /// 1 where it is not known.
+    pub(super) lost: u8,
+    /// 1 where the last message was a question that is answered by a byte without a head.
+    pub(super) asked: u16,
+}
+
+impl Flow {
+    /// Not known yet.
+    pub(super) const LOST: Self = Self { left: 0, skip: 0, head: 0, have: 0, lost: 1, asked: 0 };
+}
+
+/// What is known of a part: its bytes are at the beginning of the scratch, which has room for twice as
+/// many as a part has.
+pub(super) struct Window {
+    pub(super) bytes: *mut u8,
+    /// How many there are.
+    pub(super) known: u32,
+    /// How many of the call were not told of yet, these included.
+    pub(super) rest: u32,
+    /// How many the call moved.
+    pub(super) call: u32,
+    /// The other end asked for a byte without a head.
+    pub(super) asked: bool,
+    /// For [`super::bytes::forgotten`].
+    pub(super) place: *mut u64,
+}
+
+/// How a part is told.
+pub(super) struct Told {
+    /// Its first so many bytes as they are.
+    pub(super) copied: u32,
+    /// It ends here; perhaps behind the call, or with what is long and was not copied.
+    pub(super) end: u32,
+}
+
 /// What of a protocol is too long to be told, and of no interest.
 pub(super) trait Long {
-    /// Where the first such thing among these bytes begins, and where it ends; it may end behind them.
-    /// As many bytes as there may be in a part can be read, so many of them are `known`; `place` is for
-    /// [`super::bytes::forgotten`].
+    /// How a part is told. Bytes of a message that is cut by the call's end and that are told when they
+    /// come are left in the flow.
     #[inline(always)]
-    fn find(_bytes: *const u8, _known: u32, _place: *mut u64) -> Option<(u32, u32)> {
-        None
+    fn cut(window: &Window, _flow: &mut Flow) -> Told {
+        Told { copied: window.known, end: window.known }
+    }
+
+    /// Whether it went on encrypted.
+    #[inline(always)]
+    fn is_encrypted(_window: &Window, _flow: &Flow) -> bool {
+        false
     }
 }
 
 /// A call that is being told of in parts.
-struct Parts {
-    source: Source,
+#[derive(Clone, Copy)]
+pub(super) struct Parts {
+    call: Call,
     cursor: Cursor,
-    socket: *mut Socket,
-    at_ns: u64,
-    direction: u32,
     /// Bytes that were not told of yet.
     rest: u32,
-    /// Bytes of something long that come after this call.
-    skip: u32,
-    begins: bool,
-    new: bool,
+    flow: Flow,
+    /// See [`Window`].
+    asked: bool,
 }
 
 /// Tells of what the call moved that was handed over: all of it, in parts, but for what is long, of
 /// which only the length is told.
 #[inline(always)]
 pub(super) fn framed<L: Long>() -> Option<()> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
-    let (call, scratch) = unsafe { (*CALLS.get_ptr(0)?, &mut *SCRATCH.get_ptr_mut(0)?) };
-    let found = SOCKETS.get_ptr_mut(&call.key)?;
+    let (call, parts) = unsafe { (*CALLS.get_ptr(0)?, &mut (*scratch).parts) };
     // SAFETY: an entry stays in memory while a program runs that looked it up.
-    let socket = unsafe { &mut *found };
-    let [received, sent] = socket.skip;
-    let mut parts = Parts {
-        source: call.source,
-        cursor: Cursor::of(&call.source),
-        socket: found,
-        at_ns: call.at_ns,
-        direction: call.direction,
-        rest: call.bytes,
-        skip: if call.direction == what::RECEIVED { received } else { sent },
-        begins: call.begins,
-        new: call.new,
-    };
-    if parts.skip > 0 {
-        let n = if parts.skip < parts.rest { parts.skip } else { parts.rest };
-        parts.cursor.advance(&parts.source, n, &raw mut scratch.number);
-        scratch.chunk = chunk(socket, parts.at_ns, parts.direction, n, 0);
-        tell(scratch, socket, parts.new);
-        parts.skip -= n;
-        parts.rest -= n;
+    let socket = unsafe { &mut *SOCKETS.get_ptr_mut(&call.key)? };
+    let [received, sent] = socket.flow;
+    let (flow, other) =
+        if call.direction == what::RECEIVED { (received, sent) } else { (sent, received) };
+    let asked = other.asked != 0;
+    *parts = Parts { call, cursor: Cursor::of(&call.source), rest: call.bytes, flow, asked };
+    // What is left of a message and told comes before what is not.
+    if flow.skip > 0 && flow.left == 0 {
+        let n = if flow.skip < call.bytes { flow.skip } else { call.bytes };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*scratch).number };
+        parts.cursor.advance(&call.source, n, place);
+        parts.flow.skip = flow.skip - n;
+        parts.rest = call.bytes - n;
+        tell_part(scratch, socket, &call, n, 0);
     }
     // A loop that the verifier goes through once, not as often as there may be parts.
-    // SAFETY: `part` takes what it is given here, and is over when this is.
-    unsafe { bpf_loop(PARTS, part::<L> as *mut c_void, (&raw mut parts).cast(), 0) };
-    if parts.rest > 0 {
+    // SAFETY: `part` is what the helper calls, and takes nothing.
+    unsafe { bpf_loop(PARTS, part::<L> as *mut c_void, core::ptr::null_mut(), 0) };
+    let Parts { call, rest, mut flow, .. } = *parts;
+    if rest > 0 {
         // More parts than are told: that there was more is told at least.
-        scratch.chunk = chunk(socket, parts.at_ns, parts.direction, parts.rest, 0);
-        tell(scratch, socket, parts.new);
+        flow = Flow::LOST;
+        tell_part(scratch, socket, &call, rest, 0);
     }
-    socket.skip = match parts.direction {
-        what::RECEIVED => [parts.skip, sent],
-        _ => [received, parts.skip],
-    };
+    let [received, sent] = &mut socket.flow;
+    *(if call.direction == what::RECEIVED { received } else { sent }) = flow;
     Some(())
 }
 
+/// Tells of so many bytes, the first of which are in the scratch.
+#[inline(always)]
+fn tell_part(scratch: *mut Scratch, socket: &mut Socket, call: &Call, total: u32, copied: u32) {
+    // SAFETY: this CPU's own.
+    unsafe {
+        (*scratch).chunk = chunk(socket, call.at_ns, call.direction, total, copied);
+        tell(&*scratch, socket, call.new);
+    }
+}
+
 /// Tells of a part of a call; 1 when it was the last.
-extern "C" fn part<L: Long>(n: u32, parts: *mut c_void) -> i64 {
-    // SAFETY: as `framed` calls it.
-    let parts = unsafe { &mut *parts.cast::<Parts>() };
+extern "C" fn part<L: Long>(n: u32, _: *mut c_void) -> i64 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 1 };
-    // SAFETY: this CPU's own, and the socket's entry, which stays in memory.
-    let (scratch, socket) = unsafe { (&mut *scratch, &mut *parts.socket) };
-    if parts.rest == 0 {
+    // SAFETY: this CPU's own.
+    let parts = unsafe { &mut (*scratch).parts };
+    let (call, rest, before) = (parts.call, parts.rest, parts.cursor);
+    if rest == 0 {
         return 1;
     }
-    let most = if parts.rest < COPIED as u32 { parts.rest } else { COPIED as u32 };
-    let before = parts.cursor;
-    let mut copied = copy(&parts.source, most, &mut parts.cursor, scratch);
-    let whole = copied == most && n + 1 < PARTS;
-    let mut total = if whole { most } else { parts.rest };
-    let bytes: *const u8 = (&raw const scratch.bytes).cast();
-    if let Some((head, end)) = L::find(bytes, copied, &raw mut scratch.number) {
-        copied = head & COPIED as u32;
-        if end > parts.rest {
-            total = parts.rest;
-            parts.skip = end - parts.rest;
-        } else {
-            total = end;
-            parts.cursor = before;
-            parts.cursor.advance(&parts.source, end, &raw mut scratch.number);
+    let Some(socket) = SOCKETS.get_ptr_mut(&call.key) else { return 1 };
+    // SAFETY: an entry stays in memory while a program runs that looked it up.
+    let socket = unsafe { &mut *socket };
+    let most = if rest < COPIED as u32 { rest } else { COPIED as u32 };
+    let known = copy(&call.source, most, &mut parts.cursor, scratch);
+    // SAFETY: places in the scratch.
+    let (bytes, place) =
+        unsafe { ((&raw mut (*scratch).bytes).cast(), &raw mut (*scratch).number) };
+    let window = Window { bytes, known, rest, call: call.bytes, asked: parts.asked, place };
+    let (mut copied, mut total) = (known, rest);
+    if known == most && n + 1 < PARTS {
+        if L::is_encrypted(&window, &parts.flow) {
+            socket.protocol = ENCRYPTED;
         }
+        let told = L::cut(&window, &mut parts.flow);
+        copied = forgotten(told.copied.into(), place) as u32 & COPIED as u32;
+        total = forgotten(told.end.into(), place) as u32;
+        if total > rest {
+            parts.flow.skip = total - rest - parts.flow.left;
+            total = rest;
+        } else if total != known {
+            parts.cursor = before;
+            parts.cursor.advance(&call.source, total, place);
+        }
+    } else {
+        parts.flow = Flow::LOST;
     }
+    parts.rest = rest - total;
     // Only what the agent is handed counts: of what is long that is its length.
-    if !affordable(parts.at_ns, copied, parts.begins) {
+    if !affordable(call.at_ns, copied, call.begins) {
         copied = 0;
     }
-    scratch.chunk = chunk(socket, parts.at_ns, parts.direction, total, copied);
-    tell(scratch, socket, parts.new);
-    parts.rest -= total;
+    tell_part(scratch, socket, &call, total, copied);
     0
 }

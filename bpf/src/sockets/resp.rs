@@ -5,7 +5,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use coral_bpf_types::COPIED;
 
 use super::bytes::forgotten;
-use super::framed::{Long, framed};
+use super::framed::{Flow, Long, Told, Window, framed};
 
 /// A string of this length is long: copying it would take a part of its own.
 const LONG: u32 = 8192;
@@ -67,8 +67,12 @@ struct Resp;
 
 impl Long for Resp {
     #[inline(always)]
-    fn find(bytes: *const u8, known: u32, place: *mut u64) -> Option<(u32, u32)> {
-        long_string(bytes, known, place)
+    fn cut(window: &Window, _: &mut Flow) -> Told {
+        let Window { bytes, known, place, .. } = *window;
+        match long_string(bytes, known, place) {
+            Some((copied, end)) => Told { copied, end },
+            None => Told { copied: known, end: known },
+        }
     }
 }
 

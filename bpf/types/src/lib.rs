@@ -118,6 +118,10 @@ pub mod protocol {
     pub const HTTP: u16 = 1;
     /// RESP, which Redis speaks.
     pub const RESP: u16 = 2;
+    /// PostgreSQL's, of version 3.
+    pub const POSTGRES: u16 = 3;
+    /// It went on encrypted, and is not read any more.
+    pub const ENCRYPTED: u16 = 7;
     /// Room for protocols.
     pub const PLACES: u32 = 8;
 }

@@ -105,6 +105,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         write(target, name, &parts.collect::<Vec<_>>().concat())?;
     }
+    for (name, record) in POSTGRES {
+        let parts = record.iter().map(|(code, said)| {
+            let bytes = said.iter().flat_map(|(kind, body)| message(*kind, body));
+            let bytes: Vec<u8> = bytes.collect();
+            let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+            [&[*code][..], &length.to_le_bytes(), &bytes].concat()
+        });
+        write("postgres", name, &parts.collect::<Vec<_>>().concat())?;
+    }
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agent/src/observe/fixtures");
     for (name, path) in KERNEL {
         write("kernel_text", name, &fs::read(fixtures.join(path))?)?;
@@ -266,4 +275,104 @@ const RESP: &[(&str, &[(u8, &str)])] = &[
         ],
     ),
     ("nats", &[(1, "PING\r\n"), (0, "PONG\r\n"), (1, "GET / HTTP/1.1\r\n\r\n")]),
+];
+
+/// A message of PostgreSQL's: a kind and a length in front; of `0` the length alone, of `1` neither.
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
+    match kind {
+        0 => [&length[..], body].concat(),
+        1 => body.to_vec(),
+        kind => [&[kind][..], &length, body].concat(),
+    }
+}
+
+/// What is said in a call, as [`message`] has it.
+type Said = &'static [(u8, &'static [u8])];
+const READY: (u8, &[u8]) = (b'Z', b"I");
+const BIND: (u8, &[u8]) = (b'B', b"\0s1\0\0\0\0\0\0\0");
+const EXECUTE: (u8, &[u8]) = (b'E', b"\0\0\0\0\0");
+/// See `coral_fuzz::postgres`.
+const POSTGRES: &[(&str, &[(u8, Said)])] = &[
+    (
+        "simple",
+        &[
+            (0, &[(0, b"\x04\xd2\x16\x2f")]),
+            (1, &[(1, b"N")]),
+            (0, &[(0, b"\0\x03\0\0user\0me\0\0")]),
+            (1, &[(b'R', b"\0\0\0\0"), (b'S', b"a\0b\0"), (b'K', b"12345678"), READY]),
+            (0, &[(b'Q', b"BEGIN; UPDATE t SET a = 'secret' WHERE b = $1; COMMIT\0")]),
+            (1, &[(b'C', b"BEGIN\0"), (b'C', b"UPDATE 1\0"), (b'C', b"COMMIT\0"), READY]),
+            (0, &[(b'Q', b"SELECT 1/0 FROM (SELECT a FROM \"X\".y) z\0")]),
+            (1, &[(b'N', b"SNOTICE\0\0"), (b'E', b"SERROR\0C22012\0Msecret\0\0"), READY]),
+            (0, &[(b'X', b"")]),
+            (4, &[]),
+            (5, &[]),
+        ],
+    ),
+    (
+        "extended",
+        &[
+            (1, &[(b'P', b"s1\0INSERT INTO t VALUES ($1)\0\0\0"), (b'D', b"Ss1\0"), (b'S', b"")]),
+            (0, &[(b'1', b""), (b't', b"\0\0"), (b'n', b""), READY]),
+            (
+                1,
+                &[
+                    BIND,
+                    EXECUTE,
+                    BIND,
+                    EXECUTE,
+                    BIND,
+                    EXECUTE,
+                    (b'S', b""),
+                    BIND,
+                    EXECUTE,
+                    (b'S', b""),
+                ],
+            ),
+            (0, &[(b'2', b""), (b'C', b"INSERT 0 1\0"), (b'2', b"")]),
+            (0, &[(b'E', b"SERROR\0C23505\0\0"), READY, (b'2', b""), (b's', b""), READY]),
+            (1, &[(b'C', b"Ss1\0"), BIND, EXECUTE, (b'H', b"")]),
+            (0, &[(b'3', b""), (b'2', b""), (b'C', b"DELETE 3\0")]),
+        ],
+    ),
+    (
+        "copy-and-rows",
+        &[
+            (0, &[(b'Q', b"COPY t (a) FROM STDIN\0")]),
+            (1, &[(b'G', b"\0\0\0")]),
+            (0, &[(b'd', b"1\n"), (b'd', b"2\n")]),
+            (0, &[(b'S', b""), (b'c', b"")]),
+            (1, &[(b'C', b"COPY 2\0"), READY]),
+            (0, &[(b'Q', b"WITH x AS (SELECT 1) SELECT * FROM x -- y\0")]),
+            (9, &[(b'T', b"\0\0"), (1, b"D\0\0\x07\xd4")]),
+            (9, &[]),
+            (1, &[(b'C', b"SELECT 1\0"), READY]),
+        ],
+    ),
+    (
+        "loss",
+        &[
+            (0, &[(b'Q', b"TABLE a\0")]),
+            (3, &[(b'T', b"\0\0")]),
+            (1, &[(b'C', b"SELECT 0\0"), READY]),
+            (0, &[(b'Q', b"VALUES (1)\0")]),
+            (1, &[(b'T', b"\0\0"), (b'C', b"SELECT 1\0"), READY]),
+            (8, &[(b'Q', b"SELECT $$ ")]),
+        ],
+    ),
+    (
+        "turned-away",
+        &[
+            (1, &[(0, b"\0\x03\0\0user\0me\0\0")]),
+            (0, &[(b'E', b"SFATAL\0C28P01\0\0")]),
+            (5, &[]),
+            (1, &[(0, b"\x04\xd2\x16\x2f")]),
+            (0, &[(1, b"S\x16\x03\x01")]),
+        ],
+    ),
+    (
+        "something-else",
+        &[(0, &[(b'Q', b"x\0")]), (1, &[(b'Q', b"x\0")]), (1, &[(1, b"GET / HTTP/1.1\r\n\r\n")])],
+    ),
 ];

@@ -1,9 +1,10 @@
 //! Bytes that pass through somebody's connection, as the kernel tells of them.
 
 use coral_agent::observe::requests::connection::Connection;
-use coral_agent::observe::requests::conversation::Conversation;
-use coral_agent::observe::requests::exchange::{Told, Way};
+use coral_agent::observe::requests::conversation::{Conversation, Protocol};
+use coral_agent::observe::requests::exchange::{Exchange, Told, Way};
 use coral_agent::observe::requests::head::{Request, Response, begins, end};
+use coral_agent::observe::requests::postgres::{SKIPPED, sqlstate, statement};
 use coral_agent::observe::requests::redis::commands;
 use coral_agent::reduce::Answer;
 
@@ -83,13 +84,16 @@ pub fn http1(data: &[u8]) {
     assert!(end(data, 0).is_none_or(|at| at <= data.len()));
 }
 
-/// The same of Redis, from before it is known what the connection speaks.
-pub fn resp(data: &[u8]) {
+/// What requests of a protocol are told of a connection, from before it is known what that speaks; so
+/// many may wait.
+fn requests(calls: &[Call<'_>], protocol: Protocol, most: u64) -> Vec<Exchange> {
     let mut conversation = Conversation::default();
-    let mut out = Vec::new();
-    let calls = calls(data);
-    for Call { what, at_ns, bytes, total } in &calls {
-        let (at_ns, total) = (*at_ns, *total);
+    let mut requests = Vec::new();
+    let end =
+        Call { what: 5, at_ns: calls.last().map_or(0, |call| call.at_ns), bytes: &[], total: 0 };
+    for Call { what, at_ns, bytes, total } in calls.iter().chain([&end]) {
+        let (at_ns, total, mut out) = (*at_ns, *total, Vec::new());
+        let before = conversation.protocol();
         match what {
             0 => conversation.moved(Way::Received, at_ns, bytes, total, &mut out),
             1 => conversation.moved(Way::Sent, at_ns, bytes, total, &mut out),
@@ -99,18 +103,24 @@ pub fn resp(data: &[u8]) {
             5 => conversation.ended(at_ns, &mut out),
             _ => conversation.settle(at_ns, &mut out),
         }
-        assert!(conversation.waiting().is_none_or(|(n, since, _)| n <= 8_192 && since <= at_ns));
-    }
-    let at_ns = calls.last().map_or(0, |call| call.at_ns);
-    conversation.ended(at_ns, &mut out);
-    assert_eq!(conversation.waiting(), None);
-    for told in &out {
-        let Told::Exchange(exchange) = told else { continue };
-        assert!(exchange.start_ns <= exchange.end_ns && exchange.end_ns <= at_ns);
-        if exchange.operation.contains('/') || matches!(exchange.answer, Answer::Status(_)) {
-            // It became HTTP.
-            continue;
+        assert!(conversation.waiting().is_none_or(|(n, since, _)| n <= most && since <= at_ns));
+        for told in out {
+            let Told::Exchange(exchange) = told else { continue };
+            assert!(exchange.start_ns <= exchange.end_ns && exchange.end_ns <= at_ns);
+            if conversation.protocol().or(before) == Some(protocol) {
+                requests.push(exchange);
+            }
         }
+    }
+    assert_eq!(conversation.waiting(), None);
+    requests
+}
+
+/// The same of Redis.
+pub fn resp(data: &[u8]) {
+    let calls = calls(data);
+    let requests = requests(&calls, Protocol::Redis, 16_384);
+    for exchange in &requests {
         // Nothing but names that are Redis's own.
         let mut words = exchange.operation.as_bytes().splitn(2, |b| *b == b' ');
         let (name, sub) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -119,6 +129,34 @@ pub fn resp(data: &[u8]) {
             assert_eq!(word, commands::error(word.as_bytes()));
         }
     }
-    let exchanges = out.iter().filter(|told| matches!(told, Told::Exchange(_))).count();
-    assert!(exchanges as u64 <= lines(&calls), "more commands than lines");
+    assert!(requests.len() as u64 <= lines(&calls), "more commands than lines");
+}
+
+/// The same of PostgreSQL.
+pub fn postgres(data: &[u8]) {
+    let calls = calls(data);
+    let requests = requests(&calls, Protocol::Postgres, 16_384);
+    for exchange in &requests {
+        is_name(&exchange.operation);
+        match exchange.answer {
+            Answer::Failed(SKIPPED) | Answer::None | Answer::Done => {}
+            Answer::Failed(state) => assert_eq!(state, sqlstate::of(state.as_bytes())),
+            Answer::Status(_) => panic!("no answer of PostgreSQL"),
+        }
+    }
+    // A head has five bytes.
+    assert!(requests.len() <= data.len() / 5, "more requests than messages");
+    // The same bytes as a statement alone, whole and cut.
+    for cut in [false, true] {
+        is_name(&statement::operation(data, cut));
+    }
+}
+
+/// A verb in capitals, perhaps with one name behind it.
+fn is_name(operation: &str) {
+    let verb = operation.split([' ', ';']).next().unwrap_or_default();
+    let capital = |b: u8| b.is_ascii_uppercase() || b == b'_';
+    assert!(!verb.is_empty() && verb.bytes().all(capital), "{operation:?}");
+    // A name of so many bytes, each of which may have been none of a text's.
+    assert!(operation.len() < 32 + 4 * 128 && !operation.chars().any(char::is_control));
 }

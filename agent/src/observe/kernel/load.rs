@@ -93,8 +93,11 @@ const REQUESTS: [(&str, bool); 5] = [
 ];
 /// Protocols that the programs at the tracepoints read themselves, and those that have a program of
 /// their own, which is loaded alone: what they are called, [`protocol`], program.
-const PROTOCOLS: [(&str, u16, Option<&str>); 2] =
-    [("HTTP/1.1", protocol::HTTP, None), ("Redis", protocol::RESP, Some("framed_resp"))];
+const PROTOCOLS: [(&str, u16, Option<&str>); 3] = [
+    ("HTTP/1.1", protocol::HTTP, None),
+    ("Redis", protocol::RESP, Some("framed_resp")),
+    ("PostgreSQL", protocol::POSTGRES, Some("framed_postgres")),
+];
 /// Room for chunks where none will come: a page.
 const NO_CHUNKS: u32 = 4_096;
 

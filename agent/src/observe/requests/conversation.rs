@@ -1,12 +1,13 @@
 //! A connection, whatever it speaks: which protocol that is shows in its bytes.
 //!
 //! Until a call begins with what begins a message of one, nothing is understood. What begins like Redis
-//! and then is no command anybody knows was something else: it is counted as unknown, and looked at
-//! anew.
+//! and then is no command anybody knows, or like PostgreSQL and is not answered so, was something else:
+//! it is counted as unknown, and looked at anew.
 
 use super::connection;
 use super::exchange::{Role, Told, Way};
 use super::head;
+use super::postgres;
 use super::redis;
 
 /// What a connection speaks.
@@ -16,6 +17,8 @@ pub enum Protocol {
     Http,
     /// RESP2 and RESP3.
     Redis,
+    /// Version 3.
+    Postgres,
 }
 
 impl Protocol {
@@ -25,6 +28,16 @@ impl Protocol {
         match self {
             Self::Http => "http",
             Self::Redis => "redis",
+            Self::Postgres => "postgresql",
+        }
+    }
+
+    /// Whether who serves is a database to who does not see it.
+    #[must_use]
+    pub const fn is_database(self) -> bool {
+        match self {
+            Self::Http => false,
+            Self::Redis | Self::Postgres => true,
         }
     }
 }
@@ -39,6 +52,8 @@ pub enum Conversation {
     Http(Box<connection::Connection>),
     /// Redis.
     Redis(Box<redis::Connection>),
+    /// PostgreSQL.
+    Postgres(Box<postgres::Connection>),
 }
 
 impl Conversation {
@@ -49,6 +64,7 @@ impl Conversation {
             Self::Unknown => None,
             Self::Http(_) => Some(Protocol::Http),
             Self::Redis(_) => Some(Protocol::Redis),
+            Self::Postgres(_) => Some(Protocol::Postgres),
         }
     }
 
@@ -59,6 +75,7 @@ impl Conversation {
             Self::Unknown => None,
             Self::Http(http) => http.role(),
             Self::Redis(redis) => Some(redis.role()),
+            Self::Postgres(postgres) => Some(postgres.role()),
         }
     }
 
@@ -69,16 +86,21 @@ impl Conversation {
             Self::Unknown => None,
             Self::Http(http) => http.waiting(),
             Self::Redis(redis) => redis.waiting().map(|(n, since)| (n, since, [0; 16])),
+            Self::Postgres(postgres) => postgres.waiting().map(|(n, since)| (n, since, [0; 16])),
         }
     }
 
     /// Bytes moved: the first `bytes` of `total`.
     pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
         if matches!(self, Self::Unknown) {
-            *self = match (head::begins(bytes), redis::begins_command(bytes)) {
-                (Some(_), _) => Self::Http(Box::default()),
-                (None, true) => Self::Redis(Box::new(redis::Connection::new(way))),
-                (None, false) => return,
+            *self = if head::begins(bytes).is_some() {
+                Self::Http(Box::default())
+            } else if redis::begins_command(bytes) {
+                Self::Redis(Box::new(redis::Connection::new(way)))
+            } else if postgres::begins(bytes, total) {
+                Self::Postgres(Box::new(postgres::Connection::new(way)))
+            } else {
+                return;
             };
         }
         match self {
@@ -87,6 +109,12 @@ impl Conversation {
             Self::Redis(redis) => {
                 redis.moved(way, at_ns, bytes, total, out);
                 if redis.is_something_else() {
+                    *self = Self::Unknown;
+                }
+            }
+            Self::Postgres(postgres) => {
+                postgres.moved(way, at_ns, bytes, total, out);
+                if postgres.is_something_else() {
                     *self = Self::Unknown;
                 }
             }
@@ -99,6 +127,7 @@ impl Conversation {
             Self::Unknown => {}
             Self::Http(http) => http.missed(way, at_ns, length, out),
             Self::Redis(redis) => redis.missed(way, at_ns, length, out),
+            Self::Postgres(postgres) => postgres.missed(way, at_ns, length, out),
         }
     }
 
@@ -115,6 +144,7 @@ impl Conversation {
             Self::Unknown => {}
             Self::Http(http) => http.ending(at_ns, out),
             Self::Redis(redis) => redis.ending(at_ns, out),
+            Self::Postgres(postgres) => postgres.ending(at_ns, out),
         }
     }
 
@@ -124,6 +154,7 @@ impl Conversation {
             Self::Unknown => {}
             Self::Http(http) => http.ended(at_ns, out),
             Self::Redis(redis) => redis.ended(at_ns, out),
+            Self::Postgres(postgres) => postgres.ended(at_ns, out),
         }
     }
 }
@@ -148,6 +179,8 @@ mod tests {
         let get = "*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
         assert_eq!(after(&[(Sent, get)]), (Some(Protocol::Redis), vec![]));
         assert_eq!(after(&[(Received, "PING\r\n")]), (Some(Protocol::Redis), vec![]));
+        let query = "Q\0\0\0\u{d}SELECT 1\0";
+        assert_eq!(after(&[(Received, query)]), (Some(Protocol::Postgres), vec![]));
         for other in
             ["\x16\x03\x01", "SSH-2.0-x", "*", "*x\r\n", "* OK IMAP4 ready\r\n", "get a\r\n"]
         {
@@ -167,6 +200,9 @@ mod tests {
         // NATS says PING too, and is answered PONG without a plus.
         let nats = [(Received, "PING\r\n"), (Sent, "PONG\r\n")];
         assert_eq!(after(&nats), (None, vec![Told::Unknown(1)]));
+        // No answer of PostgreSQL's comes back.
+        let odd_answer = [(Received, "Q\0\0\0\u{5}\0"), (Sent, "Q\0\0\0\u{5}\0")];
+        assert_eq!(after(&odd_answer), (None, vec![Told::Unknown(1)]));
         // Then it may still be HTTP.
         let http = [(Sent, odd), (Sent, "GET / HTTP/1.1\r\n")];
         assert_eq!(after(&http).0, Some(Protocol::Http));

@@ -47,7 +47,7 @@ impl Role {
 pub struct Exchange {
     /// Which end saw it.
     pub role: Role,
-    /// Method and route of HTTP; the command of Redis. Of these there are few.
+    /// Method and route of HTTP; the command of Redis; verb and table of SQL. Of these there are few.
     pub operation: Cow<'static, str>,
     /// How it was answered.
     pub answer: Answer<'static>,
@@ -68,6 +68,10 @@ pub enum Told {
     Exchange(Exchange),
     /// So many requests or responses, at least, of which nothing can be told.
     Unknown(u64),
+    /// The connection goes on encrypted: nothing more is told of it.
+    Encrypted,
+    /// The name of something prepared was forgotten, because there were too many.
+    Forgotten,
 }
 
 #[cfg(test)]
@@ -94,20 +98,30 @@ pub mod recorded {
         if role == Role::Server { Way::Received } else { Way::Sent }
     }
 
-    /// Plays a record: `>` what the client sent, `<` what the server did, a line each; `\n` is a line
-    /// end. A number behind is how many bytes more moved that are not known.
-    pub fn play(role: Role, record: &[(&str, &str)], mut each: impl FnMut(u64, Event<'_>)) {
-        for (at_ns, (kind, text)) in (1..).zip(record) {
-            let text = text.replace('\n', "\r\n");
+    /// Plays a record of text, in which `\n` is a line end; see [`play_bytes`].
+    pub fn play(role: Role, record: &[(&str, &str)], each: impl FnMut(u64, Event<'_>)) {
+        let bytes = |text: &str| text.replace('\n', "\r\n").into_bytes();
+        let record: Vec<_> = record.iter().map(|(kind, text)| (*kind, bytes(text))).collect();
+        play_bytes(role, &record, each);
+    }
+
+    /// Plays a record: `>` what the client sent, `<` what the server did, a call each. A number behind
+    /// is how many bytes more moved that are not known.
+    pub fn play_bytes(
+        role: Role,
+        record: &[(&str, Vec<u8>)],
+        mut each: impl FnMut(u64, Event<'_>),
+    ) {
+        for (at_ns, (kind, bytes)) in (1..).zip(record) {
             let (asked, mark) = (kind.starts_with('>'), kind.trim_start_matches(['>', '<']));
             let way = if asked == (role == Role::Server) { Way::Received } else { Way::Sent };
-            let total = text.len() as u64;
+            let total = bytes.len() as u64;
             let event = match mark {
-                "" => Event::Moved(way, text.as_bytes(), total),
+                "" => Event::Moved(way, bytes, total),
                 "ending" => Event::Ending,
                 "ended" => Event::Ended,
                 "missed" => Event::Missed(way, total),
-                more => Event::Moved(way, text.as_bytes(), total + more.parse::<u64>().unwrap()),
+                more => Event::Moved(way, bytes, total + more.parse::<u64>().unwrap()),
             };
             each(at_ns, event);
         }
@@ -117,6 +131,8 @@ pub mod recorded {
     pub fn summary(told: &[Told], word: impl Fn(&Answer<'_>) -> String) -> Vec<String> {
         let line = |told: &Told| match told {
             Told::Unknown(n) => format!("unknown {n}"),
+            Told::Encrypted => "encrypted".to_owned(),
+            Told::Forgotten => "forgotten".to_owned(),
             Told::Exchange(e) => {
                 format!("{} {} {}-{}", e.operation, word(&e.answer), e.start_ns, e.end_ns)
             }

@@ -55,9 +55,9 @@ impl Request {
             trace: self.exchange.trace,
             key: self.key,
             peer: &self.peer,
-            peer_kind: match self.protocol {
-                Protocol::Http => PeerKind::External,
-                Protocol::Redis => PeerKind::Database,
+            peer_kind: match self.protocol.is_database() {
+                true => PeerKind::Database,
+                false => PeerKind::External,
             },
             sampled: self.sampled,
         }
@@ -188,6 +188,8 @@ impl Table {
                     self.counters.requests_unknown.add(n);
                     self.lossy.insert(followed.source.hash, bucket_end(at_ns + epoch_ns));
                 }
+                Told::Encrypted => self.counters.requests_encrypted.add(1),
+                Told::Forgotten => self.counters.requests_statements_forgotten.add(1),
                 Told::Exchange(exchange) => {
                     let client = exchange.role == Role::Client;
                     if client
@@ -289,9 +291,9 @@ impl Table {
 impl Followed {
     /// Who serves, as an SDK's spans name it: a database by what it is and its address.
     fn peer(&self, protocol: Protocol) -> String {
-        match protocol {
-            Protocol::Http => self.remote.to_string(),
-            Protocol::Redis => format!("{}@{}", protocol.word(), self.remote),
+        match protocol.is_database() {
+            true => format!("{}@{}", protocol.word(), self.remote),
+            false => self.remote.to_string(),
         }
     }
 
@@ -394,6 +396,33 @@ mod tests {
         for seen in seen {
             assert_eq!((seen.operation, seen.answer), ("GET", Answer::Failed("WRONGTYPE")));
         }
+    }
+
+    #[test]
+    fn a_statement_is_told_likewise_and_what_is_encrypted_is_counted() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        let (ab, nginx) = ((40_000, 5432), (5432, 40_000));
+        let ask = b"Q\0\0\0\x1eSELECT * FROM t WHERE a=7\0";
+        let answer = b"E\0\0\0\x10C42P01\0Mno\0\0Z\0\0\0\x05I";
+        take(&mut table, chunk("ab", 1, ab, what::SENT, 1), ask);
+        take(&mut table, chunk("nginx", 2, nginx, what::RECEIVED, 2), ask);
+        take(&mut table, chunk("nginx", 2, nginx, what::SENT, 3), answer);
+        take(&mut table, chunk("ab", 1, ab, what::RECEIVED, 4), answer);
+        let requests: Vec<Request> = table.ended().collect();
+        let seen: Vec<Seen<'_>> = requests.iter().map(Request::seen).collect();
+        let client = (seen[1].peer, seen[1].peer_kind, seen[1].key == seen[0].key);
+        assert_eq!(client, ("postgresql@127.0.0.1:5432", PeerKind::Database, true));
+        for seen in seen {
+            assert_eq!((seen.operation, seen.answer), ("SELECT t", Answer::Failed("42P01")));
+        }
+        take(
+            &mut table,
+            chunk("nginx", 3, nginx, what::RECEIVED, 5),
+            b"\0\0\0\x08\x04\xd2\x16\x2f",
+        );
+        take(&mut table, chunk("nginx", 3, nginx, what::SENT, 6), b"S");
+        assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 1));
     }
 
     #[test]
