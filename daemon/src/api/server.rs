@@ -12,6 +12,10 @@ use super::permit::Policy;
 use super::{Colony, Gate};
 use crate::lifecycle::Incoming;
 
+/// What a peer may send before it is read: hundreds of agents that all wait for the store must not
+/// fill the memory. Over 100 ms of network it is still 5 MB a second for each.
+const STREAM_WINDOW: u32 = 512 << 10;
+
 /// A connection that does not answer a ping this long is dead.
 const PING: Duration = Duration::from_secs(20);
 /// Calls of one connection at a time.
@@ -52,8 +56,8 @@ pub async fn serve<U: Uplink>(
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
         .max_concurrent_streams(MAX_CALLS)
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(2 * STREAM_WINDOW)
         .layer(Gate::new(policy))
         .add_service(colony)
         .add_service(uplink)

@@ -95,7 +95,8 @@ pub struct Options {
     pub readers: usize,
     /// Longest a question may take.
     pub read_timeout: Duration,
-    /// Bytes of records that may wait for their commit, over all agents.
+    /// Bytes of records that may wait for their commit, over all agents, as they travel: compressed.
+    /// Decoded they take five to ten times as much.
     pub pending_bytes: usize,
     /// Bytes of records in one commit.
     pub group_bytes: usize,
@@ -130,12 +131,12 @@ impl Options {
             merged_rows: 1_000_000,
             fault: Arc::new(|_| Ok(())),
             stop_percent: 90,
-            memory_bytes: 512 << 20,
+            memory_bytes: 448 << 20,
             temp_bytes: 512 << 20,
             threads: 2,
             readers: 3,
             read_timeout: Duration::from_secs(20),
-            pending_bytes: 64 << 20,
+            pending_bytes: 16 << 20,
             group_bytes: 8 << 20,
             group_wait: Duration::from_millis(200),
             checkpoint_bytes: 64 << 20,
