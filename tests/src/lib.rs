@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod namespace;
 pub mod otlp;
 pub mod shop;
+pub mod small_shop;
 pub mod terminal;
 pub mod wait;
 

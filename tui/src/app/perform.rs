@@ -195,7 +195,7 @@ impl App {
         Vec::new()
     }
 
-    fn view(&mut self, view: ViewId) {
+    pub(super) fn view(&mut self, view: ViewId) {
         if self.here.view == view && !self.here.zoom {
             return;
         }

@@ -133,7 +133,7 @@ impl App {
         self.place().command()
     }
 
-    /// Goes to a place, a trace id or a service name.
+    /// Goes to a place, a view by its name, a trace id or a service name.
     ///
     /// # Errors
     /// A sentence that says what cannot be opened.
@@ -155,7 +155,13 @@ impl App {
         }
         if text.is_empty() || text.contains(char::is_whitespace) {
             let text = coral_model::text::fit(text, 60);
-            return Err(format!("`{text}` is no place, trace id or service"));
+            return Err(format!("`{text}` is no place, view, trace id or service"));
+        }
+        // A service of such a name is opened with `service=`.
+        let whole = |view: &ViewId| !matches!(view, ViewId::Trace | ViewId::Diff | ViewId::Context);
+        if let Some(view) = view_of(text).filter(whole) {
+            self.view(view);
+            return Ok(());
         }
         if let Some(trace) = self.listed_trace(text) {
             return self.open(&trace.to_string());
@@ -186,15 +192,10 @@ impl App {
     }
 
     fn open_place(&mut self, place: &Place) -> Result<(), String> {
-        // Places are also made by `coral query`, whose views have other names for the same thing.
-        let view = match place.view.as_str() {
-            "digest" => ViewId::Incident,
-            "red" => ViewId::Services,
-            "events" => ViewId::Timeline,
-            word => ViewId::ALL.iter().copied().find(|v| v.word() == word).ok_or_else(|| {
-                format!("this build has no view `{}`", coral_model::text::fit(word, 20))
-            })?,
-        };
+        let word = place.view.as_str();
+        let view = view_of(word).ok_or_else(|| {
+            format!("this build has no view `{}`", coral_model::text::fit(word, 20))
+        })?;
         coral_model::filter::parse(&place.filter).map_err(|e| e.short())?;
         let trace = match &place.selection.trace {
             Some(text) => Some(text.parse::<TraceId>().map_err(|e| e.to_string())?),
@@ -256,6 +257,16 @@ impl App {
     }
 }
 
+/// The view that a word means: its own, or what `coral query` calls it, which makes places too.
+fn view_of(word: &str) -> Option<ViewId> {
+    match word {
+        "digest" => Some(ViewId::Incident),
+        "red" => Some(ViewId::Services),
+        "events" => Some(ViewId::Timeline),
+        word => ViewId::ALL.iter().copied().find(|view| view.word() == word),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use coral_model::time::{SECOND, Window};
@@ -307,6 +318,20 @@ mod tests {
         let again = to.screen.app.place_line();
         assert_eq!(again, line);
         to
+    }
+
+    #[test]
+    fn a_view_is_opened_by_its_name_and_a_service_of_that_name_by_saying_so() {
+        let words = [("logs", ViewId::Logs), ("sql", ViewId::Sql), ("red", ViewId::Services)];
+        for (word, view) in words.into_iter().chain([("digest", ViewId::Incident)]) {
+            let mut session = session((80, 24));
+            session.screen.app.open(word).unwrap();
+            let here = &session.screen.app.here;
+            assert_eq!((here.view, &here.service), (view, &None), "{word}");
+        }
+        let mut session = session((80, 24));
+        session.screen.app.open("service=logs").unwrap();
+        assert_eq!(session.screen.app.here.service.as_deref(), Some("logs"));
     }
 
     #[test]
