@@ -68,7 +68,7 @@ pub struct Disk {
 pub struct Filesystem {
     /// Where it is mounted.
     pub mount: String,
-    /// Its size.
+    /// What is used, and what an unprivileged user may still use: what is kept for root is neither.
     pub total_bytes: u64,
     /// What an unprivileged user may still use.
     pub available_bytes: u64,

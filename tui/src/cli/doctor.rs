@@ -26,7 +26,8 @@ const CLOCK: u64 = 1_000_000_000;
 /// A spool older than this means that the colony does not keep up, or is not reached.
 const LAG: u64 = 30_000_000_000;
 /// Variables that are no settings.
-const OTHER_VARIABLES: &[&str] = &["CORAL_SOCKET", "CORAL_DATA_DIR", "CORAL_LOG", "CORAL_BPF"];
+const OTHER_VARIABLES: &[&str] =
+    &["CORAL_SOCKET", "CORAL_DATA_DIR", "CORAL_LOG", "CORAL_BPF", "CORAL_WATCH", "CORAL_NO_EBPF"];
 
 /// How one thing is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -193,8 +194,10 @@ fn private(name: &str, dir: &Path, uid: u32) -> Check {
 fn disk(dir: &Path) -> Option<Check> {
     let dir = dir.ancestors().find(|d| d.exists())?;
     let fs = rustix::fs::statvfs(dir).ok()?;
-    let (free, total) =
-        (fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_blocks.saturating_mul(fs.f_frsize));
+    // What is kept for root is no room, as `df` and the colony itself reckon.
+    let used = fs.f_blocks.saturating_sub(fs.f_bfree);
+    let total = used.saturating_add(fs.f_bavail).saturating_mul(fs.f_frsize);
+    let free = fs.f_bavail.saturating_mul(fs.f_frsize);
     let why = format!("{} of {} free at {}", bytes(free), bytes(total), dir.display());
     // Coral itself stops writing at 90 % full.
     Some(if free.saturating_mul(10) < total {

@@ -119,10 +119,13 @@ impl Worker {
 
 fn statvfs(mount: &str) -> Option<Filesystem> {
     let stat = rustix::fs::statvfs(mount).ok()?;
-    // Sizes count in fragments; without a size there is no bound to be near.
-    (stat.f_blocks > 0).then(|| Filesystem {
+    // What is kept for root (ext's 5 %, a quota) is no room that files could fill: as `df` has it,
+    // 100 % is when nothing is left for anybody else. Sizes count in fragments.
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+    let total = used.saturating_add(stat.f_bavail);
+    (total > 0).then(|| Filesystem {
         mount: mount.to_owned(),
-        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+        total_bytes: total.saturating_mul(stat.f_frsize),
         available_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
         inodes: stat.f_files,
         inodes_free: stat.f_ffree,

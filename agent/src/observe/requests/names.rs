@@ -2,8 +2,8 @@
 //!
 //! A service is called, in this order: what a person's rule says, what its environment says
 //! (`OTEL_SERVICE_NAME`, `service.name` in `OTEL_RESOURCE_ATTRIBUTES`), what it calls itself in the
-//! telemetry it sends, its systemd unit, its executable; an interpreter's by its port too, for
-//! `python3` says nothing. So an nginx and its workers are one service.
+//! telemetry it sends, its systemd unit, the name it was started by, its executable; an interpreter's by
+//! its port too, for `python3` says nothing. So an nginx and its workers are one service.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Source {
 pub struct Facts {
     /// Path of its executable, or its command name where that cannot be read.
     pub executable: String,
+    /// The name it was started by, where that is another than its file's: links have names of their own.
+    pub called: Option<String>,
     /// Its environment, zeros between the entries.
     pub environment: String,
     /// `/proc/<pid>/cgroup`.
@@ -113,7 +115,7 @@ impl Names {
             let facts = self.look(pid, comm, now_ns).or(before);
             let facts =
                 facts.unwrap_or_else(|| Facts { executable: name_of(comm), ..Facts::default() });
-            if self.watch.rule(&facts.executable).is_none() {
+            if rule(&self.watch, &facts).is_none() {
                 return Verdict::Ignore;
             }
             let known = Known { looked_ns: now_ns, facts, sources: HashMap::new() };
@@ -124,7 +126,7 @@ impl Names {
         let port = port.filter(|_| needs_port(&facts.executable)).unwrap_or(0);
         let (watch, host) = (&self.watch, self.host.as_str());
         let source = known.sources.entry(port).or_insert_with(|| {
-            let rule = watch.rule(&facts.executable).flatten();
+            let rule = rule(watch, facts).flatten();
             Arc::new(source(&service(facts, rule, port), facts, host))
         });
         Verdict::Watch(Arc::clone(source))
@@ -146,9 +148,10 @@ impl Names {
             text.map(std::borrow::Cow::into_owned).unwrap_or_default()
         };
         let (environment, cgroup) = (text("environ"), text("cgroup"));
+        let called = called(&text("comm"), &text("cmdline"));
         let of_unit = self.is_of_unit(pid, &executable);
         let reported = self.services.service_of(pid);
-        Some(Facts { executable, environment, cgroup, of_unit, reported })
+        Some(Facts { executable, called, environment, cgroup, of_unit, reported })
     }
 
     fn executable(&self, pid: u32) -> Option<String> {
@@ -181,6 +184,17 @@ fn name_of(comm: &[u8; 16]) -> String {
     clean(&String::from_utf8_lossy(comm.get(..end).unwrap_or_default())).into_owned()
 }
 
+/// The name a process was started by. The kernel takes it from the path that was run, and the program may
+/// write over it: it is believed where the command line begins with it too, and is one word. Of a
+/// longer one the kernel keeps 15 bytes only.
+fn called(comm: &str, command_line: &str) -> Option<String> {
+    let comm = comm.trim_end();
+    let first = command_line.split(['\0', ' ']).next().unwrap_or_default();
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let is_name = !comm.is_empty() && comm.len() < 15 && comm.bytes().all(word);
+    (is_name && base(first) == comm).then(|| comm.to_owned())
+}
+
 fn base(executable: &str) -> &str {
     executable.rsplit('/').next().unwrap_or(executable)
 }
@@ -189,6 +203,12 @@ fn base(executable: &str) -> &str {
 fn needs_port(executable: &str) -> bool {
     let stem = base(executable).trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     INTERPRETERS.contains(&stem)
+}
+
+/// What a person said of it, who may know it by its link's name.
+fn rule<'a>(watch: &'a Watch, facts: &Facts) -> Option<Option<&'a str>> {
+    let called = || watch.rule(facts.called.as_deref()?);
+    watch.rule(&facts.executable).or_else(called)
 }
 
 /// What the service is called; see the module.
@@ -207,10 +227,11 @@ fn service(facts: &Facts, rule: Option<&str>, port: u16) -> String {
         .or_else(attributes)
         .or(facts.reported.as_deref())
         .or_else(|| unit(&facts.cgroup).filter(|_| facts.of_unit));
+    let called = clean(facts.called.as_deref().unwrap_or_else(|| base(&facts.executable)));
     match name {
         Some(name) => clean(name).into_owned(),
-        None if port != 0 => format!("{}:{port}", clean(base(&facts.executable))),
-        None => clean(base(&facts.executable)).into_owned(),
+        None if port != 0 => format!("{called}:{port}"),
+        None => called.into_owned(),
     }
 }
 
@@ -271,6 +292,22 @@ mod tests {
         facts.environment.push_str("OTEL_SERVICE_NAME=pay\0");
         assert_eq!(service(&facts, None, 0), "pay");
         assert_eq!(service(&facts, Some("edge"), 0), "edge");
+    }
+
+    #[test]
+    fn a_link_has_a_name_of_its_own() {
+        let of = |comm: &str, line: &str| called(comm, line);
+        let redis = Some("redis-server".to_owned());
+        assert_eq!(of("redis-server\n", "redis-server 127.0.0.1:6379"), redis);
+        assert_eq!(of("redis-server\n", "/usr/bin/redis-server\0--save\0"), redis);
+        // Threads, titles, names that were cut: not what it was started by.
+        assert_eq!(of("MainThread\n", "node\0app.js\0"), None);
+        assert_eq!(of("gunicorn: maste\n", "gunicorn: master [app]"), None);
+        assert_eq!(of("a-very-long-nam\n", "/opt/a-very-long-nam\0"), None);
+        assert_eq!(of("", ""), None);
+        let mut facts = facts("/usr/bin/redis-check-rdb");
+        facts.called = redis;
+        assert_eq!(service(&facts, None, 0), "redis-server");
     }
 
     #[test]

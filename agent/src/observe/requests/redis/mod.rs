@@ -32,6 +32,21 @@ const SUBSCRIBING: [&str; 6] =
 const BESIDES: [&str; 3] = ["PING", "QUIT", "RESET"];
 /// First words of what RESP2 pushes to a subscriber.
 const PUSHED: [&[u8]; 3] = [b"message", b"pmessage", b"smessage"];
+/// Commands that wait for something to come, as long as their caller says.
+const WAITING: [&str; 12] = [
+    "BLMOVE",
+    "BLMPOP",
+    "BLPOP",
+    "BRPOP",
+    "BRPOPLPUSH",
+    "BZMPOP",
+    "BZPOPMAX",
+    "BZPOPMIN",
+    "WAIT",
+    "WAITAOF",
+    "XREAD",
+    "XREADGROUP",
+];
 /// Commands whose connection is no longer one of commands and replies.
 const LEAVING: [&str; 3] = ["MONITOR", "PSYNC", "SYNC"];
 
@@ -40,6 +55,14 @@ struct Pending {
     operation: &'static str,
     start_ns: u64,
     ordinal: u64,
+}
+
+impl Pending {
+    /// How long a caller chose to wait says nothing of Redis: such a command is not in flight, and takes
+    /// what it took after its waiting, as Redis itself reckons (`INFO commandstats`).
+    fn waits(&self) -> bool {
+        WAITING.contains(&self.operation)
+    }
 }
 
 /// Which commands the client wants no reply to (`CLIENT REPLY`).
@@ -107,11 +130,12 @@ impl Connection {
         self.something_else
     }
 
-    /// Commands that have not ended, and when the oldest began.
+    /// Commands that have not ended and are not there to wait, and when the oldest began.
     #[must_use]
     pub fn waiting(&self) -> Option<(u64, u64)> {
-        let oldest = self.pending.front()?;
-        Some((self.pending.len() as u64, oldest.start_ns))
+        let mut hang = self.pending.iter().filter(|pending| !pending.waits());
+        let oldest = hang.next()?;
+        Some((hang.count() as u64 + 1, oldest.start_ns))
     }
 
     /// Bytes moved: the first `bytes` of `total`.
@@ -261,12 +285,17 @@ impl Connection {
 
     fn finish(&mut self, answer: Answer<'static>, end_ns: u64, out: &mut Vec<Told>) {
         let Some(done) = self.pending.pop_front() else { return };
+        let start_ns = if done.waits() { end_ns.max(done.start_ns) } else { done.start_ns };
+        if answer == Answer::None && done.waits() {
+            // Its caller gave up waiting.
+            return;
+        }
         out.push(Told::Exchange(Exchange {
             role: self.role,
             operation: done.operation.into(),
             answer,
-            start_ns: done.start_ns,
-            end_ns: end_ns.max(done.start_ns),
+            start_ns,
+            end_ns: end_ns.max(start_ns),
             ordinal: done.ordinal,
             trace: [0; 16],
         }));

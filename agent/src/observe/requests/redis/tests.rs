@@ -114,14 +114,17 @@ fn transactions_and_waiting() {
         ("EXEC", "*2\n:1\n-ERR inner\n"),
         ("BLPOP list 0", "*2\n$4\nlist\n$1\nx\n"),
     ]);
-    assert_eq!(told, ["MULTI ok 1-2", "INCR ok 3-4", "EXEC ok 5-6", "BLPOP ok 7-8"]);
+    assert_eq!(told, ["MULTI ok 1-2", "INCR ok 3-4", "EXEC ok 5-6", "BLPOP ok 8-8"]);
     let mut connection = Connection::new(Way::Received);
     let mut out = Vec::new();
     let ask = command("BLPOP list 0").replace('\n', "\r\n");
     connection.moved(Way::Received, 7, ask.as_bytes(), ask.len() as u64, &mut out);
-    assert_eq!((connection.waiting(), out.len()), (Some((1, 7)), 0));
+    assert_eq!((connection.waiting(), out.len()), (None, 0), "it is there to wait");
+    let ask = command("GET a").replace('\n', "\r\n");
+    connection.moved(Way::Received, 8, ask.as_bytes(), ask.len() as u64, &mut out);
+    assert_eq!((connection.waiting(), out.len()), (Some((1, 8)), 0), "behind it something hangs");
     connection.ending(9, &mut out);
-    assert_eq!((connection.waiting(), summary(&out)), (None, vec!["BLPOP none 7-9".to_owned()]));
+    assert_eq!((connection.waiting(), summary(&out)), (None, vec!["GET none 8-9".to_owned()]));
 }
 
 #[test]
