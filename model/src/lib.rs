@@ -20,6 +20,7 @@ pub mod dice;
 pub mod filter;
 pub mod hist;
 pub mod id;
+pub mod kept;
 pub mod num;
 pub mod paths;
 pub mod place;

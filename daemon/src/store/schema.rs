@@ -390,4 +390,16 @@ mod tests {
         assert_eq!(Slice::from_table("meta"), None);
         assert_eq!(Slice::from_table("spans_yesterday"), None);
     }
+
+    #[test]
+    fn nothing_is_kept_that_is_not_told_to_people() {
+        for (signal, kept) in Signal::ALL.into_iter().zip(coral_model::kept::STORED) {
+            assert_eq!(signal.name(), kept.signal);
+            let mut told: Vec<&str> = kept.fields.iter().flat_map(|f| f.columns).copied().collect();
+            let mut stored = signal.column_names();
+            told.sort_unstable();
+            stored.sort_unstable();
+            assert_eq!(told, stored, "{}", kept.signal);
+        }
+    }
 }

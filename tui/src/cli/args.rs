@@ -74,7 +74,7 @@ pub enum Verb {
     /// Set Coral up on this machine, or print what there is to set up
     Init(Init),
     /// Check everything Coral needs, with the line that mends each fault
-    Doctor(Format),
+    Doctor(Doctor),
     /// Read and change settings
     #[command(subcommand)]
     Config(Config),
@@ -139,6 +139,16 @@ pub struct Format {
     /// Print JSON Lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `coral doctor`.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub format: Format,
+    /// List every field that is kept, where it comes from, and for how long
+    #[arg(long)]
+    pub privacy: bool,
 }
 
 /// `coral status`.

@@ -17,6 +17,7 @@ mod init;
 mod open;
 mod output;
 mod parquet;
+mod privacy;
 mod query;
 mod save;
 mod settings;
@@ -267,7 +268,8 @@ impl Context {
             Verb::Down(format) => colony::down(self, format.json).await,
             Verb::Status(status) => colony::status(self, status).await,
             Verb::Init(flags) => init::run(self, flags).await,
-            Verb::Doctor(format) => doctor::run(self, format.json).await,
+            Verb::Doctor(flags) if flags.privacy => privacy::run(self, flags.format.json),
+            Verb::Doctor(flags) => doctor::run(self, flags.format.json).await,
             Verb::Query(q) => query::run(self, &q).await,
             Verb::Tail(t) => query::run(self, &ask::as_query("logs", &t, true)).await,
             Verb::Agents(Agents::List(t)) => {
