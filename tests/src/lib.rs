@@ -12,6 +12,7 @@ pub mod eyes;
 pub mod grpc;
 pub mod ledger;
 pub mod namespace;
+pub mod nginx;
 pub mod otlp;
 pub mod shop;
 pub mod small_shop;

@@ -3,131 +3,12 @@
 //! then the reason is printed.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row};
+use coral_tests::nginx::{Nginx, Programs, assert_as_slow};
 use coral_tests::{Colony, Shop, Terminal, bin_dir, counters, may_look, until};
 
-/// Programs of the test's own, so that nobody else's nginx is counted: copies in its folder, which
-/// alone are watched.
-struct Programs {
-    dir: PathBuf,
-}
-
-impl Programs {
-    fn copied(dir: &Path) -> Self {
-        for program in ["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load"] {
-            let from = Path::new(program);
-            assert!(from.exists(), "no {program}: run tools/services.sh first");
-            std::fs::copy(from, dir.join(from.file_name().unwrap())).unwrap();
-        }
-        Self { dir: dir.to_owned() }
-    }
-
-    fn watch(&self) -> String {
-        let path = |name: &str| self.dir.join(name).display().to_string();
-        [path("nginx"), path("ab"), path("h2load")].join(",")
-    }
-
-    fn run(&self, program: &str, args: &[&str], url: &str) -> String {
-        let mut command = Command::new(self.dir.join(program));
-        let output = command.args(args).arg(url).stdin(Stdio::null()).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{program}: {text} {output:?}");
-        text
-    }
-}
-
-/// A running nginx. Dropping it ends it and its workers.
-struct Nginx {
-    child: Child,
-    log: PathBuf,
-    port: u16,
-}
-
-/// A line of the access log.
-struct Logged {
-    status: String,
-    seconds: f64,
-    path: String,
-}
-
-impl Nginx {
-    /// One that serves files.
-    fn start(programs: &Programs) -> Self {
-        Self::with(programs, "nginx", "root {at}/www; limit_rate $arg_rate;")
-    }
-
-    /// One under a folder of its own; `{at}` in `server` stands for that.
-    fn with(programs: &Programs, name: &str, server: &str) -> Self {
-        let dir = &programs.dir.join(format!("run-{name}"));
-        let www = dir.join("www");
-        std::fs::create_dir_all(&www).unwrap();
-        std::fs::write(www.join("small.html"), "<p>small</p>\n").unwrap();
-        std::fs::write(www.join("marker.html"), "<p>marker</p>\n").unwrap();
-        std::fs::write(www.join("large.bin"), vec![7; 1_000_000]).unwrap();
-        std::fs::write(www.join("slow.bin"), vec![7; 150_000]).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let at = dir.display().to_string();
-        let server = server.replace("{at}", &at);
-        let config = format!(
-            "daemon off; master_process on; worker_processes 2; pid {at}/nginx.pid; \
-             error_log {at}/error.log; events {{ worker_connections 512; }} \
-             http {{ log_format t '$status $request_time $uri'; access_log {at}/access.log t; \
-             client_body_temp_path {at}/t1; proxy_temp_path {at}/t2; fastcgi_temp_path {at}/t3; \
-             uwsgi_temp_path {at}/t4; scgi_temp_path {at}/t5; \
-             sendfile on; keepalive_requests 100000; \
-             server {{ listen 127.0.0.1:{port}; {server} }} }}"
-        );
-        std::fs::write(dir.join("nginx.conf"), config).unwrap();
-        let child = Command::new(programs.dir.join(name))
-            .arg("-p")
-            .arg(dir)
-            .arg("-c")
-            .arg(dir.join("nginx.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let nginx = Self { child, log: dir.join("access.log"), port };
-        until("nginx to listen", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|e| e.to_string())
-        });
-        nginx
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
-    }
-
-    fn logged(&self) -> Vec<Logged> {
-        let mut text = String::new();
-        let mut file = std::fs::File::open(&self.log).unwrap();
-        file.read_to_string(&mut text).unwrap();
-        let line = |line: &str| {
-            let mut words = line.split(' ');
-            let mut word = || words.next().unwrap().to_owned();
-            let (status, seconds, path) = (word(), word().parse().unwrap(), word());
-            Logged { status, seconds, path }
-        };
-        text.lines().map(line).collect()
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // TERM to the master ends its workers too.
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        _ = self.child.wait();
-    }
-}
+const PROGRAMS: [&str; 3] = ["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load"];
 
 fn red(colony: &Colony, by: &str) -> Result<Vec<RedRow>, String> {
     let rows = colony.query(&["red", "service=nginx", "--by", by, "--since", "30m"])?;
@@ -142,17 +23,10 @@ fn by_status(colony: &Colony) -> Result<BTreeMap<String, u64>, String> {
     Ok(red(colony, "status")?.iter().map(|row| (status(row), row.red.requests)).collect())
 }
 
-/// The quantile as Coral defines it.
-fn quantile(seconds: &mut [f64], q: f64) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    let rank = (q * seconds.len() as f64).ceil() as usize;
-    seconds[rank.clamp(1, seconds.len()) - 1]
-}
-
 #[test]
 fn every_request_of_an_uninstrumented_nginx_is_counted_once() {
     let colony = Colony::prepare();
-    let programs = Programs::copied(colony.dir());
+    let programs = Programs::copied(colony.dir(), &PROGRAMS);
     let mut colony = colony.with_env("CORAL_WATCH", programs.watch());
     colony.up();
     if !may_look(&colony) {
@@ -229,16 +103,8 @@ fn every_request_of_an_uninstrumented_nginx_is_counted_once() {
     assert!(rows.iter().all(|row| row.red.evidence == Evidence::Ebpf && !row.red.sampled));
     assert_eq!(rows.iter().map(|row| row.red.errors).sum::<u64>(), 0);
 
-    // $request_time has whole milliseconds: 5 %, or one of those and the histogram's 1.1 %.
-    let mut slow: Vec<f64> =
-        log.iter().filter(|l| l.path == "/slow.bin").map(|l| l.seconds).collect();
     let row = rows.iter().find(|row| row.operation.as_deref() == Some("GET /slow.bin")).unwrap();
-    for (q, ns) in [(0.5, row.red.p50_ns), (0.99, row.red.p99_ns)] {
-        let (logged, seen) = (quantile(&mut slow, q), ns.unwrap() as f64 / 1e9);
-        assert!(logged > 0.1, "nothing was slow: {logged}");
-        let near = (seen - logged).abs() <= (0.05 * logged).max(0.001 + 0.011 * logged);
-        assert!(near, "p{}: nginx says {logged} s, Coral {seen} s", q * 100.0);
-    }
+    assert_as_slow(&log, "/slow.bin", &row.red);
 
     // Counted one by one: none is known, not guessed.
     until("no request in flight", || {
@@ -272,7 +138,7 @@ fn edges(colony: &Colony) -> Result<Vec<EdgeRow>, String> {
 #[test]
 fn a_proxy_is_seen_from_both_sides_and_services_are_called_what_a_person_says() {
     let colony = Colony::prepare();
-    let programs = Programs::copied(colony.dir());
+    let programs = Programs::copied(colony.dir(), &PROGRAMS);
     std::fs::copy(programs.dir.join("nginx"), programs.dir.join("backend")).unwrap();
     let at = programs.dir.display();
     let watch = format!("{at}/backend=catalog,{at}/nginx=edge,{at}/ab");
@@ -281,10 +147,10 @@ fn a_proxy_is_seen_from_both_sides_and_services_are_called_what_a_person_says() 
     if !may_look(&colony) {
         return;
     }
-    let backend = Nginx::with(&programs, "backend", "root {at}/www;");
+    let backend = Nginx::with(&programs, "backend", "", "root {at}/www;");
     // Each request to the backend is a connection of its own, as nginx does it when not told otherwise.
     let pass = format!("location / {{ proxy_pass http://127.0.0.1:{}; }}", backend.port);
-    let front = Nginx::with(&programs, "nginx", &pass);
+    let front = Nginx::with(&programs, "nginx", "", &pass);
     _ = programs.run("ab", &["-q", "-n", "400", "-k", "-c", "4"], &front.url("/small.html"));
     _ = programs.run("ab", &["-q", "-n", "20", "-c", "2"], &front.url("/large.bin"));
     let expected = [("ab", "edge", 420), ("edge", "catalog", 420)];
@@ -309,9 +175,8 @@ fn a_proxy_is_seen_from_both_sides_and_services_are_called_what_a_person_says() 
 #[test]
 fn what_is_lost_on_the_way_is_said_and_the_rest_is_right() {
     let colony = Colony::prepare();
-    let programs = Programs::copied(colony.dir());
-    let mut colony =
-        colony.with_env("CORAL_WATCH", programs.dir.join("nginx").display().to_string());
+    let programs = Programs::copied(colony.dir(), &PROGRAMS);
+    let mut colony = colony.with_env("CORAL_WATCH", programs.path("nginx"));
     colony.up();
     if !may_look(&colony) {
         return;
