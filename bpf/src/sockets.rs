@@ -1,5 +1,4 @@
-//! What programs say to each other through TCP sockets, as far as it is HTTP/1.1, Redis (RESP) or
-//! PostgreSQL.
+//! What programs say to each other through TCP sockets, as far as it is HTTP, Redis (RESP) or PostgreSQL.
 //!
 //! Hangs on the tracepoints that tell of bytes moved through a socket, not on system calls: whoever
 //! uses no socket is never met, and one place sees `read`, `recvmsg`, `writev` and `sendfile` alike.
@@ -15,6 +14,7 @@
 mod begins;
 mod bytes;
 mod framed;
+mod http2;
 mod postgres;
 mod resp;
 
@@ -31,6 +31,7 @@ use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, lost, what};
 use self::begins::begins_message;
 use self::bytes::{Cursor, Source, copy, source};
 use self::framed::{Call, Flow, Parts, hand_over};
+use self::http2::Place;
 use self::postgres::Walk;
 use crate::{count, member, offsets, pid_seen_by_agent};
 
@@ -90,6 +91,8 @@ struct Socket {
     since: [u32; 2],
     /// Where what is received and sent has come to, of protocols that have a program of their own.
     flow: [Flow; 2],
+    /// Of HTTP/2: where what is received and sent is among the frames.
+    places: [Place; 2],
     family: u16,
     local_port: u16,
     remote_port: u16,
@@ -176,6 +179,7 @@ fn meet(
         socket.missed = [0; 2];
         socket.since = [0; 2];
         socket.flow = [Flow::LOST; 2];
+        socket.places = [Place::NEW; 2];
         socket.family = family;
         socket.local_port = member(sk, offsets.local_port)?;
         socket.remote_port = u16::from_be(member(sk, offsets.remote_port)?);
@@ -294,7 +298,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     if socket.protocol == NOTHING {
         socket.protocol = begins;
     }
-    if socket.protocol == ENCRYPTED {
+    if socket.protocol == NOTHING || socket.protocol == ENCRYPTED {
         return None;
     }
     if socket.protocol != HTTP {

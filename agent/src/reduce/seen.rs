@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use coral_model::view::SpanKind;
+use coral_proto::otlp::meaning;
 use coral_proto::v1;
 
 use super::{CodeWord, Ended, HalfKey, Reducer, SeriesKey, inflight};
@@ -19,7 +20,7 @@ pub struct Seen<'a> {
     pub kind: SpanKind,
     /// Method and route, command, or verb and table.
     pub operation: &'a str,
-    /// `http`, `redis`, `postgresql`.
+    /// `http`, `grpc`, `redis`, `postgresql`.
     pub protocol: &'a str,
     /// How it was answered.
     pub answer: Answer<'a>,
@@ -46,6 +47,8 @@ pub enum Answer<'a> {
     None,
     /// With a status of HTTP.
     Status(u16),
+    /// As gRPC does, with its status; with none where it did not come.
+    Grpc(Option<u16>),
     /// Well, by a protocol that has no word for it.
     Done,
     /// With an error that has this name; of these there are few.
@@ -72,8 +75,18 @@ impl Reducer {
         let (index, _) = self.names.resource(hash, bytes, now_ns, &self.counters);
         let protocol = self.names.word(seen.protocol).0;
         // As of spans: `coral_proto::otlp::meaning`.
-        let no_answer = matches!(seen.answer, Answer::None | Answer::Status(504 | 499 | 408));
-        let failed = matches!(seen.answer, Answer::Status(500..) | Answer::Failed(_));
+        let no_answer = match seen.answer {
+            Answer::None | Answer::Status(504 | 499 | 408) | Answer::Grpc(None) => true,
+            Answer::Grpc(Some(code)) => meaning::rpc_unanswered(code),
+            _ => false,
+        };
+        let failed = match seen.answer {
+            Answer::Status(500..) | Answer::Failed(_) => true,
+            // Who asks has failed with anything but OK.
+            Answer::Grpc(Some(code)) if seen.kind == SpanKind::Client => code != 0,
+            Answer::Grpc(Some(code)) => meaning::rpc_failed(code),
+            _ => false,
+        };
         let ended = Ended {
             end_ns: seen.end_ns,
             duration_ns: seen.end_ns.saturating_sub(seen.start_ns),
@@ -86,8 +99,8 @@ impl Reducer {
             let (operation, folded) = self.names.operation(index.service, seen.operation);
             self.counters.folded_operations.add(u64::from(folded));
             let code = match seen.answer {
-                Answer::None | Answer::Done => CodeWord::Unknown,
-                Answer::Status(status) => CodeWord::Number(status),
+                Answer::None | Answer::Done | Answer::Grpc(None) => CodeWord::Unknown,
+                Answer::Status(status) | Answer::Grpc(Some(status)) => CodeWord::Number(status),
                 Answer::Failed(word) => CodeWord::Word(self.names.word(word).0),
             };
             let resource = index.resource;
@@ -142,16 +155,10 @@ mod tests {
         Resource { attributes: vec![attribute], ..Resource::default() }.encode_to_vec()
     }
 
-    fn taken(reducer: &mut Reducer) -> Reduced {
-        emit::reduced(reducer.take(9 * SECOND).unwrap(), 0)
-    }
-
-    #[test]
-    fn a_request_is_counted_where_it_was_served_and_is_an_end_where_it_was_made() {
-        let mut reducer = Reducer::new(Limits::default(), Arc::default());
-        let resource = nginx();
-        let mut seen = Seen {
-            resource: (&resource, 1),
+    /// One that was answered well.
+    fn request(resource: &[u8]) -> Seen<'_> {
+        Seen {
+            resource: (resource, 1),
             kind: SpanKind::Server,
             operation: "GET /",
             protocol: "http",
@@ -163,7 +170,18 @@ mod tests {
             peer: "",
             peer_kind: PeerKind::External,
             sampled: false,
-        };
+        }
+    }
+
+    fn taken(reducer: &mut Reducer) -> Reduced {
+        emit::reduced(reducer.take(9 * SECOND).unwrap(), 0)
+    }
+
+    #[test]
+    fn a_request_is_counted_where_it_was_served_and_is_an_end_where_it_was_made() {
+        let mut reducer = Reducer::new(Limits::default(), Arc::default());
+        let resource = nginx();
+        let mut seen = request(&resource);
         let failed = Answer::Failed("WRONGTYPE");
         let statuses = [200, 503, 404].map(Answer::Status);
         for answer in statuses.into_iter().chain([Answer::None, Answer::Done, failed]) {
@@ -196,6 +214,31 @@ mod tests {
         assert_eq!(halves.series.iter().map(|s| s.kind).collect::<Vec<_>>(), [2, 3]);
         let kinds: Vec<u32> = halves.series.iter().map(|s| s.peer_kind).collect();
         assert_eq!(kinds, [PeerKind::External as u32, PeerKind::Database as u32]);
+    }
+
+    #[test]
+    fn an_rpc_fails_at_its_server_by_what_the_server_did_and_to_its_caller_by_anything_but_ok() {
+        let mut reducer = Reducer::new(Limits::default(), Arc::default());
+        let resource = nginx();
+        for kind in [SpanKind::Server, SpanKind::Client] {
+            // OK, PERMISSION_DENIED, INTERNAL, CANCELLED, DEADLINE_EXCEEDED, broken off.
+            for answer in [Some(0), Some(7), Some(13), Some(1), Some(4), None].map(Answer::Grpc) {
+                let seen = Seen { kind, answer, protocol: "grpc", ..request(&resource) };
+                _ = reducer.see(&seen, 3 * SECOND);
+            }
+        }
+        let reduced = taken(&mut reducer);
+        let red: Vec<_> = reduced
+            .red
+            .iter()
+            .map(|r| (reduced.strings[r.status as usize].as_str(), r.errors, r.no_answer))
+            .collect();
+        let expected =
+            [("0", 0, 0), ("7", 0, 0), ("13", 1, 0), ("1", 1, 1), ("4", 1, 1), ("", 1, 1)];
+        assert_eq!(red, expected);
+        let halves = reduced.half_edges.unwrap();
+        // Failed: 1; no answer: 2.
+        assert_eq!(halves.flags, [[0, 0, 1, 3, 3, 3], [0, 1, 1, 3, 3, 3]].concat());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
-use coral_bpf_types::protocol::{HTTP, NOTHING, PLACES, POSTGRES, RESP};
+use coral_bpf_types::protocol::{HTTP, HTTP2, NOTHING, PLACES, POSTGRES, RESP};
 
 use super::bytes::{Source, user};
 use super::postgres;
@@ -29,6 +29,9 @@ fn begins(first: [u8; 4], length: u64) -> u16 {
     let many = more.is_ascii_digit() && (last == b'\r' || last.is_ascii_digit());
     if star == b'*' && some.is_ascii_digit() && some != b'0' && (one || many) {
         return RESP;
+    }
+    if first == *b"PRI " {
+        return HTTP2;
     }
     let first = u32::from_be_bytes(first);
     const fn word(text: &[u8; 4]) -> u32 {
@@ -65,6 +68,20 @@ fn begins(first: [u8; 4], length: u64) -> u16 {
     }
 }
 
+/// Whether HEADERS of HTTP/2 are there whose beginning looks like it: on a connection that is older than
+/// the reading, which did not begin before its eyes.
+#[inline(always)]
+unsafe fn headers(base: u64) -> u16 {
+    // SAFETY: an address that the program gave; reading it may fail and does no harm.
+    let Some([_, _, _, _, flags, a, b, c, d]) = (unsafe { user::<[u8; 9]>(base) }) else {
+        return NOTHING;
+    };
+    let stream = u32::from_be_bytes([a, b, c, d]);
+    // They end in it (END_HEADERS), and a client began the stream.
+    let fits = flags & !0x2d == 0 && flags & 0x04 != 0 && stream >> 31 == 0 && stream & 1 == 1;
+    if fits { HTTP2 } else { NOTHING }
+}
+
 /// Which protocol's message begins with the `bytes` that the call moved, of those that are read.
 #[inline(always)]
 pub(super) fn begins_message(source: &Source, bytes: u32) -> u16 {
@@ -85,7 +102,10 @@ pub(super) fn begins_message(source: &Source, bytes: u32) -> u16 {
             }
         };
         let Some(first) = user::<[u8; 4]>(base) else { return NOTHING };
-        let text = begins(first, length);
+        let text = match first {
+            [0, ..64, _, 1] if length >= 9 || source.list == 0 => headers(base),
+            first => begins(first, length),
+        };
         if text != NOTHING {
             return if is_read(text) { text } else { NOTHING };
         }

@@ -76,9 +76,9 @@ impl Cursor {
         self.left = forgotten(self.left, place);
     }
 
-    /// Passes over bytes.
+    /// Passes over bytes, as many as are in the pieces that are looked at; gives how many.
     #[inline(always)]
-    pub(super) fn advance(&mut self, source: &Source, bytes: u32, place: *mut u64) {
+    pub(super) fn advance(&mut self, source: &Source, bytes: u32, place: *mut u64) -> u32 {
         let mut rest = u64::from(bytes);
         let mut piece = 0;
         while piece <= PIECES {
@@ -92,6 +92,7 @@ impl Cursor {
             self.forget(place);
             piece += 1;
         }
+        bytes - rest as u32
     }
 }
 

@@ -30,7 +30,7 @@ static FRAMED: ProgramArray = ProgramArray::with_max_entries(protocol::PLACES, 0
 
 /// What is handed over to it.
 #[map]
-static CALLS: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static CALLS: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
 /// Of one call so many parts are told, each copied whole or cut at what is long.
 const PARTS: u32 = 64;

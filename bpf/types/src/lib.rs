@@ -120,6 +120,8 @@ pub mod protocol {
     pub const RESP: u16 = 2;
     /// PostgreSQL's, of version 3.
     pub const POSTGRES: u16 = 3;
+    /// HTTP/2.
+    pub const HTTP2: u16 = 4;
     /// It went on encrypted, and is not read any more.
     pub const ENCRYPTED: u16 = 7;
     /// Room for protocols.

@@ -85,6 +85,19 @@ const GRPC: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
+/// Whether a status of gRPC says that there was no answer: CANCELLED, DEADLINE_EXCEEDED.
+#[must_use]
+pub fn rpc_unanswered(code: u16) -> bool {
+    matches!(code, 1 | 4)
+}
+
+/// Whether a status of gRPC is the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL,
+/// UNAVAILABLE, DATA_LOSS.
+#[must_use]
+pub fn rpc_failed(code: u16) -> bool {
+    matches!(code, 2 | 4 | 12..=15)
+}
+
 fn text<'a>(value: Value<'a>) -> &'a str {
     if let Value::Text(text) = value { text } else { "" }
 }
@@ -230,8 +243,7 @@ impl<'a> Meaning<'a> {
     #[must_use]
     pub fn no_answer(&self) -> bool {
         if let Some(code) = self.grpc_code() {
-            // CANCELLED, DEADLINE_EXCEEDED
-            return matches!(code, 1 | 4);
+            return rpc_unanswered(code);
         }
         matches!(self.http_status, Some(504 | 499 | 408)) || names_a_timeout(self.error_type)
     }
@@ -244,7 +256,7 @@ impl<'a> Meaning<'a> {
         status == SpanStatus::Error
             || self.no_answer()
             || match self.grpc_code() {
-                Some(code) => matches!(code, 2 | 4 | 12 | 13 | 14 | 15),
+                Some(code) => rpc_failed(code),
                 None => self.http_status.is_some_and(|code| code >= 500),
             }
     }

@@ -40,6 +40,12 @@ fn field(number: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A call of a recorded connection; see `coral_fuzz::http1`.
+fn call(code: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    [&[code][..], &length.to_le_bytes(), bytes].concat()
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let traces = coral_agent::receive::json::to_protobuf(
         coral_agent::receive::Signal::Traces,
@@ -99,10 +105,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let connections =
         HTTP1.iter().map(|of| ("http1", of)).chain(RESP.iter().map(|of| ("resp", of)));
     for (target, (name, record)) in connections {
-        let parts = record.iter().map(|(code, text)| {
-            let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-            [&[*code][..], &length.to_le_bytes(), text.as_bytes()].concat()
-        });
+        let parts = record.iter().map(|(code, text)| call(*code, text.as_bytes()));
         write(target, name, &parts.collect::<Vec<_>>().concat())?;
     }
     for (name, record) in POSTGRES {
@@ -113,6 +116,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             [&[*code][..], &length.to_le_bytes(), &bytes].concat()
         });
         write("postgres", name, &parts.collect::<Vec<_>>().concat())?;
+    }
+    for (name, record) in HTTP2 {
+        let parts = record.iter().map(|(code, bytes)| call(*code, bytes));
+        write("http2", name, &parts.collect::<Vec<_>>().concat())?;
     }
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agent/src/observe/fixtures");
     for (name, path) in KERNEL {
@@ -374,5 +381,65 @@ const POSTGRES: &[(&str, &[(u8, Said)])] = &[
     (
         "something-else",
         &[(0, &[(b'Q', b"x\0")]), (1, &[(b'Q', b"x\0")]), (1, &[(1, b"GET / HTTP/1.1\r\n\r\n")])],
+    ),
+];
+
+/// What [`call`] takes.
+type Bytes = (u8, &'static [u8]);
+
+/// See `coral_fuzz::http2`.
+const HTTP2: &[(&str, &[Bytes])] = &[
+    (
+        "multiplexed",
+        &[
+            // The preface, SETTINGS; GET / with two fields for the table, and once more from there.
+            (0, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64"),
+            (0, b"\0\0\x14\x01\x05\0\0\0\x01\x82\x86\x44\x02/a\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab"),
+            (0, b"\x90\xf4\xff\0\0\x04\x01\x05\0\0\0\x03\x82\x86\xbf\xbe"),
+            (1, b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0\0\0\x01\x01\x04\0\0\0\x03\x88"),
+            (1, b"\0\0\x02\0\x01\0\0\0\x03ok\0\0\x01\x01\x05\0\0\0\x01\x8d"),
+            (4, b""),
+            (5, b""),
+        ],
+    ),
+    (
+        "grpc",
+        &[
+            (1, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+            // :method POST, :path /a.B/C, content-type application/grpc; DATA.
+            (1, b"\0\0\x19\x01\x04\0\0\0\x01\x83\x44\x04/B/C\x5f\x10application/grpc"),
+            (1, b"\0\0\x05\0\x01\0\0\0\x01\0\0\0\0\0"),
+            (0, b"\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x10\x01\x05\0\0\0\x01\x40\x0bgrpc-status\x0213"),
+            (1, b"\0\0\x03\x01\x04\0\0\0\x03\x83\xbf\xbe\0\0\x04\x03\0\0\0\0\x03\0\0\0\x08"),
+            (0, b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x03\0\0\0\0"),
+        ],
+    ),
+    (
+        "pieces-and-loss",
+        &[
+            (0, b"PRI * HT"),
+            (0, b"TP/2.0\r\n\r\nSM\r\n\r\n\0\0"),
+            // A block in two frames, with padding and priority.
+            (0, b"\x0b\x01\x29\0\0\0\x01\x02\0\0\0\0\x10\x82\x86\x84\0\0\0\0\x02\x09\x04\0\0\0\x01"),
+            (0, b"\x84\x84"),
+            // A body of which only the head is known, and what is lost.
+            (1, b"\0\0\x01\x01\x04\0\0\0\x01\x88"),
+            (17, b"\0\x07\xd0\0\x01\0\0\0\x01"),
+            (2, b"xxxxxxxxx"),
+            (0, b"\0\0\x03\x01\x05\0\0\0\x05\x82\x86\xbe"),
+            (0, b"\0\0\x03\x01\x05\0\0\0\x07\x82\x86\x84"),
+            (1, b"\0\0\x01\x01\x05\0\0\0\x07\x89"),
+            (25, b"\0\0\x01\x01"),
+        ],
+    ),
+    (
+        "older",
+        &[
+            (1, b"\0\0\x03\x01\x05\0\0\x01\x01\x82\x86\x84"),
+            (0, b"\0\0\x02\x01\x04\0\0\x01\x01\x88\xbe\0\0\0\0\x01\0\0\x01\x01"),
+            (1, b"\0\0\x03\x01\x05\0\0\x01\x03\x82\x86\xc0"),
+            (0, b"\0\0\x07\x05\x04\0\0\x01\x03\0\0\0\x02\x82\x84\xbe\0\0\x01\x01\x05\0\0\x01\x03\x88"),
+            (1, b"GET / HTTP/1.1\r\n\r\n"),
+        ],
     ),
 ];

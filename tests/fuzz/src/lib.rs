@@ -18,7 +18,7 @@ pub mod mutate;
 pub use incident::incident;
 pub use kernel::kernel_text;
 pub use otlp::{otlp_json, otlp_logs, otlp_metrics, otlp_traces, spool_record};
-pub use requests::{http1, postgres, resp};
+pub use requests::{http1, http2, postgres, resp};
 pub use scrape::{log_lines, pprof, prometheus_text};
 pub use text::{filter, place, when};
 
@@ -43,4 +43,5 @@ pub const TARGETS: &[Target] = &[
     ("http1", http1),
     ("resp", resp),
     ("postgres", postgres),
+    ("http2", http2),
 ];

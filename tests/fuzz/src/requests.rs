@@ -4,6 +4,7 @@ use coral_agent::observe::requests::connection::Connection;
 use coral_agent::observe::requests::conversation::{Conversation, Protocol};
 use coral_agent::observe::requests::exchange::{Exchange, Told, Way};
 use coral_agent::observe::requests::head::{Request, Response, begins, end};
+use coral_agent::observe::requests::http2::hpack::Decoder;
 use coral_agent::observe::requests::postgres::{SKIPPED, sqlstate, statement};
 use coral_agent::observe::requests::redis::commands;
 use coral_agent::reduce::Answer;
@@ -103,7 +104,8 @@ fn requests(calls: &[Call<'_>], protocol: Protocol, most: u64) -> Vec<Exchange> 
             5 => conversation.ended(at_ns, &mut out),
             _ => conversation.settle(at_ns, &mut out),
         }
-        assert!(conversation.waiting().is_none_or(|(n, since, _)| n <= most && since <= at_ns));
+        let waits = |(n, since, _)| n <= most && (since <= at_ns || since == u64::MAX);
+        assert!(conversation.waiting().is_none_or(waits));
         for told in out {
             let Told::Exchange(exchange) = told else { continue };
             assert!(exchange.start_ns <= exchange.end_ns && exchange.end_ns <= at_ns);
@@ -132,6 +134,28 @@ pub fn resp(data: &[u8]) {
     assert!(requests.len() as u64 <= lines(&calls), "more commands than lines");
 }
 
+/// The same of HTTP/2 and gRPC.
+pub fn http2(data: &[u8]) {
+    let calls = calls(data);
+    let requests = requests(&calls, Protocol::Http, 16_384);
+    for exchange in &requests {
+        let operation = exchange.operation.as_ref();
+        assert!(operation.len() <= 4 * 1_024 && !operation.chars().any(char::is_control));
+        match exchange.answer {
+            Answer::Status(status) => assert!((100..1_000).contains(&status)),
+            Answer::Grpc(status) => assert!(status.is_none_or(|status| status < 100)),
+            Answer::None | Answer::Done | Answer::Failed(_) => {}
+        }
+    }
+    // As many as there are heads of frames, and lines where it became something else.
+    let frames: usize = calls.iter().map(|call| call.bytes.len() / 9 + 1).sum();
+    assert!(requests.len() as u64 <= frames as u64 + lines(&calls), "more requests than frames");
+    // The same bytes as a header block alone.
+    let mut fields = 0;
+    _ = Decoder::default().read(data, |_| fields += 1);
+    assert!(fields <= data.len());
+}
+
 /// The same of PostgreSQL.
 pub fn postgres(data: &[u8]) {
     let calls = calls(data);
@@ -141,7 +165,7 @@ pub fn postgres(data: &[u8]) {
         match exchange.answer {
             Answer::Failed(SKIPPED) | Answer::None | Answer::Done => {}
             Answer::Failed(state) => assert_eq!(state, sqlstate::of(state.as_bytes())),
-            Answer::Status(_) => panic!("no answer of PostgreSQL"),
+            Answer::Status(_) | Answer::Grpc(_) => panic!("no answer of PostgreSQL"),
         }
     }
     // A head has five bytes.

@@ -93,8 +93,9 @@ const REQUESTS: [(&str, bool); 5] = [
 ];
 /// Protocols that the programs at the tracepoints read themselves, and those that have a program of
 /// their own, which is loaded alone: what they are called, [`protocol`], program.
-const PROTOCOLS: [(&str, u16, Option<&str>); 3] = [
+const PROTOCOLS: [(&str, u16, Option<&str>); 4] = [
     ("HTTP/1.1", protocol::HTTP, None),
+    ("HTTP/2 and gRPC", protocol::HTTP2, Some("framed_http2")),
     ("Redis", protocol::RESP, Some("framed_resp")),
     ("PostgreSQL", protocol::POSTGRES, Some("framed_postgres")),
 ];

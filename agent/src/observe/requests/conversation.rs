@@ -7,14 +7,17 @@
 use super::connection;
 use super::exchange::{Role, Told, Way};
 use super::head;
+use super::http2;
 use super::postgres;
 use super::redis;
 
 /// What a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1.
+    /// HTTP/1.1 and HTTP/2.
     Http,
+    /// gRPC, which requests of HTTP/2 may be.
+    Grpc,
     /// RESP2 and RESP3.
     Redis,
     /// Version 3.
@@ -22,11 +25,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// As it is called in `protocol`, and in OpenTelemetry's `db.system.name`.
+    /// As it is called in `protocol`, and in OpenTelemetry's `db.system.name` or `rpc.system.name`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Grpc => "grpc",
             Self::Redis => "redis",
             Self::Postgres => "postgresql",
         }
@@ -36,7 +40,7 @@ impl Protocol {
     #[must_use]
     pub const fn is_database(self) -> bool {
         match self {
-            Self::Http => false,
+            Self::Http | Self::Grpc => false,
             Self::Redis | Self::Postgres => true,
         }
     }
@@ -50,6 +54,8 @@ pub enum Conversation {
     Unknown,
     /// HTTP/1.1.
     Http(Box<connection::Connection>),
+    /// HTTP/2.
+    Http2(Box<http2::Connection>),
     /// Redis.
     Redis(Box<redis::Connection>),
     /// PostgreSQL.
@@ -62,7 +68,7 @@ impl Conversation {
     pub fn protocol(&self) -> Option<Protocol> {
         match self {
             Self::Unknown => None,
-            Self::Http(_) => Some(Protocol::Http),
+            Self::Http(_) | Self::Http2(_) => Some(Protocol::Http),
             Self::Redis(_) => Some(Protocol::Redis),
             Self::Postgres(_) => Some(Protocol::Postgres),
         }
@@ -74,17 +80,23 @@ impl Conversation {
         match self {
             Self::Unknown => None,
             Self::Http(http) => http.role(),
+            Self::Http2(http) => http.role(),
             Self::Redis(redis) => Some(redis.role()),
             Self::Postgres(postgres) => Some(postgres.role()),
         }
     }
 
-    /// Requests that have not ended, when the oldest began, and its trace.
+    /// Requests that have not ended, when the oldest began that somebody waits for ([`u64::MAX`]:
+    /// there is none), and its trace.
     #[must_use]
     pub fn waiting(&self) -> Option<(u64, u64, [u8; 16])> {
         match self {
             Self::Unknown => None,
             Self::Http(http) => http.waiting(),
+            Self::Http2(http) => http.waiting().map(|(n, oldest)| {
+                let (since, trace) = oldest.unwrap_or((u64::MAX, [0; 16]));
+                (n, since, trace)
+            }),
             Self::Redis(redis) => redis.waiting().map(|(n, since)| (n, since, [0; 16])),
             Self::Postgres(postgres) => postgres.waiting().map(|(n, since)| (n, since, [0; 16])),
         }
@@ -97,6 +109,10 @@ impl Conversation {
                 Self::Http(Box::default())
             } else if redis::begins_command(bytes) {
                 Self::Redis(Box::new(redis::Connection::new(way)))
+            } else if http2::begins_connection(bytes) {
+                Self::Http2(Box::new(http2::Connection::new(way)))
+            } else if http2::goes_on(bytes, total) {
+                Self::Http2(Box::new(http2::Connection::older()))
             } else if postgres::begins(bytes, total) {
                 Self::Postgres(Box::new(postgres::Connection::new(way)))
             } else {
@@ -106,6 +122,12 @@ impl Conversation {
         match self {
             Self::Unknown => {}
             Self::Http(http) => http.moved(way, at_ns, bytes, total, out),
+            Self::Http2(http) => {
+                http.moved(way, at_ns, bytes, total, out);
+                if http.is_something_else() {
+                    *self = Self::Unknown;
+                }
+            }
             Self::Redis(redis) => {
                 redis.moved(way, at_ns, bytes, total, out);
                 if redis.is_something_else() {
@@ -126,6 +148,7 @@ impl Conversation {
         match self {
             Self::Unknown => {}
             Self::Http(http) => http.missed(way, at_ns, length, out),
+            Self::Http2(http) => http.missed(way, at_ns, length, out),
             Self::Redis(redis) => redis.missed(way, at_ns, length, out),
             Self::Postgres(postgres) => postgres.missed(way, at_ns, length, out),
         }
@@ -143,6 +166,7 @@ impl Conversation {
         match self {
             Self::Unknown => {}
             Self::Http(http) => http.ending(at_ns, out),
+            Self::Http2(http) => http.ending(at_ns, out),
             Self::Redis(redis) => redis.ending(at_ns, out),
             Self::Postgres(postgres) => postgres.ending(at_ns, out),
         }
@@ -153,6 +177,7 @@ impl Conversation {
         match self {
             Self::Unknown => {}
             Self::Http(http) => http.ended(at_ns, out),
+            Self::Http2(http) => http.ended(at_ns, out),
             Self::Redis(redis) => redis.ended(at_ns, out),
             Self::Postgres(postgres) => postgres.ended(at_ns, out),
         }
@@ -181,8 +206,9 @@ mod tests {
         assert_eq!(after(&[(Received, "PING\r\n")]), (Some(Protocol::Redis), vec![]));
         let query = "Q\0\0\0\u{d}SELECT 1\0";
         assert_eq!(after(&[(Received, query)]), (Some(Protocol::Postgres), vec![]));
+        assert_eq!(after(&[(Sent, "PRI * HTTP/2.0\r\n\r\nSM")]), (Some(Protocol::Http), vec![]));
         for other in
-            ["\x16\x03\x01", "SSH-2.0-x", "*", "*x\r\n", "* OK IMAP4 ready\r\n", "get a\r\n"]
+            ["\x16\x03\x01", "SSH-2.0-x", "*", "*x\r\n", "* OK IMAP4 ready\r\n", "PRI", "PRIVMSG"]
         {
             assert_eq!(after(&[(Received, other)]).0, None, "{other}");
         }

@@ -47,7 +47,8 @@ impl Role {
 pub struct Exchange {
     /// Which end saw it.
     pub role: Role,
-    /// Method and route of HTTP; the command of Redis; verb and table of SQL. Of these there are few.
+    /// Method and route of HTTP; the method of gRPC; the command of Redis; verb and table of SQL. Of these
+    /// there are few.
     pub operation: Cow<'static, str>,
     /// How it was answered.
     pub answer: Answer<'static>,

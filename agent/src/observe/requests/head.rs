@@ -131,7 +131,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// The trace id of a `traceparent` (W3C Trace Context): `00-<32 hex>-<16 hex>-<2 hex>`.
-fn trace(value: &[u8]) -> Option<[u8; 16]> {
+pub(super) fn trace(value: &[u8]) -> Option<[u8; 16]> {
     let mut parts = value.split(|b| *b == b'-');
     let (version, id, parent) = (parts.next()?, parts.next()?, parts.next()?);
     if version.len() != 2 || version == b"ff" || id.len() != 32 || parent.len() != 16 {
@@ -181,7 +181,7 @@ impl Request {
 }
 
 /// The path of a target: of `/a?b=c`, `http://host/a?b=c`; none of `host:port` and `*`.
-fn path(method: &str, target: &[u8]) -> String {
+pub(super) fn path(method: &str, target: &[u8]) -> String {
     if method == "CONNECT" {
         return String::new();
     }

@@ -14,7 +14,7 @@ use super::conversation::{Conversation, Protocol};
 use super::exchange::{Exchange, Role, Told, Way};
 use super::names::{Names, Source, Verdict};
 use crate::counters::Counters;
-use crate::reduce::{Seen, Waiting};
+use crate::reduce::{Answer, Seen, Waiting};
 
 /// Connections that are followed at once; more are not, counted.
 pub const CONNECTIONS: usize = 20_000;
@@ -204,6 +204,10 @@ impl Table {
                     }
                     let end_ns = exchange.end_ns.saturating_add(epoch_ns);
                     let lossy = self.lossy.get(&followed.source.hash);
+                    let protocol = match exchange.answer {
+                        Answer::Grpc(_) => Protocol::Grpc,
+                        _ => protocol,
+                    };
                     self.counters.requests_seen.add(1);
                     self.out.push(Request {
                         source: Arc::clone(&followed.source),
@@ -266,7 +270,7 @@ impl Table {
         }
         for (hash, (source, count, since, oldest_trace)) in counts {
             let resource = (source.bytes.as_slice(), source.hash);
-            let oldest_ns = since.saturating_add(epoch_ns);
+            let oldest_ns = if since == u64::MAX { 0 } else { since.saturating_add(epoch_ns) };
             tell(&Waiting { resource, count, oldest_ns, oldest_trace });
             self.waited.insert(hash, source);
         }
@@ -313,7 +317,6 @@ mod tests {
     use super::*;
     use crate::observe::ServiceProcesses;
     use crate::observe::files::Files;
-    use crate::reduce::Answer;
 
     fn table(counters: &Arc<Counters>) -> Table {
         let services = Arc::new(ServiceProcesses::new("h"));
