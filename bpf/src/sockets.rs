@@ -298,7 +298,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     if socket.protocol == NOTHING {
         socket.protocol = begins;
     }
-    if socket.protocol == NOTHING || socket.protocol == ENCRYPTED {
+    if matches!(socket.protocol, NOTHING | ENCRYPTED) {
         return None;
     }
     if socket.protocol != HTTP {

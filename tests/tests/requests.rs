@@ -3,12 +3,20 @@
 //! then the reason is printed.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row};
 use coral_tests::nginx::{Nginx, Programs, assert_as_slow};
 use coral_tests::{Colony, Shop, Terminal, bin_dir, counters, may_look, until};
 
 const PROGRAMS: [&str; 3] = ["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load"];
+
+/// One at a time: a program that is gone before it is looked up is known by its name alone, and these
+/// tests run programs of the same names, each for an agent of its own.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn red(colony: &Colony, by: &str) -> Result<Vec<RedRow>, String> {
     let rows = colony.query(&["red", "service=nginx", "--by", by, "--since", "30m"])?;
@@ -25,6 +33,7 @@ fn by_status(colony: &Colony) -> Result<BTreeMap<String, u64>, String> {
 
 #[test]
 fn every_request_of_an_uninstrumented_nginx_is_counted_once() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied(colony.dir(), &PROGRAMS);
     let mut colony = colony.with_env("CORAL_WATCH", programs.watch());
@@ -137,6 +146,7 @@ fn edges(colony: &Colony) -> Result<Vec<EdgeRow>, String> {
 
 #[test]
 fn a_proxy_is_seen_from_both_sides_and_services_are_called_what_a_person_says() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied(colony.dir(), &PROGRAMS);
     std::fs::copy(programs.dir.join("nginx"), programs.dir.join("backend")).unwrap();
@@ -174,6 +184,7 @@ fn a_proxy_is_seen_from_both_sides_and_services_are_called_what_a_person_says() 
 
 #[test]
 fn what_is_lost_on_the_way_is_said_and_the_rest_is_right() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied(colony.dir(), &PROGRAMS);
     let mut colony = colony.with_env("CORAL_WATCH", programs.path("nginx"));
@@ -216,6 +227,7 @@ fn what_is_lost_on_the_way_is_said_and_the_rest_is_right() {
 
 #[test]
 fn what_an_sdk_tells_of_and_the_kernel_sees_too_is_counted_once() {
+    let _alone = alone();
     let shop = bin_dir().join("coral-shop").display().to_string();
     let mut colony = Colony::prepare().with_env("CORAL_WATCH", shop);
     colony.up();

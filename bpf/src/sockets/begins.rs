@@ -102,10 +102,13 @@ pub(super) fn begins_message(source: &Source, bytes: u32) -> u16 {
             }
         };
         let Some(first) = user::<[u8; 4]>(base) else { return NOTHING };
-        let text = match first {
-            [0, ..64, _, 1] if length >= 9 || source.list == 0 => headers(base),
-            first => begins(first, length),
-        };
+        if matches!(first, [0, ..64, _, 1]) && length >= 9 && bytes >= 9 {
+            let http2 = headers(base);
+            if http2 != NOTHING {
+                return if is_read(http2) { http2 } else { NOTHING };
+            }
+        }
+        let text = begins(first, length);
         if text != NOTHING {
             return if is_read(text) { text } else { NOTHING };
         }

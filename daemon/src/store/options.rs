@@ -131,7 +131,7 @@ impl Options {
             merged_rows: 1_000_000,
             fault: Arc::new(|_| Ok(())),
             stop_percent: 90,
-            memory_bytes: 448 << 20,
+            memory_bytes: 384 << 20,
             temp_bytes: 512 << 20,
             threads: 2,
             readers: 3,

@@ -72,7 +72,7 @@ pub fn http1(data: &[u8]) {
         match exchange.answer {
             Answer::None => {}
             Answer::Status(status) => assert!((100..1_000).contains(&status)),
-            Answer::Done | Answer::Failed(_) => panic!("no answer of HTTP"),
+            Answer::Done | Answer::Failed(_) | Answer::Grpc(_) => panic!("no answer of HTTP"),
         }
     }
     let exchanges = out.iter().filter(|told| matches!(told, Told::Exchange(_))).count();

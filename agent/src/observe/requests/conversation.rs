@@ -109,12 +109,12 @@ impl Conversation {
                 Self::Http(Box::default())
             } else if redis::begins_command(bytes) {
                 Self::Redis(Box::new(redis::Connection::new(way)))
+            } else if postgres::begins(bytes, total) {
+                Self::Postgres(Box::new(postgres::Connection::new(way)))
             } else if http2::begins_connection(bytes) {
                 Self::Http2(Box::new(http2::Connection::new(way)))
             } else if http2::goes_on(bytes, total) {
                 Self::Http2(Box::new(http2::Connection::older()))
-            } else if postgres::begins(bytes, total) {
-                Self::Postgres(Box::new(postgres::Connection::new(way)))
             } else {
                 return;
             };
