@@ -205,10 +205,13 @@ fn needs_port(executable: &str) -> bool {
     INTERPRETERS.contains(&stem)
 }
 
-/// What a person said of it, who may know it by its link's name.
+/// What a person said of it, who may know it by its link, which is taken to be beside its file.
 fn rule<'a>(watch: &'a Watch, facts: &Facts) -> Option<Option<&'a str>> {
-    let called = || watch.rule(facts.called.as_deref()?);
-    watch.rule(&facts.executable).or_else(called)
+    let link = || {
+        let (folder, _) = facts.executable.rsplit_once('/')?;
+        watch.rule(&format!("{folder}/{}", facts.called.as_deref()?))
+    };
+    watch.rule(&facts.executable).or_else(link)
 }
 
 /// What the service is called; see the module.
@@ -308,6 +311,12 @@ mod tests {
         let mut facts = facts("/usr/bin/redis-check-rdb");
         facts.called = redis;
         assert_eq!(service(&facts, None, 0), "redis-server");
+        let watched = |rules: &str| rule(&rules.parse().unwrap(), &facts).is_some();
+        assert!(
+            watched("redis-server") && watched("redis-check-*") && watched("/usr/bin/redis-server")
+        );
+        // Whoever names a folder means that folder.
+        assert!(!watched("/opt/redis-server"));
     }
 
     #[test]
