@@ -64,7 +64,8 @@ fn page(value: &impl Fn(&str) -> String, width: usize) -> String {
                 each.collect::<Vec<_>>().join(", ")
             }
         };
-        _ = writeln!(text, "\n{} · {for_how_long}", kept.signal);
+        text.push('\n');
+        wrapped(&mut text, 0, width, &format!("{} · {for_how_long}", kept.signal));
         for field in kept.fields {
             let from: Vec<&str> = field.from.iter().map(|from| from.word()).collect();
             wrapped(&mut text, 2, width, &field.columns.join(", "));
@@ -125,6 +126,6 @@ mod tests {
             }
         }
         assert!(page.contains("logs · <retention.logs> (retention.logs)\n"), "{page}");
-        assert!(page.lines().all(|line| line.chars().count() <= 76), "{page}");
+        assert!(page.lines().all(|line| line.chars().count() <= 60), "{page}");
     }
 }
