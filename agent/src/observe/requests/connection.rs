@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::exchange::{Exchange, Role, Told, Way};
+use super::exchange::{Exchange, Reader, Role, Told, Waits, Way};
 use super::head::{Framing, Request, Response, Side, begins};
 use super::route;
 use super::stream::{Piece, Step, Stream};
@@ -60,28 +60,15 @@ impl Default for Connection {
     }
 }
 
-impl Connection {
-    /// Which end this is, once that is known.
-    #[must_use]
-    pub fn role(&self) -> Option<Role> {
+impl Reader for Connection {
+    fn role(&self) -> Option<Role> {
         self.role
     }
 
-    /// Requests that have not ended, when the oldest began, and its trace.
-    #[must_use]
-    pub fn waiting(&self) -> Option<(u64, u64, [u8; 16])> {
+    fn waiting(&self) -> Option<Waits> {
         let oldest = self.pending.front()?;
-        Some((self.pending.len() as u64, oldest.start_ns, oldest.request.trace))
-    }
-
-    /// Bytes moved: the first `bytes` of `total`.
-    pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
-        self.piece(way, at_ns, Piece::new(bytes, total), out);
-    }
-
-    /// Bytes moved of which nothing is known.
-    pub fn missed(&mut self, way: Way, at_ns: u64, length: u64, out: &mut Vec<Told>) {
-        self.piece(way, at_ns, Piece::gap(length), out);
+        let began = (oldest.start_ns, oldest.request.trace);
+        Some(Waits { count: self.pending.len() as u64, oldest: Some(began) })
     }
 
     fn piece(&mut self, way: Way, at_ns: u64, piece: Piece<'_>, out: &mut Vec<Told>) {
@@ -100,6 +87,25 @@ impl Connection {
         }
     }
 
+    /// A response whose end was lost is over when nothing of it came for a while.
+    fn settle(&mut self, now_ns: u64, out: &mut Vec<Told>) {
+        let answered = !self.answering && self.pending.front().is_some_and(|p| p.status.is_some());
+        if answered && now_ns.saturating_sub(self.answered_ns) > QUIET_NS {
+            self.finish(self.answered_ns, out);
+        }
+    }
+
+    fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
+        self.answering = false;
+        while let Some(first) = self.pending.front() {
+            let end_ns = if first.status.is_some() { self.answered_ns } else { at_ns };
+            self.finish(end_ns, out);
+        }
+        self.responses.lose();
+    }
+}
+
+impl Connection {
     fn requested(&mut self, at_ns: u64, mut piece: Piece<'_>, out: &mut Vec<Told>) {
         loop {
             if self.requests.is_between() {
@@ -226,31 +232,6 @@ impl Connection {
             ordinal: done.ordinal,
             trace: done.request.trace,
         }));
-    }
-
-    /// A response whose end was lost is over when nothing of it came for a while.
-    pub fn settle(&mut self, now_ns: u64, out: &mut Vec<Told>) {
-        let answered = !self.answering && self.pending.front().is_some_and(|p| p.status.is_some());
-        if answered && now_ns.saturating_sub(self.answered_ns) > QUIET_NS {
-            self.finish(self.answered_ns, out);
-        }
-    }
-
-    /// This end sends no more: a server will not answer what it has not answered.
-    pub fn ending(&mut self, at_ns: u64, out: &mut Vec<Told>) {
-        if self.role == Some(Role::Server) {
-            self.ended(at_ns, out);
-        }
-    }
-
-    /// The connection is gone.
-    pub fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
-        self.answering = false;
-        while let Some(first) = self.pending.front() {
-            let end_ns = if first.status.is_some() { self.answered_ns } else { at_ns };
-            self.finish(end_ns, out);
-        }
-        self.responses.lose();
     }
 }
 

@@ -5,7 +5,7 @@
 //! it is counted as unknown, and looked at anew.
 
 use super::connection;
-use super::exchange::{Role, Told, Way};
+use super::exchange::{Reader, Role, Told, Waits, Way};
 use super::head;
 use super::http2;
 use super::postgres;
@@ -46,140 +46,93 @@ impl Protocol {
     }
 }
 
-/// A connection as one of its ends sees it.
+/// A connection as one of its ends sees it; nothing is understood of it until it is known what it speaks.
 #[derive(Debug, Default)]
-pub enum Conversation {
-    /// It is not known yet what it speaks.
-    #[default]
-    Unknown,
-    /// HTTP/1.1.
-    Http(Box<connection::Connection>),
-    /// HTTP/2.
-    Http2(Box<http2::Connection>),
-    /// Redis.
-    Redis(Box<redis::Connection>),
-    /// PostgreSQL.
-    Postgres(Box<postgres::Connection>),
+pub struct Conversation {
+    known: Option<(Protocol, Box<dyn Reader + Send>)>,
+}
+
+/// What is spoken where a call begins so.
+fn spoken(way: Way, bytes: &[u8], total: u64) -> Option<(Protocol, Box<dyn Reader + Send>)> {
+    Some(if head::begins(bytes).is_some() {
+        (Protocol::Http, Box::<connection::Connection>::default())
+    } else if redis::begins_command(bytes) {
+        (Protocol::Redis, Box::new(redis::Connection::new(way)))
+    } else if postgres::begins(bytes, total) {
+        (Protocol::Postgres, Box::new(postgres::Connection::new(way)))
+    } else if http2::begins_connection(bytes) {
+        (Protocol::Http, Box::new(http2::Connection::new(way)))
+    } else if http2::goes_on(bytes, total) {
+        (Protocol::Http, Box::new(http2::Connection::older()))
+    } else {
+        return None;
+    })
 }
 
 impl Conversation {
     /// What it speaks, once that is known.
     #[must_use]
     pub fn protocol(&self) -> Option<Protocol> {
-        match self {
-            Self::Unknown => None,
-            Self::Http(_) | Self::Http2(_) => Some(Protocol::Http),
-            Self::Redis(_) => Some(Protocol::Redis),
-            Self::Postgres(_) => Some(Protocol::Postgres),
-        }
+        self.known.as_ref().map(|(protocol, _)| *protocol)
     }
 
-    /// Which end this is, once that is known.
+    fn reader(&self) -> Option<&(dyn Reader + Send)> {
+        self.known.as_ref().map(|(_, reader)| reader.as_ref())
+    }
+
+    fn reader_mut(&mut self) -> Option<&mut (dyn Reader + Send + 'static)> {
+        self.known.as_mut().map(|(_, reader)| reader.as_mut())
+    }
+
+    /// [`Reader::role`].
     #[must_use]
     pub fn role(&self) -> Option<Role> {
-        match self {
-            Self::Unknown => None,
-            Self::Http(http) => http.role(),
-            Self::Http2(http) => http.role(),
-            Self::Redis(redis) => Some(redis.role()),
-            Self::Postgres(postgres) => Some(postgres.role()),
-        }
+        self.reader()?.role()
     }
 
-    /// Requests that have not ended, when the oldest began that somebody waits for ([`u64::MAX`]:
-    /// there is none), and its trace.
+    /// [`Reader::waiting`].
     #[must_use]
-    pub fn waiting(&self) -> Option<(u64, u64, [u8; 16])> {
-        match self {
-            Self::Unknown => None,
-            Self::Http(http) => http.waiting(),
-            Self::Http2(http) => http.waiting().map(|(n, oldest)| {
-                let (since, trace) = oldest.unwrap_or((u64::MAX, [0; 16]));
-                (n, since, trace)
-            }),
-            Self::Redis(redis) => redis.waiting().map(|(n, since)| (n, since, [0; 16])),
-            Self::Postgres(postgres) => postgres.waiting().map(|(n, since)| (n, since, [0; 16])),
-        }
+    pub fn waiting(&self) -> Option<Waits> {
+        self.reader()?.waiting()
     }
 
-    /// Bytes moved: the first `bytes` of `total`.
+    /// [`Reader::moved`].
     pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
-        if matches!(self, Self::Unknown) {
-            *self = if head::begins(bytes).is_some() {
-                Self::Http(Box::default())
-            } else if redis::begins_command(bytes) {
-                Self::Redis(Box::new(redis::Connection::new(way)))
-            } else if postgres::begins(bytes, total) {
-                Self::Postgres(Box::new(postgres::Connection::new(way)))
-            } else if http2::begins_connection(bytes) {
-                Self::Http2(Box::new(http2::Connection::new(way)))
-            } else if http2::goes_on(bytes, total) {
-                Self::Http2(Box::new(http2::Connection::older()))
-            } else {
-                return;
-            };
+        if self.known.is_none() {
+            self.known = spoken(way, bytes, total);
         }
-        match self {
-            Self::Unknown => {}
-            Self::Http(http) => http.moved(way, at_ns, bytes, total, out),
-            Self::Http2(http) => {
-                http.moved(way, at_ns, bytes, total, out);
-                if http.is_something_else() {
-                    *self = Self::Unknown;
-                }
-            }
-            Self::Redis(redis) => {
-                redis.moved(way, at_ns, bytes, total, out);
-                if redis.is_something_else() {
-                    *self = Self::Unknown;
-                }
-            }
-            Self::Postgres(postgres) => {
-                postgres.moved(way, at_ns, bytes, total, out);
-                if postgres.is_something_else() {
-                    *self = Self::Unknown;
-                }
-            }
+        let Some(reader) = self.reader_mut() else { return };
+        reader.moved(way, at_ns, bytes, total, out);
+        if reader.is_something_else() {
+            self.known = None;
         }
     }
 
-    /// Bytes moved of which nothing is known.
+    /// [`Reader::missed`].
     pub fn missed(&mut self, way: Way, at_ns: u64, length: u64, out: &mut Vec<Told>) {
-        match self {
-            Self::Unknown => {}
-            Self::Http(http) => http.missed(way, at_ns, length, out),
-            Self::Http2(http) => http.missed(way, at_ns, length, out),
-            Self::Redis(redis) => redis.missed(way, at_ns, length, out),
-            Self::Postgres(postgres) => postgres.missed(way, at_ns, length, out),
+        if let Some(reader) = self.reader_mut() {
+            reader.missed(way, at_ns, length, out);
         }
     }
 
-    /// What is over because nothing more came of it, ends.
+    /// [`Reader::settle`].
     pub fn settle(&mut self, now_ns: u64, out: &mut Vec<Told>) {
-        if let Self::Http(http) = self {
-            http.settle(now_ns, out);
+        if let Some(reader) = self.reader_mut() {
+            reader.settle(now_ns, out);
         }
     }
 
-    /// This end sends no more: a server will not answer what it has not answered.
+    /// [`Reader::ending`].
     pub fn ending(&mut self, at_ns: u64, out: &mut Vec<Told>) {
-        match self {
-            Self::Unknown => {}
-            Self::Http(http) => http.ending(at_ns, out),
-            Self::Http2(http) => http.ending(at_ns, out),
-            Self::Redis(redis) => redis.ending(at_ns, out),
-            Self::Postgres(postgres) => postgres.ending(at_ns, out),
+        if let Some(reader) = self.reader_mut() {
+            reader.ending(at_ns, out);
         }
     }
 
-    /// The connection is gone.
+    /// [`Reader::ended`].
     pub fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
-        match self {
-            Self::Unknown => {}
-            Self::Http(http) => http.ended(at_ns, out),
-            Self::Http2(http) => http.ended(at_ns, out),
-            Self::Redis(redis) => redis.ended(at_ns, out),
-            Self::Postgres(postgres) => postgres.ended(at_ns, out),
+        if let Some(reader) = self.reader_mut() {
+            reader.ended(at_ns, out);
         }
     }
 }

@@ -1,7 +1,10 @@
-//! What every protocol's reader tells: requests that have ended, and how many remained unknown.
+//! What every protocol's reader is, and what it tells: requests that have ended, and how many remained
+//! unknown.
 
 use std::borrow::Cow;
+use std::fmt::Debug;
 
+use super::stream::Piece;
 use crate::reduce::Answer;
 
 /// Which end.
@@ -75,57 +78,121 @@ pub enum Told {
     Forgotten,
 }
 
+/// When a request began, ns since boot, and its trace, or zeros.
+pub type Began = (u64, [u8; 16]);
+
+/// Requests that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// How many; at least one.
+    pub count: u64,
+    /// The oldest that somebody waits for; one that is being answered for long may be none.
+    pub oldest: Option<Began>,
+}
+
+impl Waits {
+    /// So many, of which the oldest began then and has no trace.
+    #[must_use]
+    pub fn since(count: u64, start_ns: u64) -> Self {
+        Self { count, oldest: Some((start_ns, [0; 16])) }
+    }
+}
+
+/// A connection of some protocol, as one of its ends sees it.
+pub trait Reader: Debug {
+    /// Which end this is, once that is known.
+    fn role(&self) -> Option<Role>;
+
+    /// Requests that have not ended; `None` where there are none.
+    fn waiting(&self) -> Option<Waits>;
+
+    /// Bytes moved.
+    fn piece(&mut self, way: Way, at_ns: u64, piece: Piece<'_>, out: &mut Vec<Told>);
+
+    /// The connection is gone.
+    fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>);
+
+    /// Whether it turned out not to be this protocol.
+    fn is_something_else(&self) -> bool {
+        false
+    }
+
+    /// What is over because nothing more came of it, ends.
+    fn settle(&mut self, _now_ns: u64, _out: &mut Vec<Told>) {}
+
+    /// Bytes moved: the first `bytes` of `total`.
+    fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
+        self.piece(way, at_ns, Piece::new(bytes, total), out);
+    }
+
+    /// Bytes moved of which nothing is known.
+    fn missed(&mut self, way: Way, at_ns: u64, length: u64, out: &mut Vec<Told>) {
+        self.piece(way, at_ns, Piece::gap(length), out);
+    }
+
+    /// This end sends no more: a server will not answer what it has not answered.
+    fn ending(&mut self, at_ns: u64, out: &mut Vec<Told>) {
+        if self.role() == Some(Role::Server) {
+            self.ended(at_ns, out);
+        }
+    }
+}
+
 #[cfg(test)]
 pub mod recorded {
     //! Recorded connections, played again.
 
-    use super::{Role, Told, Way};
+    use super::{Reader, Role, Told, Way};
     use crate::reduce::Answer;
 
-    /// What happens to a connection.
-    pub enum Event<'a> {
-        /// So many bytes moved, the first of which are known.
-        Moved(Way, &'a [u8], u64),
-        /// So many bytes moved, of which nothing is known.
-        Missed(Way, u64),
-        /// One end sends no more.
-        Ending,
-        /// It is gone.
-        Ended,
-    }
+    /// What the ends did, a call each, in turn: `>` the client sent this, `<` the server did. A number behind
+    /// is how many bytes more moved that are not known; `missed`: all of it is not, `ending` and `ended`:
+    /// that end sends no more, the connection is gone.
+    pub type Record<'a> = [(&'a str, Vec<u8>)];
 
     /// Which way requests go at this end.
     pub fn requests(role: Role) -> Way {
         if role == Role::Server { Way::Received } else { Way::Sent }
     }
 
-    /// Plays a record of text, in which `\n` is a line end; see [`play_bytes`].
-    pub fn play(role: Role, record: &[(&str, &str)], each: impl FnMut(u64, Event<'_>)) {
+    /// A record of text, in which `\n` is a line end.
+    pub fn text<'a>(record: &[(&'a str, &str)]) -> Vec<(&'a str, Vec<u8>)> {
         let bytes = |text: &str| text.replace('\n', "\r\n").into_bytes();
-        let record: Vec<_> = record.iter().map(|(kind, text)| (*kind, bytes(text))).collect();
-        play_bytes(role, &record, each);
+        record.iter().map(|(kind, text)| (*kind, bytes(text))).collect()
     }
 
-    /// Plays a record: `>` what the client sent, `<` what the server did, a call each. A number behind
-    /// is how many bytes more moved that are not known.
-    pub fn play_bytes(
-        role: Role,
-        record: &[(&str, Vec<u8>)],
-        mut each: impl FnMut(u64, Event<'_>),
-    ) {
+    /// What an end tells of a record.
+    pub fn replay(mut connection: impl Reader, role: Role, record: &Record<'_>) -> Vec<Told> {
+        let mut out = Vec::new();
         for (at_ns, (kind, bytes)) in (1..).zip(record) {
             let (asked, mark) = (kind.starts_with('>'), kind.trim_start_matches(['>', '<']));
             let way = if asked == (role == Role::Server) { Way::Received } else { Way::Sent };
             let total = bytes.len() as u64;
-            let event = match mark {
-                "" => Event::Moved(way, bytes, total),
-                "ending" => Event::Ending,
-                "ended" => Event::Ended,
-                "missed" => Event::Missed(way, total),
-                more => Event::Moved(way, bytes, total + more.parse::<u64>().unwrap()),
-            };
-            each(at_ns, event);
+            match mark {
+                "" => connection.moved(way, at_ns, bytes, total, &mut out),
+                "ending" => connection.ending(at_ns, &mut out),
+                "ended" => connection.ended(at_ns, &mut out),
+                "missed" => connection.missed(way, at_ns, total, &mut out),
+                more => {
+                    let more: u64 = more.parse().expect("a number of bytes");
+                    connection.moved(way, at_ns, bytes, total + more, &mut out);
+                }
+            }
         }
+        out
+    }
+
+    /// What both ends tell of a record, which has to be the same, as lines.
+    pub fn both<R: Reader>(
+        new: impl Fn(Role) -> R,
+        record: &Record<'_>,
+        lines: impl Fn(&[Told]) -> Vec<String>,
+    ) -> Vec<String> {
+        let [server, client] =
+            [Role::Server, Role::Client].map(|role| replay(new(role), role, record));
+        agree(&server, &client);
+        assert_eq!(lines(&server), lines(&client));
+        lines(&server)
     }
 
     /// Each thing told as a line, answers in a protocol's own words.

@@ -11,7 +11,7 @@ use coral_proto::v1::PeerKind;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::conversation::{Conversation, Protocol};
-use super::exchange::{Exchange, Role, Told, Way};
+use super::exchange::{Began, Exchange, Role, Told, Way};
 use super::names::{Names, Source, Verdict};
 use crate::counters::Counters;
 use crate::reduce::{Answer, Seen, Waiting};
@@ -250,17 +250,15 @@ impl Table {
     /// Hands `tell` the requests in flight of every service that has any, or had since it was last
     /// told: none is a number too.
     pub fn waiting(&mut self, epoch_ns: u64, mut tell: impl FnMut(&Waiting<'_>)) {
-        let mut counts: HashMap<u64, (Arc<Source>, u64, u64, [u8; 16])> = HashMap::new();
+        let mut counts: HashMap<u64, (Arc<Source>, u64, Option<Began>)> = HashMap::new();
         let servers =
             self.followed.values().filter(|f| f.conversation.role() == Some(Role::Server));
         for followed in servers {
-            let Some((n, since, trace)) = followed.conversation.waiting() else { continue };
-            let first = || (Arc::clone(&followed.source), 0, u64::MAX, [0; 16]);
+            let Some(waits) = followed.conversation.waiting() else { continue };
+            let first = || (Arc::clone(&followed.source), 0, None);
             let entry = counts.entry(followed.source.hash).or_insert_with(first);
-            entry.1 += n;
-            if since < entry.2 {
-                (entry.2, entry.3) = (since, trace);
-            }
+            entry.1 += waits.count;
+            entry.2 = entry.2.into_iter().chain(waits.oldest).min_by_key(|(since, _)| *since);
         }
         for (hash, source) in std::mem::take(&mut self.waited) {
             if !counts.contains_key(&hash) {
@@ -268,9 +266,10 @@ impl Table {
                 tell(&Waiting { resource, count: 0, oldest_ns: 0, oldest_trace: [0; 16] });
             }
         }
-        for (hash, (source, count, since, oldest_trace)) in counts {
+        for (hash, (source, count, oldest)) in counts {
             let resource = (source.bytes.as_slice(), source.hash);
-            let oldest_ns = if since == u64::MAX { 0 } else { since.saturating_add(epoch_ns) };
+            let (oldest_ns, oldest_trace) = oldest
+                .map_or((0, [0; 16]), |(since, trace)| (since.saturating_add(epoch_ns), trace));
             tell(&Waiting { resource, count, oldest_ns, oldest_trace });
             self.waited.insert(hash, source);
         }

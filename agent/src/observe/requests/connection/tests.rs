@@ -1,21 +1,7 @@
 //! Recorded connections, played again.
 
-use super::super::exchange::recorded::{self, Event, agree, play};
+use super::super::exchange::recorded;
 use super::*;
-
-fn replay(role: Role, record: &[(&str, &str)]) -> Vec<Told> {
-    let mut connection = Connection::default();
-    let mut out = Vec::new();
-    play(role, record, |at_ns, event| match event {
-        Event::Moved(way, bytes, total) => {
-            connection.moved(way, at_ns, bytes, total, &mut out);
-        }
-        Event::Missed(way, total) => connection.missed(way, at_ns, total, &mut out),
-        Event::Ending => connection.ending(at_ns, &mut out),
-        Event::Ended => connection.ended(at_ns, &mut out),
-    });
-    out
-}
 
 fn summary(told: &[Told]) -> Vec<String> {
     recorded::summary(told, |answer| match answer {
@@ -25,10 +11,7 @@ fn summary(told: &[Told]) -> Vec<String> {
 }
 
 fn both(record: &[(&str, &str)]) -> Vec<String> {
-    let [server, client] = [Role::Server, Role::Client].map(|role| replay(role, record));
-    agree(&server, &client);
-    assert_eq!(summary(&server), summary(&client));
-    summary(&server)
+    recorded::both(|_| Connection::default(), &recorded::text(record), summary)
 }
 
 const OK: &str = "HTTP/1.1 200 OK\nContent-Length: 2\n\nok";
@@ -92,8 +75,9 @@ fn a_response_may_end_with_its_connection() {
 #[test]
 fn a_request_without_an_answer_is_told_when_there_can_be_none() {
     let record = [(">", "GET /a HTTP/1.1\n\n"), ("<ending", ""), ("<ended", "")];
-    assert_eq!(summary(&replay(Role::Server, &record)), ["GET /a none 1-2"]);
-    assert_eq!(summary(&replay(Role::Client, &record)), ["GET /a none 1-3"]);
+    let of = |role| recorded::replay(Connection::default(), role, &recorded::text(&record));
+    assert_eq!(summary(&of(Role::Server)), ["GET /a none 1-2"]);
+    assert_eq!(summary(&of(Role::Client)), ["GET /a none 1-3"]);
 }
 
 #[test]
@@ -162,9 +146,9 @@ fn requests_that_wait_are_counted() {
     assert_eq!(connection.waiting(), None);
     let two = b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n";
     connection.moved(Way::Received, 7, two, two.len() as u64, &mut out);
-    assert_eq!(connection.waiting(), Some((2, 7, [0; 16])));
+    assert_eq!(connection.waiting(), Some(Waits::since(2, 7)));
     let many = two.repeat(PIPELINED);
     connection.moved(Way::Received, 8, &many, many.len() as u64, &mut out);
-    assert_eq!(connection.waiting().unwrap().0, PIPELINED as u64);
+    assert_eq!(connection.waiting().unwrap().count, PIPELINED as u64);
     assert_eq!(out.len(), PIPELINED + 2);
 }

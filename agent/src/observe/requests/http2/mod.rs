@@ -23,7 +23,7 @@ use frame::{Block, Frames, Step};
 
 use self::fields::Field;
 use self::hpack::Decoder;
-use super::exchange::{Exchange, Role, Told, Way};
+use super::exchange::{Exchange, Reader, Role, Told, Waits, Way};
 use super::route;
 use super::stream::Piece;
 use crate::reduce::Answer;
@@ -34,9 +34,6 @@ const STREAMS: usize = 4_096;
 const METHOD: usize = 200;
 /// gRPC's UNKNOWN.
 const UNKNOWN: u16 = 2;
-
-/// When a request began, and its trace.
-pub type Began = (u64, [u8; 16]);
 
 /// Whether a call that moved this may be one in the middle of a connection of HTTP/2.
 #[must_use]
@@ -164,40 +161,6 @@ impl Connection {
         }
     }
 
-    /// Which end this is, once that is known.
-    #[must_use]
-    pub fn role(&self) -> Option<Role> {
-        self.role.filter(|_| self.agreed)
-    }
-
-    /// Whether it turned out not to be HTTP/2.
-    #[must_use]
-    pub fn is_something_else(&self) -> bool {
-        self.something_else
-    }
-
-    /// Requests that have not ended, and when the oldest began and its trace. An RPC that is being
-    /// answered is none that anybody waits for: it may be a stream that lasts.
-    #[must_use]
-    pub fn waiting(&self) -> Option<(u64, Option<Began>)> {
-        if self.pending.is_empty() || !self.agreed {
-            return None;
-        }
-        let waits = |p: &&Pending| p.grpc != Some(true) || p.status.is_none();
-        let oldest = self.pending.values().find(waits).map(|p| (p.start_ns, p.trace));
-        Some((self.pending.len() as u64, oldest))
-    }
-
-    /// Bytes moved: the first `bytes` of `total`.
-    pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
-        self.piece(way, at_ns, Piece::new(bytes, total), out);
-    }
-
-    /// Bytes moved of which nothing is known.
-    pub fn missed(&mut self, way: Way, at_ns: u64, length: u64, out: &mut Vec<Told>) {
-        self.piece(way, at_ns, Piece::gap(length), out);
-    }
-
     fn direction(&mut self, way: Way) -> &mut Direction {
         match way {
             Way::Received => &mut self.received,
@@ -207,36 +170,6 @@ impl Connection {
 
     fn asks(&self, way: Way) -> bool {
         self.role == Some(Role::of_requests(way))
-    }
-
-    fn piece(&mut self, way: Way, at_ns: u64, mut piece: Piece<'_>, out: &mut Vec<Told>) {
-        if self.something_else {
-            return;
-        }
-        if self.direction(way).frames.passes_over(&piece) {
-            self.lose(way, out);
-        }
-        loop {
-            match self.direction(way).frames.next(&mut piece, at_ns) {
-                Step::Idle => return,
-                Step::Lost => self.lose(way, out),
-                Step::Block(block) => self.block(way, at_ns, &block, out),
-                Step::End(stream) if !self.asks(way) => self.finish(stream, End::Whole, at_ns, out),
-                Step::End(_) => {}
-                Step::Reset(stream) => self.finish(stream, End::Cut, at_ns, out),
-                Step::GoAway(last) if !self.asks(way) => {
-                    let after: Vec<u32> =
-                        self.pending.range(last.saturating_add(1)..).map(|(id, _)| *id).collect();
-                    for stream in after {
-                        self.finish(stream, End::Cut, at_ns, out);
-                    }
-                }
-                Step::GoAway(_) => {}
-            }
-            if self.something_else {
-                return;
-            }
-        }
     }
 
     /// Nothing is known of what went there, nor of the streams that wait, which may have ended in it.
@@ -353,16 +286,58 @@ impl Connection {
             trace: done.trace,
         }));
     }
+}
 
-    /// This end sends no more: a server will not answer what it has not answered.
-    pub fn ending(&mut self, at_ns: u64, out: &mut Vec<Told>) {
-        if self.role == Some(Role::Server) {
-            self.ended(at_ns, out);
+impl Reader for Connection {
+    fn role(&self) -> Option<Role> {
+        self.role.filter(|_| self.agreed)
+    }
+
+    /// An RPC that is being answered is none that anybody waits for: it may be a stream that lasts.
+    fn waiting(&self) -> Option<Waits> {
+        if self.pending.is_empty() || !self.agreed {
+            return None;
+        }
+        let waits = |p: &&Pending| p.grpc != Some(true) || p.status.is_none();
+        let oldest = self.pending.values().find(waits).map(|p| (p.start_ns, p.trace));
+        Some(Waits { count: self.pending.len() as u64, oldest })
+    }
+
+    fn is_something_else(&self) -> bool {
+        self.something_else
+    }
+
+    fn piece(&mut self, way: Way, at_ns: u64, mut piece: Piece<'_>, out: &mut Vec<Told>) {
+        if self.something_else {
+            return;
+        }
+        if self.direction(way).frames.passes_over(&piece) {
+            self.lose(way, out);
+        }
+        loop {
+            match self.direction(way).frames.next(&mut piece, at_ns) {
+                Step::Idle => return,
+                Step::Lost => self.lose(way, out),
+                Step::Block(block) => self.block(way, at_ns, &block, out),
+                Step::End(stream) if !self.asks(way) => self.finish(stream, End::Whole, at_ns, out),
+                Step::End(_) => {}
+                Step::Reset(stream) => self.finish(stream, End::Cut, at_ns, out),
+                Step::GoAway(last) if !self.asks(way) => {
+                    let after: Vec<u32> =
+                        self.pending.range(last.saturating_add(1)..).map(|(id, _)| *id).collect();
+                    for stream in after {
+                        self.finish(stream, End::Cut, at_ns, out);
+                    }
+                }
+                Step::GoAway(_) => {}
+            }
+            if self.something_else {
+                return;
+            }
         }
     }
 
-    /// The connection is gone.
-    pub fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
+    fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
         while let Some((stream, _)) = self.pending.first_key_value() {
             self.finish(*stream, End::Cut, at_ns, out);
         }

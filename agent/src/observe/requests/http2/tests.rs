@@ -97,11 +97,11 @@ fn a_hundred_streams_at_once_are_told_one_by_one() {
     let mut out = Vec::new();
     let bytes = [begin(), all.concat()].concat();
     connection.moved(Way::Received, 7, &bytes, bytes.len() as u64, &mut out);
-    assert_eq!((out.len(), connection.waiting()), (0, Some((100, Some((7, [0; 16]))))));
+    assert_eq!((out.len(), connection.waiting()), (0, Some(Waits::since(100, 7))));
     for (left, stream) in (0..100).rev().zip(streams()) {
         let bytes = ok(stream);
         connection.moved(Way::Sent, 9, &bytes, bytes.len() as u64, &mut out);
-        assert_eq!(connection.waiting().map_or(0, |(n, _)| n), left);
+        assert_eq!(connection.waiting().map_or(0, |waits| waits.count), left);
     }
     let exchanges: Vec<u64> = out
         .iter()
@@ -167,14 +167,14 @@ fn a_stream_that_lasts_is_in_flight_and_nobody_waits_for_it() {
     };
     let bytes = [begin(), call(1, "/shop.Feed/Watch"), data(1, true, 9)].concat();
     moved(&mut connection, Way::Received, 5, &bytes);
-    assert_eq!(connection.waiting(), Some((1, Some((5, [0; 16])))));
+    assert_eq!(connection.waiting(), Some(Waits::since(1, 5)));
     let head = headers(1, false, ":status 200\ncontent-type application/grpc");
     moved(&mut connection, Way::Sent, 6, &head);
-    assert_eq!(connection.waiting(), Some((1, None)));
+    assert_eq!(connection.waiting(), Some(Waits { count: 1, oldest: None }));
     moved(&mut connection, Way::Received, 9, &call(3, "/shop.Feed/Get"));
-    assert_eq!(connection.waiting(), Some((2, Some((9, [0; 16])))));
+    assert_eq!(connection.waiting(), Some(Waits::since(2, 9)));
     moved(&mut connection, Way::Sent, 60, &headers(1, true, "grpc-status 0"));
-    assert_eq!(connection.waiting(), Some((1, Some((9, [0; 16])))));
+    assert_eq!(connection.waiting(), Some(Waits::since(1, 9)));
     assert_eq!(words(&out), ["shop.Feed/Watch grpc 0 5-60"]);
 }
 
@@ -331,7 +331,10 @@ fn streams_are_bounded() {
     let streams = (0..=u32::try_from(STREAMS).unwrap()).map(|n| get(2 * n + 1, "/a"));
     let bytes = [begin(), streams.collect::<Vec<_>>().concat()].concat();
     connection.moved(Way::Received, 1, &bytes, bytes.len() as u64, &mut out);
-    assert_eq!((connection.waiting().unwrap().0, out), (STREAMS as u64, vec![Told::Unknown(1)]));
+    assert_eq!(
+        (connection.waiting().unwrap().count, out),
+        (STREAMS as u64, vec![Told::Unknown(1)])
+    );
 }
 
 #[test]

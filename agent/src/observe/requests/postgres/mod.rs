@@ -29,7 +29,7 @@ pub use frame::begins;
 use frame::{First, Frames, Step};
 use statements::Statements;
 
-use super::exchange::{Exchange, Role, Told, Way};
+use super::exchange::{Exchange, Reader, Role, Told, Waits, Way};
 use super::head::Side;
 use super::stream::Piece;
 use crate::reduce::Answer;
@@ -130,46 +130,6 @@ impl Connection {
             skipping: false,
             copying: false,
             left: false,
-        }
-    }
-
-    /// Which end this is.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        self.role
-    }
-
-    /// Whether it turned out not to be PostgreSQL.
-    #[must_use]
-    pub fn is_something_else(&self) -> bool {
-        self.something_else
-    }
-
-    /// Requests that have not ended, and when the oldest began.
-    #[must_use]
-    pub fn waiting(&self) -> Option<(u64, u64)> {
-        let oldest = self.pending.iter().find(|pending| pending.kind.is_request())?;
-        Some((self.requests, oldest.start_ns))
-    }
-
-    /// Bytes moved: the first `bytes` of `total`.
-    pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
-        self.piece(way, at_ns, Piece::new(bytes, total), out);
-    }
-
-    /// Bytes moved of which nothing is known.
-    pub fn missed(&mut self, way: Way, at_ns: u64, length: u64, out: &mut Vec<Told>) {
-        self.piece(way, at_ns, Piece::gap(length), out);
-    }
-
-    fn piece(&mut self, way: Way, at_ns: u64, piece: Piece<'_>, out: &mut Vec<Told>) {
-        if self.left || self.something_else {
-            return;
-        }
-        if self.role == Role::of_requests(way) {
-            self.requested(at_ns, piece, out);
-        } else {
-            self.responded(at_ns, piece, out);
         }
     }
 
@@ -455,16 +415,34 @@ impl Connection {
             trace: [0; 16],
         }));
     }
+}
 
-    /// This end sends no more: a server will not answer what it has not answered.
-    pub fn ending(&mut self, at_ns: u64, out: &mut Vec<Told>) {
-        if self.role == Role::Server {
-            self.ended(at_ns, out);
+impl Reader for Connection {
+    fn role(&self) -> Option<Role> {
+        Some(self.role)
+    }
+
+    fn waiting(&self) -> Option<Waits> {
+        let oldest = self.pending.iter().find(|pending| pending.kind.is_request())?;
+        Some(Waits::since(self.requests, oldest.start_ns))
+    }
+
+    fn is_something_else(&self) -> bool {
+        self.something_else
+    }
+
+    fn piece(&mut self, way: Way, at_ns: u64, piece: Piece<'_>, out: &mut Vec<Told>) {
+        if self.left || self.something_else {
+            return;
+        }
+        if self.role == Role::of_requests(way) {
+            self.requested(at_ns, piece, out);
+        } else {
+            self.responded(at_ns, piece, out);
         }
     }
 
-    /// The connection is gone.
-    pub fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
+    fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
         while let Some(front) = self.pending.front() {
             let failed = front.failed;
             if front.kind.is_request() {

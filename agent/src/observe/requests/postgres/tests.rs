@@ -1,6 +1,6 @@
 //! Recorded connections, played again.
 
-use super::super::exchange::recorded::{self, Event, agree, play_bytes};
+use super::super::exchange::recorded;
 use super::*;
 
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -51,18 +51,6 @@ fn answer(said: &str) -> Vec<u8> {
     said.split('|').flat_map(|said| one(said.trim())).collect()
 }
 
-fn replay(role: Role, record: &[(&str, Vec<u8>)]) -> Vec<Told> {
-    let mut connection = Connection::new(recorded::requests(role));
-    let mut out = Vec::new();
-    play_bytes(role, record, |at_ns, event| match event {
-        Event::Moved(way, bytes, total) => connection.moved(way, at_ns, bytes, total, &mut out),
-        Event::Missed(way, total) => connection.missed(way, at_ns, total, &mut out),
-        Event::Ending => connection.ending(at_ns, &mut out),
-        Event::Ended => connection.ended(at_ns, &mut out),
-    });
-    out
-}
-
 fn summary(told: &[Told]) -> Vec<String> {
     recorded::summary(told, |answer| match answer {
         Answer::Done => "ok".to_owned(),
@@ -83,10 +71,7 @@ fn both(said: &[(&str, &str)]) -> Vec<String> {
 }
 
 fn both_bytes(record: &[(&str, Vec<u8>)]) -> Vec<String> {
-    let [server, client] = [Role::Server, Role::Client].map(|role| replay(role, record));
-    agree(&server, &client);
-    assert_eq!(summary(&server), summary(&client));
-    summary(&server)
+    recorded::both(|role| Connection::new(recorded::requests(role)), record, summary)
 }
 
 #[test]
@@ -330,7 +315,7 @@ fn requests_that_wait_are_counted_and_bounded() {
     let mut out = Vec::new();
     let one = ask("P - SELECT a FROM t|B -|E|B -|E|S");
     connection.moved(Way::Received, 7, &one, one.len() as u64, &mut out);
-    assert_eq!(connection.waiting(), Some((2, 7)));
+    assert_eq!(connection.waiting(), Some(Waits::since(2, 7)));
     connection.ending(9, &mut out);
     assert_eq!(connection.waiting(), None);
     assert_eq!(summary(&out), ["SELECT t none 7-9"; 2]);
@@ -341,7 +326,7 @@ fn requests_that_wait_are_counted_and_bounded() {
     let answered = answer("1");
     connection.moved(Way::Sent, 2, &answered, answered.len() as u64, &mut out);
     connection.moved(Way::Received, 3, &many, many.len() as u64, &mut out);
-    assert_eq!((connection.waiting(), out.len()), (Some((2, 1)), 0));
+    assert_eq!((connection.waiting(), out.len()), (Some(Waits::since(2, 1)), 0));
     let more = ask("S|S|Q COMMIT");
     connection.moved(Way::Received, 4, &more, more.len() as u64, &mut out);
     assert_eq!(connection.waiting(), None);

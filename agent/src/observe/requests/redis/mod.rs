@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 pub use frame::begins_command;
 use frame::{Frames, Message, Step, Word};
 
-use super::exchange::{Exchange, Role, Told, Way};
+use super::exchange::{Exchange, Reader, Role, Told, Waits, Way};
 use super::head::Side;
 use super::stream::Piece;
 use crate::reduce::Answer;
@@ -115,47 +115,6 @@ impl Connection {
             subscribed: false,
             muted: Muted::None,
             left: false,
-        }
-    }
-
-    /// Which end this is.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        self.role
-    }
-
-    /// Whether it turned out not to be Redis.
-    #[must_use]
-    pub fn is_something_else(&self) -> bool {
-        self.something_else
-    }
-
-    /// Commands that have not ended and are not there to wait, and when the oldest began.
-    #[must_use]
-    pub fn waiting(&self) -> Option<(u64, u64)> {
-        let mut hang = self.pending.iter().filter(|pending| !pending.waits());
-        let oldest = hang.next()?;
-        Some((hang.count() as u64 + 1, oldest.start_ns))
-    }
-
-    /// Bytes moved: the first `bytes` of `total`.
-    pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
-        self.piece(way, at_ns, Piece::new(bytes, total), out);
-    }
-
-    /// Bytes moved of which nothing is known.
-    pub fn missed(&mut self, way: Way, at_ns: u64, length: u64, out: &mut Vec<Told>) {
-        self.piece(way, at_ns, Piece::gap(length), out);
-    }
-
-    fn piece(&mut self, way: Way, at_ns: u64, piece: Piece<'_>, out: &mut Vec<Told>) {
-        if self.left || self.something_else {
-            return;
-        }
-        if self.role == Role::of_requests(way) {
-            self.requested(at_ns, piece, out);
-        } else {
-            self.responded(at_ns, piece, out);
         }
     }
 
@@ -300,16 +259,36 @@ impl Connection {
             trace: [0; 16],
         }));
     }
+}
 
-    /// This end sends no more: a server will not answer what it has not answered.
-    pub fn ending(&mut self, at_ns: u64, out: &mut Vec<Told>) {
-        if self.role == Role::Server {
-            self.ended(at_ns, out);
+impl Reader for Connection {
+    fn role(&self) -> Option<Role> {
+        Some(self.role)
+    }
+
+    /// Those that are there to wait are not among them.
+    fn waiting(&self) -> Option<Waits> {
+        let mut hang = self.pending.iter().filter(|pending| !pending.waits());
+        let oldest = hang.next()?;
+        Some(Waits::since(hang.count() as u64 + 1, oldest.start_ns))
+    }
+
+    fn is_something_else(&self) -> bool {
+        self.something_else
+    }
+
+    fn piece(&mut self, way: Way, at_ns: u64, piece: Piece<'_>, out: &mut Vec<Told>) {
+        if self.left || self.something_else {
+            return;
+        }
+        if self.role == Role::of_requests(way) {
+            self.requested(at_ns, piece, out);
+        } else {
+            self.responded(at_ns, piece, out);
         }
     }
 
-    /// The connection is gone.
-    pub fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
+    fn ended(&mut self, at_ns: u64, out: &mut Vec<Told>) {
         while !self.pending.is_empty() {
             self.finish(Answer::None, at_ns, out);
         }

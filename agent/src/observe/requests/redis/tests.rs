@@ -1,21 +1,7 @@
 //! Recorded connections, played again.
 
-use super::super::exchange::recorded::{self, Event, agree, play};
+use super::super::exchange::recorded;
 use super::*;
-
-fn replay(role: Role, record: &[(&str, &str)]) -> Vec<Told> {
-    let mut connection = Connection::new(recorded::requests(role));
-    let mut out = Vec::new();
-    play(role, record, |at_ns, event| match event {
-        Event::Moved(way, bytes, total) => {
-            connection.moved(way, at_ns, bytes, total, &mut out);
-        }
-        Event::Missed(way, total) => connection.missed(way, at_ns, total, &mut out),
-        Event::Ending => connection.ending(at_ns, &mut out),
-        Event::Ended => connection.ended(at_ns, &mut out),
-    });
-    out
-}
 
 fn summary(told: &[Told]) -> Vec<String> {
     recorded::summary(told, |answer| match answer {
@@ -26,10 +12,11 @@ fn summary(told: &[Told]) -> Vec<String> {
 }
 
 fn both(record: &[(&str, &str)]) -> Vec<String> {
-    let [server, client] = [Role::Server, Role::Client].map(|role| replay(role, record));
-    agree(&server, &client);
-    assert_eq!(summary(&server), summary(&client));
-    summary(&server)
+    recorded::both(
+        |role| Connection::new(recorded::requests(role)),
+        &recorded::text(record),
+        summary,
+    )
 }
 
 fn command(words: &str) -> String {
@@ -122,7 +109,11 @@ fn transactions_and_waiting() {
     assert_eq!((connection.waiting(), out.len()), (None, 0), "it is there to wait");
     let ask = command("GET a").replace('\n', "\r\n");
     connection.moved(Way::Received, 8, ask.as_bytes(), ask.len() as u64, &mut out);
-    assert_eq!((connection.waiting(), out.len()), (Some((1, 8)), 0), "behind it something hangs");
+    assert_eq!(
+        (connection.waiting(), out.len()),
+        (Some(Waits::since(1, 8)), 0),
+        "behind it something hangs"
+    );
     connection.ending(9, &mut out);
     assert_eq!((connection.waiting(), summary(&out)), (None, vec!["GET none 8-9".to_owned()]));
 }
@@ -234,7 +225,7 @@ fn commands_that_wait_are_bounded() {
     let mut out = Vec::new();
     let one = "PING\r\n".repeat(PIPELINED);
     connection.moved(Way::Received, 1, one.as_bytes(), one.len() as u64, &mut out);
-    assert_eq!(connection.waiting(), Some((PIPELINED as u64, 1)));
+    assert_eq!(connection.waiting(), Some(Waits::since(PIPELINED as u64, 1)));
     connection.moved(Way::Sent, 2, b"+PONG\r\n", 7, &mut out);
     connection.moved(Way::Received, 3, b"PING\r\nPING\r\n", 12, &mut out);
     assert_eq!(connection.waiting(), None);
