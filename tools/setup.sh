@@ -75,7 +75,17 @@ bring_bpf() {
     say "no eBPF compiler: the agent is built without eBPF programs"
 }
 
+# Clones share $CARGO_TARGET_DIR, and cargo takes what one built for the other's where the times of their
+# files allow it: with the other's paths in it, or its code. What is built next is built from this one.
+own_products() {
+    [ "$(cat "$CARGO_TARGET_DIR/.clone" 2>/dev/null)" != "$PWD" ] || return 0
+    find . -path ./.git -prune -o \( -name '*.rs' -o -name '*.proto' \) -exec touch {} +
+    mkdir -p "$CARGO_TARGET_DIR"
+    echo "$PWD" >"$CARGO_TARGET_DIR/.clone"
+}
+
 mkdir -p .deps "$CORAL_CACHE"
 step "compiler" install_compiler
 step "DuckDB $duckdb_version" install_duckdb
 [ "${CORAL_BPF:-}" = off ] || step "eBPF compiler" bring_bpf
+own_products
