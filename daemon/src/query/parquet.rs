@@ -63,6 +63,13 @@ fn copy(conn: &Reading<'_>, plan: &Plan, path: &Path) -> Result<File, QueryError
 
 fn statement(conn: &Reading<'_>, plan: &Plan, path: &Path) -> Result<Sql, QueryError> {
     let (signal, time, layout) = source(plan.question.view)?;
+    if plan.question.reach.is_some() {
+        return Err(QueryError::Question(
+            "records of edges are exported one by one, not by what they reach; leave that out, or \
+             name services: service=cart"
+                .to_owned(),
+        ));
+    }
     let (from, to) = (plan.window.from, plan.window.to);
     let relation = conn.relation(signal, from, to);
     let columns = if layout.resource {
@@ -103,7 +110,9 @@ mod tests {
 
     use coral_model::time::MILLI;
 
-    use super::super::fixture::{Fixture, Span, ago, last, question};
+    use coral_model::view::NodeKind;
+
+    use super::super::fixture::{EdgeRow, Fixture, Span, ago, last, question};
     use super::*;
 
     /// The rows of what would be handed out, as counts of a column's values.
@@ -157,6 +166,35 @@ mod tests {
         assert!(of("service=nobody", "service").is_empty());
         let error = source(View::Digest).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains("traces (spans)"), "{error}");
+    }
+
+    #[test]
+    fn edges_are_exported_by_either_end() {
+        let fixture = Fixture::default();
+        fixture.edges(&[
+            EdgeRow::new(ago(100), "web", "cart", &[MILLI]),
+            EdgeRow::new(ago(90), "cart", "pay", &[MILLI]),
+            EdgeRow { errors: 1, ..EdgeRow::new(ago(90), "web", "pay", &[MILLI]) },
+            EdgeRow {
+                to: ("cart".to_owned(), NodeKind::Database),
+                protocol: "redis",
+                ..EdgeRow::new(ago(80), "web", "", &[MILLI])
+            },
+        ]);
+        let of = |filter: &str| exported(&fixture, View::Topology, filter, "from_name || to_name");
+        let named = |names: &[&str]| names.iter().map(|n| ((*n).to_owned(), 1)).collect();
+        assert_eq!(of("").values().sum::<u64>(), 4);
+        let of_cart: BTreeMap<String, u64> = named(&["cartpay", "webcart"]);
+        assert_eq!(of("service=cart"), of_cart, "a database of that name is no service");
+        assert_eq!(
+            of("-service=cart"),
+            [("webpay".to_owned(), 1), ("webcart".to_owned(), 1)].into()
+        );
+        assert_eq!(of("name=cart"), [("webcart".to_owned(), 2), ("cartpay".to_owned(), 1)].into());
+        assert_eq!(of("kind=database"), named(&["webcart"]));
+        assert_eq!(of("protocol=redis"), named(&["webcart"]));
+        assert_eq!(of("error=true"), named(&["webpay"]));
+        assert_eq!(of("pay").len(), 2);
     }
 
     #[test]

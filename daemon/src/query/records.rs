@@ -34,6 +34,29 @@ fn red_column(key: &Key) -> Option<Field> {
     })
 }
 
+/// How a filter sees edge deltas.
+pub const EDGES: Layout = Layout {
+    view: View::Topology,
+    column: edges_column,
+    texts: &["t.from_name", "t.to_name"],
+    attributes: false,
+    resource: false,
+};
+
+fn edges_column(key: &Key) -> Option<Field> {
+    Some(match key {
+        Key::Service => Field::Either(
+            "(CASE t.from_kind WHEN 'service' THEN t.from_name END)",
+            "(CASE t.to_kind WHEN 'service' THEN t.to_name END)",
+        ),
+        Key::Name => Field::Either("t.from_name", "t.to_name"),
+        Key::Kind => Field::Either("t.from_kind", "t.to_kind"),
+        Key::Protocol => Field::Text("nullif(t.protocol, '')"),
+        Key::Error => Field::Bool("(t.errors > 0)"),
+        _ => return None,
+    })
+}
+
 /// What a view's records are: their signal, the column of their time, how a filter sees them.
 pub fn source(view: View) -> Result<(Signal, &'static str, &'static Layout), QueryError> {
     Ok(match view {
@@ -42,9 +65,10 @@ pub fn source(view: View) -> Result<(Signal, &'static str, &'static Layout), Que
         View::Metrics => (Signal::Metrics, "time_ns", &metrics::LAYOUT),
         View::Events => (Signal::Events, "time_ns", &events::LAYOUT),
         View::Red => (Signal::Red, "bucket_ns", &RED),
+        View::Topology => (Signal::Edges, "bucket_ns", &EDGES),
         other => {
             return Err(QueryError::Question(format!(
-                "`{other}` has no records of its own to export; traces (spans), logs, metrics, events and red have"
+                "`{other}` has no records of its own to export; traces (spans), logs, metrics, events, red and topology (edges) have"
             )));
         }
     })

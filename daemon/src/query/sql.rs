@@ -33,6 +33,8 @@ pub struct Layout {
 pub enum Field {
     /// Text.
     Text(&'static str),
+    /// One text or the other: an edge has two ends.
+    Either(&'static str, &'static str),
     /// Nanoseconds.
     Duration(&'static str),
     /// OpenTelemetry's severity number.
@@ -65,6 +67,7 @@ impl Layout {
             Some(
                 Field::Text(sql) | Field::Duration(sql) | Field::Severity(sql) | Field::Bool(sql),
             ) => !sql.contains("r."),
+            Some(Field::Either(one, other)) => !one.contains("r.") && !other.contains("r."),
             // An attribute the row lacks is looked for in its resource.
             None => false,
         };
@@ -127,6 +130,10 @@ impl Layout {
     fn test(field: Field, test: &Test) -> Sql {
         let column = match field {
             Field::Text(c) => return Self::text_test(|| Sql::new(c), test),
+            Field::Either(one, other) => {
+                let of = |column| Self::test(Field::Text(column), test);
+                return Sql::new("(").part(of(one)).then(" OR ").part(of(other)).then(")");
+            }
             Field::Duration(c) | Field::Severity(c) | Field::Bool(c) => c,
         };
         match (field, test) {

@@ -300,7 +300,7 @@ pub struct Query {
     /// diff: what to compare them with, as a filter; without, all others
     #[arg(long, value_name = "FILTER")]
     pub against: Option<String>,
-    /// Save the records behind the answer (spans, logs, metrics, events, red) as Parquet; - is standard
+    /// Save the records behind the answer (spans, logs, metrics, events, red, edges) as Parquet; - is standard
     /// output
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["json", "csv", "follow", "check", "limit"], help_heading = "Output")]
     pub parquet: Option<String>,
