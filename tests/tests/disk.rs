@@ -1,4 +1,5 @@
-//! A disk that is really full: under the agent's spool, and under the colony's store.
+//! A disk that is really full: under the agent's spool, under the colony's store, and under what a
+//! question sets aside.
 //!
 //! Each test runs in a mount namespace of its own with a small disk in memory, which a ballast file
 //! fills to the last byte. Applications are refused with the reason, nothing acknowledged is lost or
@@ -165,4 +166,29 @@ fn a_full_store_disk() {
 #[test]
 fn a_full_disk_under_the_store_loses_and_doubles_nothing() {
     privately("a_full_disk_under_the_store_loses_and_doubles_nothing", a_full_store_disk);
+}
+
+fn a_question_on_a_full_disk() {
+    let mut colony = Colony::prepare();
+    mount_small_disk(&colony.data().join("store/tmp"), 8 << 20);
+    colony.up();
+    let was = pids(&colony);
+    let mut ledger = Ledger::new("shop", 5);
+    ledger.keep(&colony.otlp_http, 5);
+    // In order, sixty million numbers are more than the store's memory holds.
+    let sorted = "SELECT max(n) FROM (SELECT row_number() OVER (ORDER BY hash(range)) AS n \
+                  FROM range(60000000))";
+    let said = colony.coral(&["query", "sql", sorted]);
+    assert_ne!(said.code, 0, "{said:?}");
+    assert!(said.err.contains("the disk is full") && said.err.contains("make room"), "{said:?}");
+    ledger.keep(&colony.otlp_http, 5);
+    ledger.verify(&colony, HOUR);
+    assert_eq!(pids(&colony), was, "both live");
+    let damaged = counter(&colony.status().unwrap(), "store_damaged");
+    assert_eq!(damaged, 0, "a full disk is no damage");
+}
+
+#[test]
+fn a_full_disk_under_a_question_stops_that_question() {
+    privately("a_full_disk_under_a_question_stops_that_question", a_question_on_a_full_disk);
 }

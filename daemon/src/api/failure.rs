@@ -9,7 +9,7 @@ pub(super) fn status(error: &QueryError) -> Status {
     let code = match error {
         e if e.is_usage() => Code::InvalidArgument,
         QueryError::TooSlow(_) => Code::DeadlineExceeded,
-        QueryError::TooLarge => Code::ResourceExhausted,
+        QueryError::TooLarge | QueryError::NoRoom => Code::ResourceExhausted,
         QueryError::Database { error, sql } => {
             tracing::error!("a statement failed: {error}; {sql}");
             Code::Internal

@@ -2,6 +2,8 @@
 
 use coral_model::question::View;
 
+use crate::store::{says_no_memory, says_no_room};
+
 /// Why a question has no answer. Variants say whether the question or the colony is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -34,6 +36,11 @@ pub enum QueryError {
         "the answer needed more memory than a question may have and was stopped; ask about less time, or group by fewer values"
     )]
     TooLarge,
+    /// The disk was full when the statement had to set something aside.
+    #[error(
+        "the disk is full: there is no room for what making the answer sets aside; make room, or ask about less time"
+    )]
+    NoRoom,
     /// The store refused or failed.
     #[error("the store could not answer: {0}")]
     Store(String),
@@ -67,7 +74,20 @@ impl From<crate::store::packed::Malformed> for QueryError {
 
 impl QueryError {
     pub(super) fn database(error: &duckdb::Error, sql: &str) -> Self {
-        Self::Database { error: error.to_string(), sql: sql.to_owned() }
+        let error = error.to_string();
+        Self::bound(&error).unwrap_or_else(|| Self::Database { error, sql: sql.to_owned() })
+    }
+
+    /// What a statement ran into that DuckDB says this of, where that is a bound.
+    pub(super) fn bound(text: &str) -> Option<Self> {
+        // Room first: DuckDB names it as the reason why memory ran out, too.
+        if says_no_room(text) {
+            Some(Self::NoRoom)
+        } else if says_no_memory(text) {
+            Some(Self::TooLarge)
+        } else {
+            None
+        }
     }
 
     /// A file of the store may be damaged. What DuckDB says of one depends on where it stumbled, and

@@ -82,31 +82,36 @@ impl StoreError {
     /// Whether the disk was full: the data are well, and the same will work when there is room.
     #[must_use]
     pub fn is_no_room(&self) -> bool {
-        // DuckDB passes on what strerror(3) says of ENOSPC and EDQUOT.
-        let said = ["No space left on device", "Disk quota exceeded"];
         match self {
             Self::DiskFull { .. } => true,
             Self::Directory { source, .. } | Self::Segment { source, .. } => {
                 source.kind() == std::io::ErrorKind::StorageFull
             }
-            other => {
-                let text = other.to_string();
-                said.iter().any(|words| text.contains(words))
-            }
+            other => says_no_room(&other.to_string()),
         }
     }
 }
 
+/// Whether DuckDB says that the disk is full: it passes on what strerror(3) says of ENOSPC and EDQUOT.
+#[must_use]
+pub fn says_no_room(text: &str) -> bool {
+    ["No space left on device", "Disk quota exceeded"].iter().any(|sign| text.contains(sign))
+}
+
+/// Whether DuckDB says that memory, or the room for what does not fit into it, is used up.
+#[must_use]
+pub fn says_no_memory(text: &str) -> bool {
+    const SIGNS: [&str; 4] = [
+        "Out of Memory",
+        "could not allocate block",
+        "failed to pin block",
+        "max_temp_directory_size",
+    ];
+    SIGNS.iter().any(|sign| text.contains(sign))
+}
+
 impl From<duckdb::Error> for StoreError {
     fn from(error: duckdb::Error) -> Self {
-        let text = error.to_string();
-        if ["Out of Memory", "could not allocate block", "failed to pin block"]
-            .iter()
-            .any(|sign| text.contains(sign))
-        {
-            Self::Memory(error)
-        } else {
-            Self::Database(error)
-        }
+        if says_no_memory(&error.to_string()) { Self::Memory(error) } else { Self::Database(error) }
     }
 }

@@ -52,7 +52,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use batch::Batch;
 pub use bulk::{Bulk, Desk};
-pub use error::StoreError;
+pub use error::{StoreError, says_no_memory, says_no_room};
 pub use options::{Clock, DiskProbe, DiskRoom, Fault, Options, Point};
 pub use reading::Reading;
 pub use rows::{

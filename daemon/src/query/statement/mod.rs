@@ -126,8 +126,8 @@ fn types(conn: &Connection, text: &str) -> Result<Vec<String>, QueryError> {
 /// A failure of the statement, in DuckDB's words: it shows the place itself.
 fn refused(error: &duckdb::Error) -> QueryError {
     let text = error.to_string();
-    if text.contains("Out of Memory") || text.contains("max_temp_directory_size") {
-        return QueryError::TooLarge;
+    if let Some(bound) = QueryError::bound(&text) {
+        return bound;
     }
     if text.contains("INTERRUPT") {
         return QueryError::Store("the statement was interrupted".to_owned());
