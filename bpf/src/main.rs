@@ -51,12 +51,16 @@ static VICTIMS: LruHashMap<u32, u8> = LruHashMap::with_max_entries(1024, 0);
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Sent {
+    at_ns: u64,
     signal: u32,
     pid: u32,
     uid: u32,
     flags: u32,
     comm: [u8; COMM],
 }
+
+/// A process that exits so long after a signal, in nanoseconds, does so for another reason.
+const SOON: u64 = 90_000_000_000;
 
 /// `SEND_SIG_PRIV`: in place of a pointer, says that the kernel itself sends.
 const FROM_KERNEL: u64 = 1;
@@ -70,6 +74,13 @@ fn offsets() -> Offsets {
 fn is_deadly(signal: i32) -> bool {
     // CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG and WINCH do not.
     !matches!(signal, 17 | 18 | 19 | 20 | 21 | 22 | 23 | 28) && (1..=64).contains(&signal)
+}
+
+/// Whether programs take a signal for ends of their own: timers, input that is there, and what has no
+/// meaning but theirs. A process may die of one, but does not exit for it.
+fn is_daily(signal: i32) -> bool {
+    // USR1, USR2, PIPE, ALRM, VTALRM, PROF, IO, and those for real time.
+    matches!(signal, 10 | 12 | 13 | 14 | 26 | 27 | 29 | 32..)
 }
 
 /// The current process as the agent's pid namespace numbers it; 0 when it is not in there.
@@ -113,6 +124,13 @@ pub fn signal_generate(context: RawTracePointContext) -> i32 {
     let offsets = offsets();
     // SAFETY: `task` is what the kernel handed over.
     let Some(target) = (unsafe { member::<u32>(task, offsets.task_tgid) }) else { return 0 };
+    // What asked it to end stands.
+    // SAFETY: looked at, not kept.
+    if is_daily(signal)
+        && unsafe { SIGNALS.get(&target) }.is_some_and(|sent| !is_daily(sent.signal as i32))
+    {
+        return 0;
+    }
     let sender = (bpf_get_current_pid_tgid() >> 32) as u32;
     let mut flags = 0;
     // A fault's signal is raised while the faulting thread runs, with particulars of its own; both
@@ -123,6 +141,8 @@ pub fn signal_generate(context: RawTracePointContext) -> i32 {
         flags |= ITSELF;
     }
     let sent = Sent {
+        // SAFETY: a helper without arguments.
+        at_ns: unsafe { bpf_ktime_get_boot_ns() },
         signal: signal as u32,
         pid: pid_seen_by_agent(&offsets),
         uid: bpf_get_current_uid_gid() as u32,
@@ -191,7 +211,11 @@ pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
         sender: [0; COMM],
     };
     // SAFETY: copied at once; a replaced entry would be one of the same process.
-    if let Some(sent) = unsafe { SIGNALS.get(&pid) } {
+    let sent = unsafe { SIGNALS.get(&pid) };
+    let died = code & 0x7f != 0;
+    let meant =
+        |sent: &&Sent| !is_daily(sent.signal as i32) && end.at_ns.wrapping_sub(sent.at_ns) < SOON;
+    if let Some(sent) = sent.filter(|sent| died || meant(sent)) {
         end.sender_pid = sent.pid;
         end.sender_uid = sent.uid;
         end.signal = sent.signal;
