@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use coral_agent::observe::{Observer, ServiceProcesses, Sighting};
+use coral_agent::observe::{Observer, ServiceProcesses, Sighting, Witness};
 use coral_model::Time;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             executable: None,
             peer: None,
             at: Time::now(),
+            witness: Witness::Service,
         });
     }
     let mut observer = Observer::new("here", services, Arc::default());

@@ -12,7 +12,7 @@ use coral_proto::record::{Kind, Packer};
 use prost::Message as _;
 
 use crate::counters::Counters;
-use crate::observe::{Peer, ServiceProcesses, Sighting};
+use crate::observe::{Peer, ServiceProcesses, Sighting, Witness};
 use crate::reduce::decode::Batch;
 use crate::reduce::{Limits, Reducer, Resource, Seen, Waiting, emit};
 use crate::spool::{AppendError, Class, Spool, Ticket};
@@ -221,5 +221,6 @@ fn sighting(resource: &Resource, peer: Option<Peer>, now: Time) -> Sighting {
         executable: text("process.executable.name").or_else(path),
         peer,
         at: now,
+        witness: Witness::Service,
     }
 }

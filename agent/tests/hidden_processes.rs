@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use coral_agent::observe::{Observer, Peer, ServiceProcesses, Sighting};
+use coral_agent::observe::{Observer, Peer, ServiceProcesses, Sighting, Witness};
 use coral_model::Time;
 use coral_model::view::SenseState;
 
@@ -100,6 +100,7 @@ fn inside(words: &str) {
             executable: None,
             peer,
             at: Time::now(),
+            witness: Witness::Service,
         });
     };
     note("mine", Some(std::process::id()), None);

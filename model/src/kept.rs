@@ -251,7 +251,7 @@ pub const STORED: [Kept; 10] = [
                 &["text", "attributes"],
                 &[Told, Ebpf, Proc, Coral],
                 "what happened: of a process its name, exit code or signal, and name, pid and user of who sent it; \
-                 of a new log pattern an example; notes that people leave",
+                 of a restart the build ids, and names of variables and files that are different; of a new log pattern an example; notes that people leave",
             ),
         ],
     },
@@ -298,13 +298,19 @@ pub const PASSING: [(&str, &str); 6] = [
     ),
     (
         "environment of a process",
-        "OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES are looked for, for its service's name; nothing of it is kept but that",
+        "OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES are looked for, for its service's name. Of a service's process the names of \
+         variables are remembered, and of each value a number that cannot be turned back: so that a restart tells which are different. \
+         Names that are different are stored with the event; values never",
     ),
     (
         "command line of a process",
-        "its first word is compared with the process's name; nothing of it is kept",
+        "its first word is compared with the process's name. Of a service's process a number is made of it, and of each file that it \
+         names, in the agent's memory; paths of files that are different after a restart are stored with the event",
     ),
-    ("cgroup of a process", "systemd unit and container id are taken from it"),
+    (
+        "cgroup of a process",
+        "systemd unit and container id are taken from it; of the container's labels its service, and the names of pod, container and namespace",
+    ),
     (
         "spool",
         "what applications sent, compressed, on the agent's disk until the colony has stored it: at most `spool` bytes; then it is deleted",

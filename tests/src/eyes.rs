@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use coral_model::view::{Row, SenseState};
+use coral_model::view::{EdgeRow, RedRow, Row, SenseState};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::colony::Colony;
 use crate::wait::until;
@@ -14,14 +15,20 @@ use crate::wait::until;
 #[must_use]
 #[track_caller]
 pub fn may_look(colony: &Colony) -> bool {
-    let sense = until("the agent to say what it sees of requests", || {
+    may(colony, "requests")
+}
+
+/// The same for any of the senses that eBPF gives.
+///
+/// # Panics
+/// Likewise.
+#[must_use]
+#[track_caller]
+pub fn may(colony: &Colony, name: &str) -> bool {
+    let sense = until(&format!("the agent to say what it sees of {name}"), || {
         let status = colony.status()?;
         let senses = status.agents.iter().flat_map(|agent| &agent.senses);
-        senses
-            .clone()
-            .find(|s| s.name == "requests")
-            .cloned()
-            .ok_or_else(|| "nothing yet".to_owned())
+        senses.clone().find(|s| s.name == name).cloned().ok_or_else(|| "nothing yet".to_owned())
     });
     // What the verifier refuses is our mistake, not the kernel's lack.
     assert!(!sense.why.contains("Verifier output"), "refused: {sense:?}");
@@ -49,4 +56,60 @@ pub fn counters(colony: &Colony) -> BTreeMap<String, u64> {
         _ => None,
     });
     agent.expect("an agent").counters.into_iter().collect()
+}
+
+/// What `coral query red` says with these words, of the last half hour.
+///
+/// # Errors
+/// When it does not answer.
+pub fn red(colony: &Colony, words: &[&str]) -> Result<Vec<RedRow>, String> {
+    let rows = colony.query(&[&["red"], words, &["--since", "30m"]].concat())?;
+    let row = |row| if let Row::Red(row) = row { Some(*row) } else { None };
+    Ok(rows.into_iter().filter_map(row).collect())
+}
+
+/// Requests of what passes a filter by their operation, and how many of them failed.
+///
+/// # Errors
+/// As of [`red`].
+///
+/// # Panics
+/// When an operation has no name.
+pub fn calls(colony: &Colony, filter: &str) -> Result<BTreeMap<String, (u64, u64)>, String> {
+    let of = |row: RedRow| (row.operation.unwrap(), (row.red.requests, row.red.errors));
+    Ok(red(colony, &[filter, "--by", "operation"])?.into_iter().map(of).collect())
+}
+
+/// Who asks whom, in the last half hour.
+///
+/// # Errors
+/// When there is no answer.
+pub fn edges(colony: &Colony) -> Result<Vec<EdgeRow>, String> {
+    let rows = colony.query(&["topology", "--since", "30m"])?;
+    let edge = |row| if let Row::Edge(edge) = row { Some(*edge) } else { None };
+    Ok(rows.into_iter().filter_map(edge).collect())
+}
+
+/// The edge between two of them.
+///
+/// # Errors
+/// When there is none, or no answer.
+pub fn edge(colony: &Colony, from: &str, to: &str) -> Result<EdgeRow, String> {
+    let edges = edges(colony)?;
+    let found = edges.iter().find(|edge| edge.from == from && edge.to == to).cloned();
+    found.ok_or_else(|| format!("{edges:?}"))
+}
+
+/// Does something while the one agent stands still, so that nobody reads what the kernel tells.
+///
+/// # Panics
+/// When there is no agent.
+#[track_caller]
+pub fn unread<T>(colony: &Colony, work: impl FnOnce() -> T) -> T {
+    let agent = colony.status().expect("a status").agents.first().expect("an agent").pid;
+    let agent = i32::try_from(agent).ok().and_then(Pid::from_raw).expect("a pid");
+    kill_process(agent, Signal::STOP).expect("it stands still");
+    let done = work();
+    kill_process(agent, Signal::CONT).expect("it goes on");
+    done
 }

@@ -51,7 +51,8 @@ impl Programs {
 /// A running nginx. Dropping it ends it and its workers.
 pub struct Nginx {
     child: Child,
-    log: PathBuf,
+    program: PathBuf,
+    dir: PathBuf,
     /// Where it listens.
     pub port: u16,
 }
@@ -126,7 +127,15 @@ impl Nginx {
              server {{ listen 127.0.0.1:{port} {listen}; {server} }} }}"
         );
         std::fs::write(dir.join("nginx.conf"), config).unwrap();
-        let child = Command::new(programs.dir.join(name))
+        let program = programs.dir.join(name);
+        let child = Self::spawn(&program, dir);
+        let nginx = Self { child, program, dir: dir.clone(), port };
+        nginx.wait();
+        nginx
+    }
+
+    fn spawn(program: &Path, dir: &Path) -> Child {
+        Command::new(program)
             .arg("-p")
             .arg(dir)
             .arg("-c")
@@ -135,12 +144,47 @@ impl Nginx {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap();
-        let nginx = Self { child, log: dir.join("access.log"), port };
+            .unwrap()
+    }
+
+    fn wait(&self) {
         until("nginx to listen", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|e| e.to_string())
+            let connected = std::net::TcpStream::connect(("127.0.0.1", self.port));
+            connected.map(drop).map_err(|e| e.to_string())
         });
-        nginx
+    }
+
+    /// Its master.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its workers.
+    #[must_use]
+    pub fn workers(&self) -> Vec<u32> {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+    }
+
+    /// Ends it and starts it with this in front of its configuration.
+    pub fn again(&mut self, more: &str) {
+        self.end();
+        let path = self.dir.join("nginx.conf");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{more}{config}")).unwrap();
+        self.child = Self::spawn(&self.program, &self.dir);
+        self.wait();
+    }
+
+    fn end(&mut self) {
+        // TERM to the master ends its workers too.
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        _ = self.child.wait();
     }
 
     /// A URL of it.
@@ -152,7 +196,7 @@ impl Nginx {
     /// What it has logged so far.
     #[must_use]
     pub fn logged(&self) -> Vec<Logged> {
-        let text = std::fs::read_to_string(&self.log).unwrap();
+        let text = std::fs::read_to_string(self.dir.join("access.log")).unwrap();
         let line = |line: &str| {
             let mut words = line.split(' ');
             let mut word = || words.next().unwrap().to_owned();
@@ -165,11 +209,6 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // TERM to the master ends its workers too.
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        _ = self.child.wait();
+        self.end();
     }
 }

@@ -1,26 +1,14 @@
 //! What the agent sees through eBPF. Skipped only where the kernel does not let it look, and then
 //! the reason is printed.
 
-use std::process::Command;
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
 
 use coral_model::view::{EventKind, EventRow, Row, SenseState};
-use coral_tests::{Colony, Shop, until};
-
-/// Whether this kernel lets the agent look.
-fn may_look(colony: &Colony) -> bool {
-    let sense = until("the agent to say what it sees through eBPF", || {
-        let status = colony.status()?;
-        let senses = status.agents.iter().flat_map(|agent| &agent.senses);
-        senses.clone().find(|s| s.name == "ebpf").cloned().ok_or_else(|| "nothing yet".to_owned())
-    });
-    if sense.state != SenseState::Off {
-        return true;
-    }
-    let lacks = ["not permitted to load", "does not describe itself", "this kernel has no"];
-    assert!(lacks.iter().any(|text| sense.why.contains(text)), "off for no reason: {sense:?}");
-    eprintln!("skipped: {}", sense.why);
-    false
-}
+use coral_tests::nginx::{Nginx, Programs, free_port};
+use coral_tests::{Colony, MemoryLimit, Python, Shop, may, may_look, until};
 
 fn pid_of(colony: &Colony, service: &str) -> u32 {
     until(&format!("the process of {service}"), || {
@@ -42,7 +30,7 @@ fn told(colony: &Colony, service: &str, text: &str) -> EventRow {
             _ => None,
         });
         let of = |e: &EventRow| {
-            matches!(e.kind, EventKind::Restart | EventKind::ProcessEnded)
+            matches!(e.kind, EventKind::Restart | EventKind::ProcessEnded | EventKind::Deploy)
                 && e.service.as_deref() == Some(service)
         };
         let seen: Vec<EventRow> = ends.by_ref().filter(of).collect();
@@ -54,7 +42,7 @@ fn told(colony: &Colony, service: &str, text: &str) -> EventRow {
 #[test]
 fn who_killed_a_service_and_how_it_crashed() {
     let colony = Colony::start();
-    if !may_look(&colony) {
+    if !may(&colony, "ebpf") {
         return;
     }
     let shop = Shop::start(&colony, 20);
@@ -71,6 +59,163 @@ fn who_killed_a_service_and_how_it_crashed() {
     shop.fault(&["shipping", "crash"]);
     let event = told(&colony, "shipping", "died of SIGABRT");
     assert_eq!(event.attributes.get("sender").map(String::as_str), Some("itself"), "{event:?}");
+}
+
+/// Nobody instrumented it: its first process is followed like any other's, and its workers are known.
+#[test]
+fn a_service_that_says_nothing_of_itself_is_followed() {
+    let colony = Colony::prepare();
+    let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx", "/usr/bin/ab"]);
+    let mut colony = colony.with_env("CORAL_WATCH", programs.watch());
+    colony.up();
+    if !may_look(&colony) {
+        return;
+    }
+    let mut nginx = Nginx::start(&programs);
+    let ask = |nginx: &Nginx| {
+        _ = programs.run("ab", &["-q", "-n", "400", "-c", "16"], &nginx.url("/small.html"));
+    };
+    ask(&nginx);
+    assert_eq!(pid_of(&colony, "nginx"), nginx.pid());
+    for worker in nginx.workers() {
+        let killed = Command::new("sh").args(["-c", &format!("kill -SEGV {worker}")]).status();
+        assert!(killed.unwrap().success());
+    }
+    let event = told(&colony, "nginx", "was killed by SIGSEGV from sh");
+    assert!(event.text.contains("worker"), "{}", event.text);
+    let first = nginx.pid();
+    nginx.again("worker_rlimit_core 0; ");
+    ask(&nginx);
+    let event = told(&colony, "nginx", &format!("{} took its place", nginx.pid()));
+    assert!(
+        event.text.contains(&format!("process {first} exited with 0 after SIGTERM")),
+        "{event:?}"
+    );
+    let event = told(&colony, "nginx", "came back with");
+    assert_eq!(event.kind, EventKind::Deploy);
+    assert!(event.text.ends_with("nginx.conf changed") && !event.text.contains(','), "{event:?}");
+}
+
+/// A server in Python that is called `cart`.
+struct Cart(Child);
+
+impl Cart {
+    fn start(colony: &Colony, port: u16, environment: &[(&str, &str)]) -> Self {
+        let mut python = Python::find().called(colony.dir(), "cart");
+        python.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]);
+        python.current_dir(colony.dir()).stdout(Stdio::null()).stderr(Stdio::null());
+        let cart = Self(python.envs(environment.iter().copied()).spawn().unwrap());
+        until("cart to answer", || get(port, "/nothing"));
+        cart
+    }
+}
+
+impl Drop for Cart {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_came_back_different_is_told_without_its_values() {
+    let colony = Colony::prepare();
+    let watch = colony.dir().join("cart").display().to_string();
+    let mut colony = colony.with_env("CORAL_WATCH", watch);
+    colony.up();
+    if !may_look(&colony) {
+        return;
+    }
+    let port = free_port();
+    let cart = Cart::start(&colony, port, &[("LIMIT", "hunter2"), ("OLD", "1"), ("SAME", "1")]);
+    assert_eq!(pid_of(&colony, "cart"), cart.0.id());
+    drop(cart);
+    let _cart = Cart::start(&colony, port, &[("LIMIT", "hunter3"), ("NEW", "1"), ("SAME", "1")]);
+    let event = told(&colony, "cart", "came back with");
+    assert_eq!(event.text, "cart came back with LIMIT changed, NEW new, OLD gone");
+    assert_eq!(event.kind, EventKind::Deploy);
+    assert_eq!(event.attributes["environment"], "LIMIT changed, NEW new, OLD gone");
+    assert!(!format!("{event:?}").contains("hunter"));
+}
+
+/// Answers 200, and at `/grow` takes 256 MiB.
+const GROWING: &str = "
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == '/grow':
+            held = b'x' * (256 << 20)
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
+";
+
+fn get(port: u16, path: &str) -> Result<String, String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string())?;
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).map_err(|e| e.to_string())?;
+    Ok(text)
+}
+
+#[test]
+fn who_ran_out_of_memory_is_named() {
+    let Some(limit) = MemoryLimit::of(96 << 20) else { return };
+    let colony = Colony::prepare();
+    let watch = colony.dir().join("cart").display().to_string();
+    let mut colony = colony.with_env("CORAL_WATCH", watch);
+    colony.up();
+    if !may_look(&colony) {
+        return;
+    }
+    let port = free_port();
+    let mut python = Python::find().called(colony.dir(), "cart");
+    python.args(["-c", GROWING, &port.to_string()]);
+    let mut python = limit.around(&python);
+    let cart = Cart(python.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    until("cart to answer", || get(port, "/small"));
+    let pid = pid_of(&colony, "cart");
+    _ = get(port, "/grow");
+    let event = told(&colony, "cart", "was killed by SIGKILL from the kernel, for lack of memory");
+    assert!(event.text.starts_with(&format!("process {pid} of cart ")), "{event:?}");
+    assert_eq!(event.attributes["sender"], "kernel: out of memory");
+    until("the kernel's own count", || {
+        let rows = colony.query(&["events", "--since", "10m", "kind=oom_kill"])?;
+        let named = |row: &Row| matches!(row, Row::Event(e) if e.text.contains(&format!("cart (process {pid})")));
+        if rows.iter().any(named) { Ok(()) } else { Err(format!("{rows:?}")) }
+    });
+    drop(cart);
+}
+
+/// The programs that a process holds, by the kernel's numbers.
+#[cfg(target_os = "linux")]
+fn programs_of(pid: u32) -> BTreeSet<u32> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
+    let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    let id =
+        |text: String| text.lines().find_map(|l| l.strip_prefix("prog_id:")?.trim().parse().ok());
+    texts.filter_map(id).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_agent_that_is_killed_leaves_nothing_in_the_kernel() {
+    let colony = Colony::start();
+    if !may(&colony, "ebpf") {
+        return;
+    }
+    let agent = colony.status().unwrap().agents[0].pid;
+    let held = programs_of(agent);
+    let loaded = || -> BTreeSet<u32> {
+        aya::programs::loaded_programs().map(|program| program.unwrap().id()).collect()
+    };
+    assert!(held.len() >= 3 && held.is_subset(&loaded()), "{held:?}");
+    Colony::kill(agent);
+    until("its programs to be gone", || {
+        let left: Vec<u32> = held.intersection(&loaded()).copied().collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
 }
 
 #[test]

@@ -4,22 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use coral_model::view::{EdgeEnds, EdgeRow, Evidence, RedRow, Row};
 use coral_tests::nginx::{Nginx, Programs, assert_as_slow, free_port};
-use coral_tests::{Colony, counters, may_look, until};
+use coral_tests::{Colony, Python, counters, edge, may_look, red, unread, until};
 use serde_json::Value;
 
 /// Requests by operation and status.
 type Counts = BTreeMap<(String, String), u64>;
-
-fn red(colony: &Colony, words: &[&str]) -> Result<Vec<RedRow>, String> {
-    let rows = colony.query(&[&["red"], words, &["--since", "30m"]].concat())?;
-    let row = |row| if let Row::Red(row) = row { Some(*row) } else { None };
-    Ok(rows.into_iter().filter_map(row).collect())
-}
 
 /// What Coral has counted of a service, and that it has counted all there is.
 fn seen(colony: &Colony, service: &str) -> Result<Counts, String> {
@@ -37,13 +30,10 @@ fn seen(colony: &Colony, service: &str) -> Result<Counts, String> {
     Ok(counts)
 }
 
-fn edge(colony: &Colony, from: &str, to: &str, least: u64) -> EdgeRow {
+fn asks(colony: &Colony, from: &str, to: &str, least: u64) -> EdgeRow {
     until("who asks", || {
-        let rows = colony.query(&["topology", "--since", "30m"])?;
-        let edge = |row| if let Row::Edge(edge) = row { Some(*edge) } else { None };
-        let edges: Vec<_> = rows.into_iter().filter_map(edge).collect();
-        let found = edges.iter().find(|e| e.from == from && e.to == to).cloned();
-        found.filter(|e| e.red.requests >= least).ok_or_else(|| format!("{edges:?}"))
+        let edge = edge(colony, from, to)?;
+        if edge.red.requests >= least { Ok(edge) } else { Err(format!("{edge:?}")) }
     })
 }
 
@@ -133,7 +123,7 @@ fn every_request_of_http2_is_counted_once() {
     assert_as_slow(&nginx.logged(), "/slow.bin", &slow.red);
     inflight(&colony, "nginx", 0);
     let asked = told - 40;
-    let edge = edge(&colony, "h2load", "nginx", asked);
+    let edge = asks(&colony, "h2load", "nginx", asked);
     assert_eq!((edge.red.requests, edge.ends), (asked, EdgeEnds::Both));
     assert_eq!((edge.protocol.as_deref(), edge.red.evidence), (Some("http"), Evidence::Ebpf));
     let sql = "SELECT count(*) AS n FROM red WHERE operation LIKE '%hunter2%'";
@@ -168,12 +158,8 @@ fn what_is_lost_of_http2_is_said_and_the_rest_is_right() {
         let red = requests("GET /small.html")?;
         if red.requests == 100 { Ok(()) } else { Err(format!("{red:?}")) }
     });
-    // Nobody reads what the kernel tells: more than its ring holds.
-    let agent = colony.status().unwrap().agents[0].pid;
-    let agent = i32::try_from(agent).ok().and_then(rustix::process::Pid::from_raw).unwrap();
-    rustix::process::kill_process(agent, rustix::process::Signal::STOP).unwrap();
-    ask("150000", "/small.html");
-    rustix::process::kill_process(agent, rustix::process::Signal::CONT).unwrap();
+    // More than the kernel's ring holds.
+    unread(&colony, || ask("150000", "/small.html"));
     until("the loss to be said", || {
         let lost = counters(&colony)["requests_chunks_lost"];
         let red = requests("GET /small.html")?;
@@ -195,42 +181,12 @@ struct App {
     out: BufReader<ChildStdout>,
 }
 
-/// Where Python is, its own folder, and that of the libraries.
-struct Python {
-    program: PathBuf,
-    home: String,
-    libraries: String,
-}
-
-impl Python {
-    fn find() -> Self {
-        let cache = std::env::var_os("CORAL_CACHE").map(PathBuf::from);
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap();
-        let python =
-            cache.unwrap_or_else(|| home.join(".cache/coral")).join("apps/python/bin/python");
-        assert!(python.exists(), "no {}: run tools/apps.sh first", python.display());
-        let say = "import os, sys, sysconfig; \
-                   print(os.path.realpath(sys.executable)); \
-                   print(sys.base_prefix); print(sysconfig.get_path('purelib'))";
-        let output = Command::new(python).args(["-c", say]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let [program, home, libraries] = text.lines().collect::<Vec<_>>()[..] else {
-            panic!("{text}")
-        };
-        Self { program: program.into(), home: home.to_owned(), libraries: libraries.to_owned() }
-    }
-}
-
 impl App {
     fn start(colony: &Colony, name: &str, args: &[&str]) -> Self {
-        let python = Python::find();
-        let program = colony.dir().join(name);
-        std::fs::copy(&python.program, &program).unwrap();
-        let mut child = Command::new(program)
+        let mut child = Python::find()
+            .called(colony.dir(), name)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/apps/python/rpc.py"))
             .args(args)
-            .env("PYTHONHOME", &python.home)
-            .env("PYTHONPATH", &python.libraries)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -336,7 +292,7 @@ fn every_call_of_grpc_is_counted_once_by_its_method_and_status() {
     // Errors: the server's are INTERNAL and UNIMPLEMENTED, and who asks failed with all but OK.
     let errors = |rows: Vec<RedRow>| rows.iter().map(|row| row.red.errors).sum::<u64>();
     assert_eq!(errors(red(&colony, &["service=cart", "--by", "operation"]).unwrap()), 30 + 10 + 5);
-    let edge = edge(&colony, "till", "cart", told + 5);
+    let edge = asks(&colony, "till", "cart", told + 5);
     assert_eq!((edge.red.requests, edge.red.errors), (told + 5, 30 + 20 + 10 + 5));
     assert_eq!((edge.ends, edge.protocol.as_deref()), (EdgeEnds::Both, Some("grpc")));
 }

@@ -28,5 +28,5 @@ mod observer;
 mod task;
 
 pub use observer::{Observer, Tick};
-pub use process::{Peer, ServiceProcesses, Sighting};
+pub use process::{Peer, ServiceProcesses, Sighting, Witness};
 pub use task::{Setup, Sink, SpoolUse, run};

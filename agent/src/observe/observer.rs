@@ -7,7 +7,7 @@ use coral_model::view::{HostRow, Sense, SenseState};
 use coral_proto::v1::{AgentEvent, HostReading};
 
 use super::clock::Clocks;
-use super::events::{BoundWatch, ClockWatch, KillWatch, Noticed, ProcessWatch};
+use super::events::{BoundWatch, ClockWatch, KillWatch, Noticed, ProcessWatch, WorkerWatch};
 use super::files::Files;
 use super::host::{self, HostReader, Reading};
 use super::kernel::Ends;
@@ -23,6 +23,8 @@ pub struct Observer {
     kills: KillWatch,
     bounds: BoundWatch,
     restarts: ProcessWatch,
+    workers: WorkerWatch,
+    services: Arc<ServiceProcesses>,
     ends: Arc<Ends>,
 }
 
@@ -61,12 +63,14 @@ impl Observer {
         Self {
             name: host.into(),
             host: HostReader::new(Files::below(base)),
-            processes: ProcessReader::new(Files::below(base), services),
+            processes: ProcessReader::new(Files::below(base), Arc::clone(&services)),
             previous: None,
             clock: ClockWatch::default(),
             kills: KillWatch::default(),
             bounds: BoundWatch::default(),
             restarts: ProcessWatch::default(),
+            workers: WorkerWatch::default(),
+            services,
             ends: Arc::default(),
         }
     }
@@ -95,14 +99,15 @@ impl Observer {
         spool: Option<(u64, u64)>,
     ) -> Vec<Noticed> {
         let wall = Time(clocks.wall_ns);
-        let (came, went) = (&processes.came, &processes.went);
         let kills = row.memory.and_then(|m| m.oom_kills);
         let mut out = Vec::new();
         out.extend(self.clock.step(clocks));
         let victims = self.ends.take_victims();
         out.extend(self.kills.step(wall, kills, row.cgroup.get("oom_kill").copied(), &victims));
         out.extend(self.bounds.step(row, spool));
-        out.extend(self.restarts.step(clocks.boot_ns, wall, came, went, &self.ends));
+        out.extend(self.restarts.step(clocks.boot_ns, wall, processes, &self.ends));
+        let workers = self.services.of_workers(self.ends.take_new());
+        out.extend(self.workers.step(clocks.boot_ns, wall, workers));
         out
     }
 }

@@ -7,6 +7,7 @@ mod bounds;
 mod clock;
 mod kills;
 mod processes;
+mod workers;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub use bounds::BoundWatch;
 pub use clock::ClockWatch;
 pub use kills::KillWatch;
 pub use processes::ProcessWatch;
+pub use workers::WorkerWatch;
 
 /// Something a watch noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]

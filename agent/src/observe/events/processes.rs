@@ -1,13 +1,14 @@
 //! A process of a service ended, and perhaps another took its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use coral_model::time::{SECOND, Time};
 use coral_model::view::EventKind;
 
 use super::Noticed;
 use crate::observe::kernel::{Ended, Ends};
-use crate::observe::process::Known;
+use crate::observe::process::{Changes, Known, Likeness, ProcessReading};
 
 /// How long a successor may take to report before the process counts as gone without one.
 const GRACE: u64 = 6 * SECOND;
@@ -18,10 +19,13 @@ const CALM: u64 = 30 * SECOND;
 /// Ends remembered for each service, and services remembered.
 const MAX_ENDS: usize = 64;
 const MAX_SERVICES: usize = 1_024;
+/// Processes of which is remembered what they were started as.
+const MAX_LIKENESSES: usize = 1_024;
 
 #[derive(Debug)]
 struct End {
     was: Known,
+    likeness: Option<Arc<Likeness>>,
     at: u64,
     wall: Time,
     told: bool,
@@ -35,41 +39,54 @@ struct Service {
     untold: u64,
     /// The newest restart among the untold: when, from which process, to which.
     newest: Option<(Time, Known, Known)>,
+    /// What was different then, and is not told yet.
+    changes: Option<Changes>,
 }
 
 /// Pairs the ends of processes with their successors.
 #[derive(Debug, Default)]
 pub struct ProcessWatch {
     services: BTreeMap<String, Service>,
+    /// What those that run were started as.
+    likenesses: HashMap<(u32, u64), Arc<Likeness>>,
 }
 
 impl ProcessWatch {
-    /// Processes that came and went since the last step. `steady` is time that does not step, in
+    /// Takes in which processes came and went since the last step. `steady` is time that does not step, in
     /// nanoseconds, `wall` what events are stamped with.
     pub fn step(
         &mut self,
         steady: u64,
         wall: Time,
-        came: &[Known],
-        went: &[Known],
+        reading: &ProcessReading,
         ends: &Ends,
     ) -> Vec<Noticed> {
-        for was in went {
+        for was in &reading.went {
+            let likeness = self.likenesses.remove(&was.identity());
             if !self.services.contains_key(&was.service) && self.services.len() >= MAX_SERVICES {
                 continue;
             }
             let service = self.services.entry(was.service.clone()).or_default();
             if service.ends.len() < MAX_ENDS {
-                service.ends.push(End { was: was.clone(), at: steady, wall, told: false });
+                let was = was.clone();
+                service.ends.push(End { was, likeness, at: steady, wall, told: false });
             }
         }
-        for new in came {
+        for (identity, likeness) in &reading.likenesses {
+            if self.likenesses.len() < MAX_LIKENESSES {
+                self.likenesses.insert(*identity, Arc::clone(likeness));
+            }
+        }
+        for new in &reading.came {
             let Some(service) = self.services.get_mut(&new.service) else { continue };
             // The oldest end is taken up first; one that began before the end was there beside it.
             let after = |end: &End| end.was.start_ticks < new.start_ticks;
             if let Some(at) = service.ends.iter().position(after) {
                 let end = service.ends.remove(at);
                 service.untold += 1;
+                let to = self.likenesses.get(&new.identity());
+                let changes = end.likeness.zip(to).and_then(|(from, to)| from.changes(to));
+                service.changes = changes.or(service.changes.take());
                 service.newest = Some((end.wall, end.was, new.clone()));
             }
         }
@@ -110,6 +127,7 @@ impl Service {
             event.attributes.extend(how.iter().flat_map(Ended::attributes));
             event.service = Some(name.to_owned());
             out.push(event);
+            out.extend(self.changes.take().map(|changes| changed(name, at, &changes)));
             self.untold = 0;
             self.told_at = Some(steady);
         }
@@ -137,6 +155,15 @@ impl Service {
     }
 }
 
+/// What is different since a service's process took the place of another.
+fn changed(name: &str, at: Time, changes: &Changes) -> Noticed {
+    let text = format!("{name} came back with {changes}");
+    let mut event = Noticed::new(at, EventKind::Deploy, text);
+    event.attributes.extend(changes.attributes());
+    event.service = Some(name.to_owned());
+    event
+}
+
 /// How it ended, as far as anybody saw.
 fn sentence(how: Option<&Ended>) -> String {
     how.map_or_else(|| "ended".to_owned(), ToString::to_string)
@@ -145,6 +172,8 @@ fn sentence(how: Option<&Ended>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::files::Files;
+    use crate::observe::process::Key;
     use proptest::prelude::*;
 
     fn process(service: &str, pid: u32, start_ticks: u64) -> Known {
@@ -152,8 +181,10 @@ mod tests {
     }
 
     fn step(watch: &mut ProcessWatch, s: u64, came: &[Known], went: &[Known]) -> Vec<String> {
-        let told =
-            watch.step(s * SECOND, Time(1_000 * SECOND + s * SECOND), came, went, &Ends::default());
+        let (came, went) = (came.to_vec(), went.to_vec());
+        let reading = ProcessReading { came, went, ..ProcessReading::default() };
+        let wall = Time(1_000 * SECOND + s * SECOND);
+        let told = watch.step(s * SECOND, wall, &reading, &Ends::default());
         told.into_iter().map(|n| format!("{}: {}", n.kind.word(), n.text)).collect()
     }
 
@@ -166,6 +197,36 @@ mod tests {
         assert_eq!(told, ["restart: cart restarted: process 5 ended, 6 took its place"]);
         assert!(step(&mut watch, 60, &[], &[]).is_empty());
         assert!(watch.services.is_empty());
+    }
+
+    #[test]
+    fn what_came_back_different_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let started = |pid: u32, environment: &str| {
+            let at = dir.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(&at).unwrap();
+            std::fs::write(at.join("environ"), environment).unwrap();
+        };
+        let (mut files, key) = (Files::below(dir.path()), Key::default());
+        let mut watch = ProcessWatch::default();
+        let mut step = |s: u64, came: Option<Known>, went: Option<Known>| {
+            let mut reading = ProcessReading::default();
+            if let Some(known) = &came {
+                let likeness = Arc::new(Likeness::of(&mut files, known.pid, &key));
+                reading.likenesses.insert(known.identity(), likeness);
+            }
+            (reading.came, reading.went) = (came.into_iter().collect(), went.into_iter().collect());
+            let told = watch.step(s * SECOND, Time(s * SECOND), &reading, &Ends::default());
+            told.into_iter().map(|n| format!("{}: {}", n.kind.word(), n.text)).collect::<Vec<_>>()
+        };
+        started(5, "DB_HOST=a");
+        started(6, "DB_HOST=b");
+        started(7, "DB_HOST=b");
+        let cart = |pid: u32| Some(process("cart", pid, pid.into()));
+        assert!(step(0, cart(5), None).is_empty());
+        let told = step(2, cart(6), cart(5));
+        assert_eq!(told[1..], ["deploy: cart came back with DB_HOST changed"], "{told:?}");
+        assert_eq!(step(40, cart(7), cart(6)).len(), 1, "only that it restarted");
     }
 
     #[test]

@@ -176,6 +176,8 @@ pub struct Ends {
 #[derive(Debug, Default)]
 struct Inner {
     newest: VecDeque<Ended>,
+    /// Since the last time somebody asked for all.
+    new: VecDeque<Ended>,
     victims: VecDeque<Ended>,
 }
 
@@ -190,7 +192,14 @@ impl Ends {
         if ended.by == Some(By::OutOfMemory) {
             keep(&mut inner.victims, ended.clone());
         }
+        keep(&mut inner.new, ended.clone());
         keep(&mut inner.newest, ended);
+    }
+
+    /// Every end since the last call, as far as they are remembered.
+    #[must_use]
+    pub fn take_new(&self) -> Vec<Ended> {
+        self.lock().new.drain(..).collect()
     }
 
     /// How a process ended. The same pid with another beginning is another process.

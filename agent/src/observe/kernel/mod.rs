@@ -21,7 +21,7 @@ use coral_model::view::{Sense, SenseState};
 use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
-pub use ends::{Ended, Ends};
+pub use ends::{By, Ended, Ends};
 use load::{EndsRing, Eyes, EyesError};
 
 use crate::counters::Counters;

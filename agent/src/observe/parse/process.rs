@@ -15,6 +15,11 @@ pub struct ProcessStat {
     pub start_ticks: u64,
     /// Resident pages.
     pub rss_pages: u64,
+    /// Its parent.
+    pub parent: u32,
+    /// Where its stack begins, which the kernel chooses whenever a program is run; 0 where this user may not
+    /// know it.
+    pub stack: u64,
     /// A thread of the kernel (child of 2, or 2 itself): never a service.
     pub kernel: bool,
 }
@@ -24,17 +29,20 @@ pub struct ProcessStat {
 pub fn stat(text: &str) -> Option<ProcessStat> {
     let (pid, _) = text.split_once(" (")?;
     let (_, rest) = text.rsplit_once(") ")?;
-    let words: Vec<&str> = rest.split_ascii_whitespace().take(22).collect();
+    let words: Vec<&str> = rest.split_ascii_whitespace().take(26).collect();
     // Field n of proc(5) is word n - 3.
     let field = |n: usize| number(words.get(n.checked_sub(3)?)?);
     let state = *words.first()?;
+    let parent = field(4)?;
     Some(ProcessStat {
         dead: matches!(state, "Z" | "X" | "x"),
         cpu_ticks: field(14)?.saturating_add(field(15)?),
         threads: field(20)?,
         start_ticks: field(22)?,
         rss_pages: field(24)?,
-        kernel: pid == "2" || field(4) == Some(2),
+        parent: u32::try_from(parent).ok()?,
+        stack: field(28).unwrap_or(0),
+        kernel: pid == "2" || parent == 2,
     })
 }
 

@@ -1,15 +1,18 @@
 //! The processes of named services: CPU, memory, descriptors, threads.
 //!
 //! Which process a service is, the service says itself (`process.pid` of its resource), or the
-//! connection does through which its telemetry came. Comes in: [`Sighting`]s from the receiving side,
-//! by way of the bounded [`ServiceProcesses`]. Goes out: a `ProcessRow` each, who came and who went,
+//! connection does through which its telemetry came; of one that says nothing the kernel sees which
+//! process serves its requests. Comes in: [`Sighting`]s from the receiving side and from
+//! [`super::requests`], by way of the bounded [`ServiceProcesses`]. Goes out: a `ProcessRow` each, who came and who went,
 //! and a sentence for every service whose process cannot be told or seen.
 
+mod likeness;
 mod look;
 mod peer;
 mod reader;
 mod table;
 
+pub use likeness::{Changes, Key, Likeness};
 pub use peer::Peer;
 pub use reader::{Known, ProcessReader, ProcessReading};
-pub use table::{ServiceProcesses, Sighting};
+pub use table::{ServiceProcesses, Sighting, Witness, Worker};

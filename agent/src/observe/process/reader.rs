@@ -7,9 +7,10 @@ use coral_model::num::{f64_from, u64_sat};
 use coral_model::time::{SECOND, Time};
 use coral_model::view::ProcessRow;
 
+use super::likeness::{Key as Seed, Likeness};
 use super::look;
 use super::peer::{Answer, PeerFinder};
-use super::table::{Key, ServiceProcesses, Sighting, is_old};
+use super::table::{Key, ServiceProcesses, Sighting, Witness, is_old};
 use crate::observe::clock::Clocks;
 use crate::observe::files::{Files, reason};
 use crate::observe::parse::cpu;
@@ -62,6 +63,14 @@ pub struct Known {
     pub start_ticks: u64,
 }
 
+impl Known {
+    /// What tells it from every other process since boot.
+    #[must_use]
+    pub fn identity(&self) -> (u32, u64) {
+        (self.pid, self.start_ticks)
+    }
+}
+
 /// One reading of all of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ProcessReading {
@@ -69,6 +78,8 @@ pub struct ProcessReading {
     pub rows: Vec<ProcessRow>,
     /// Processes followed from now on.
     pub came: Vec<Known>,
+    /// What those were started as, by [`Known::identity`].
+    pub likenesses: HashMap<(u32, u64), Arc<Likeness>>,
     /// Processes that ended since the previous reading.
     pub went: Vec<Known>,
     /// What could not be told.
@@ -77,8 +88,8 @@ pub struct ProcessReading {
     pub services: usize,
 }
 
-/// Which service each process is; one that is several is none.
-fn services_by_pid(bound: &BTreeSet<Known>) -> HashMap<u32, String> {
+/// Which service each process says it is; one that is several is none.
+fn services_by_pid<'a>(bound: impl Iterator<Item = &'a Known>) -> HashMap<u32, String> {
     let mut found: HashMap<u32, Option<&str>> = HashMap::new();
     for known in bound {
         let service = found.entry(known.pid).or_insert(Some(&known.service));
@@ -89,18 +100,26 @@ fn services_by_pid(bound: &BTreeSet<Known>) -> HashMap<u32, String> {
     found.into_iter().filter_map(|(pid, service)| Some((pid, service?.to_owned()))).collect()
 }
 
+/// Each process once, by service and identity: one that was noted with an instance and without is that
+/// instance.
+fn one_each<'a>(bound: impl Iterator<Item = &'a Bound>) -> BTreeMap<(String, u32, u64), Known> {
+    let mut out: BTreeMap<(String, u32, u64), Known> = BTreeMap::new();
+    for Bound { known, .. } in bound {
+        let (pid, start_ticks) = known.identity();
+        let entry = out.entry((known.service.clone(), pid, start_ticks));
+        let one = entry.or_insert_with(|| known.clone());
+        one.instance = one.instance.take().max(known.instance.clone());
+    }
+    out
+}
+
 struct Bound {
     known: Known,
+    witness: Witness,
     /// Steady time and clock ticks used at the previous reading.
     previous: Option<(u64, u64)>,
     limit: Option<u64>,
     limit_at: Option<u64>,
-}
-
-impl Bound {
-    fn identity(&self) -> (u32, u64) {
-        (self.known.pid, self.known.start_ticks)
-    }
 }
 
 /// Why a service has no process, and when to look again.
@@ -128,6 +147,7 @@ pub struct ProcessReader {
     boot_s: u64,
     hidden: Option<String>,
     anew: Option<u64>,
+    seed: Seed,
 }
 
 impl ProcessReader {
@@ -150,6 +170,7 @@ impl ProcessReader {
             boot_s: 0,
             hidden: None,
             anew: None,
+            seed: Seed::default(),
         }
     }
 
@@ -162,11 +183,11 @@ impl ProcessReader {
         let mut out = ProcessReading::default();
         let services: BTreeSet<&str> = entries.iter().map(|(key, _)| key.0.as_str()).collect();
         out.services = services.len();
-        let before: BTreeSet<Known> = self.bound.values().map(|b| b.known.clone()).collect();
+        let before = one_each(self.bound.values());
 
         let mut stats = HashMap::new();
         for (key, sighting) in &entries {
-            if let Some((pid, start)) = self.bound.get(key).map(Bound::identity) {
+            if let Some((pid, start)) = self.bound.get(key).map(|bound| bound.known.identity()) {
                 if let Some(stat) = self.alive(pid, start) {
                     stats.insert(pid, stat);
                     continue;
@@ -182,17 +203,25 @@ impl ProcessReader {
         }
         self.finder.step(&mut self.files, now, self.hidden.is_some());
         self.suspect_forwarders(&entries, now);
+        self.believe_services();
         let here: BTreeSet<&Key> = entries.iter().map(|(key, _)| key).collect();
         self.bound.retain(|key, _| here.contains(key));
         self.unknown.retain(|key, _| here.contains(key));
 
-        let after: BTreeSet<Known> = self.bound.values().map(|b| b.known.clone()).collect();
-        self.table.set_found(services_by_pid(&after));
-        out.came = after.difference(&before).cloned().collect();
+        let after = one_each(self.bound.values());
+        let said = self.bound.values().filter(|bound| bound.witness == Witness::Service);
+        self.table.set_found(services_by_pid(said.map(|bound| &bound.known)));
+        for (key, known) in &after {
+            if !before.contains_key(key) {
+                out.came.push(known.clone());
+                let likeness = Likeness::of(&mut self.files, known.pid, &self.seed);
+                out.likenesses.insert(known.identity(), Arc::new(likeness));
+            }
+        }
         // Only what really ended: an entry that was dropped for room is not a process that went.
-        for known in before.difference(&after) {
-            if self.alive(known.pid, known.start_ticks).is_none() {
-                out.went.push(known.clone());
+        for (key, known) in before {
+            if !after.contains_key(&key) && self.alive(known.pid, known.start_ticks).is_none() {
+                out.went.push(known);
             }
         }
         self.rows(&stats, now, &mut out);
@@ -239,10 +268,15 @@ impl ProcessReader {
                 };
                 stats.insert(pid, stat);
                 self.unknown.remove(key);
-                let bound = Bound { known, previous: None, limit: None, limit_at: None };
+                let witness = sighting.witness;
+                let bound = Bound { known, witness, previous: None, limit: None, limit_at: None };
                 self.bound.insert(key.clone(), bound);
             }
             Found::NotYet => {}
+            // It ended; of a service that says nothing itself nothing is missing then.
+            Found::No(_) if sighting.witness == Witness::Kernel => {
+                self.table.forget(key, Time(clocks.wall_ns));
+            }
             Found::No(why) => {
                 let again = now.saturating_add(AGAIN);
                 self.unknown.insert(key.clone(), Unknown { why, again });
@@ -337,6 +371,20 @@ impl ProcessReader {
             ));
         }
         Found::Process(pid, stat)
+    }
+
+    /// What the kernel saw of a process that says itself which service it is, is known better.
+    fn believe_services(&mut self) {
+        let said = self.bound.values().filter(|bound| bound.witness == Witness::Service);
+        let said: BTreeSet<u32> = said.map(|bound| bound.known.pid).collect();
+        let (table, seen) = (&self.table, Witness::Kernel);
+        self.bound.retain(|key, bound| {
+            let better = bound.witness == seen && said.contains(&bound.known.pid);
+            if better {
+                table.forget(key, Time(u64::MAX));
+            }
+            !better
+        });
     }
 
     /// A process that was found by its connection and sends for several services is none of them.

@@ -28,6 +28,7 @@ fn sighting(service: &str, pid: Option<u32>, at: Time) -> Sighting {
         executable: None,
         peer: None,
         at,
+        witness: Witness::Service,
     }
 }
 

@@ -6,12 +6,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use coral_model::time::{SECOND, Time};
 
 use super::peer::Peer;
+use crate::observe::kernel::Ended;
 
 /// Processes one agent follows. A host with more gets the ones seen last, and a count of the others.
 const MAX_ENTRIES: usize = 512;
 /// An entry that was not seen for this long makes room for a new one, or goes by itself when no
 /// process was found for it.
 const OLD: u64 = 900 * SECOND;
+
+/// Workers remembered; beyond it the ends of new ones are nobody's.
+const MAX_WORKERS: usize = 8_192;
+
+/// Who says that a process is a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witness {
+    /// The service itself, in its telemetry.
+    Service,
+    /// The kernel saw it serve. Where its own telemetry says otherwise, that counts.
+    Kernel,
+}
+
+/// A process that a service forked for its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// Its service.
+    pub service: String,
+    /// The first process of that.
+    pub first: u32,
+    /// When the worker began, in clock ticks since boot.
+    pub start_ticks: u64,
+}
 
 /// A service as it was seen to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +54,12 @@ pub struct Sighting {
     pub peer: Option<Peer>,
     /// When.
     pub at: Time,
+    /// Who says so.
+    pub witness: Witness,
 }
 
 /// What tells one process of a service from another.
-pub(super) type Key = (String, Option<String>, Option<u32>);
+pub(in crate::observe) type Key = (String, Option<String>, Option<u32>);
 
 impl Sighting {
     pub(super) fn key(&self) -> Key {
@@ -54,6 +80,7 @@ struct Inner {
     turned_away: u64,
     /// Services by the process that was found for them.
     found: HashMap<u32, String>,
+    workers: HashMap<u32, Worker>,
 }
 
 impl ServiceProcesses {
@@ -78,6 +105,15 @@ impl ServiceProcesses {
         }
         let mut inner = self.lock();
         let key = sighting.key();
+        if sighting.witness == Witness::Kernel {
+            if inner.entries.get(&key).is_some_and(|known| known.witness == Witness::Service) {
+                return;
+            }
+            // What the same process was called before it was known better.
+            inner.entries.retain(|other, known| {
+                known.witness != Witness::Kernel || known.pid != sighting.pid || *other == key
+            });
+        }
         if !inner.entries.contains_key(&key) && inner.entries.len() >= MAX_ENTRIES {
             let oldest = inner.entries.iter().min_by_key(|(_, s)| s.at);
             match oldest.map(|(key, s)| (key.clone(), s.at)) {
@@ -106,6 +142,31 @@ impl ServiceProcesses {
         self.lock().turned_away
     }
 
+    /// The kernel saw a process serve that is not the first of its service.
+    pub fn note_worker(&self, pid: u32, worker: Worker) {
+        let mut inner = self.lock();
+        if inner.workers.len() < MAX_WORKERS || inner.workers.contains_key(&pid) {
+            inner.workers.insert(pid, worker);
+        }
+    }
+
+    /// Which of those that ended were workers, with what they were; they are forgotten. A service's own process is
+    /// told of elsewhere.
+    #[must_use]
+    pub fn of_workers(&self, ended: Vec<Ended>) -> Vec<(Worker, Ended)> {
+        let mut inner = self.lock();
+        let tick_ns = SECOND / rustix::param::clock_ticks_per_second().clamp(1, SECOND);
+        let mut out = Vec::new();
+        for ended in ended {
+            let Some(worker) = inner.workers.remove(&ended.pid) else { continue };
+            let same = (ended.start_ns / tick_ns).abs_diff(worker.start_ticks) <= 1;
+            if same && !inner.found.contains_key(&ended.pid) {
+                out.push((worker, ended));
+            }
+        }
+        out
+    }
+
     /// The service that a process was found to be.
     #[must_use]
     pub fn service_of(&self, pid: u32) -> Option<String> {
@@ -118,7 +179,7 @@ impl ServiceProcesses {
     }
 
     /// Entries now, in a fixed order.
-    pub(super) fn entries(&self) -> Vec<(Key, Arc<Sighting>)> {
+    pub(in crate::observe) fn entries(&self) -> Vec<(Key, Arc<Sighting>)> {
         let mut all: Vec<_> =
             self.lock().entries.iter().map(|(k, s)| (k.clone(), Arc::clone(s))).collect();
         all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -158,6 +219,7 @@ mod tests {
             executable: None,
             peer: None,
             at: Time(at),
+            witness: Witness::Service,
         }
     }
 
@@ -189,6 +251,43 @@ mod tests {
         table.note(seen("new", OLD));
         assert_eq!((table.entries().len(), table.turned_away()), (MAX_ENTRIES, 10));
         assert!(table.entries().iter().any(|(key, _)| key.0 == "new"));
+    }
+
+    #[test]
+    fn a_process_that_is_seen_to_serve_has_one_name_and_gives_way_to_its_own() {
+        let table = ServiceProcesses::new("web-3");
+        let kernel = |service: &str| Sighting { witness: Witness::Kernel, ..seen(service, 1) };
+        let names = |table: &ServiceProcesses| {
+            let entries = table.entries().into_iter();
+            entries.map(|(key, s)| (key.0, s.witness)).collect::<Vec<_>>()
+        };
+        table.note(kernel("python3:80"));
+        table.note(kernel("cart"));
+        assert_eq!(names(&table), [("cart".to_owned(), Witness::Kernel)]);
+        table.note(seen("cart", 2));
+        table.note(kernel("cart"));
+        assert_eq!(names(&table), [("cart".to_owned(), Witness::Service)]);
+    }
+
+    #[test]
+    fn a_worker_is_known_by_its_number_and_its_beginning() {
+        let table = ServiceProcesses::new("web-3");
+        let worker = |start_ticks| Worker { service: "web".into(), first: 7, start_ticks };
+        table.note_worker(9, worker(5));
+        table.note_worker(10, worker(5));
+        let tick_ns = SECOND / rustix::param::clock_ticks_per_second();
+        let ended = |pid, ticks: u64| Ended {
+            pid,
+            start_ns: ticks * tick_ns,
+            name: "web".into(),
+            code: Some(1),
+            signal: None,
+            by: None,
+            core: false,
+        };
+        let told = table.of_workers(vec![ended(8, 5), ended(9, 5), ended(10, 700)]);
+        assert_eq!(told.iter().map(|(_, e)| e.pid).collect::<Vec<_>>(), [9]);
+        assert!(table.of_workers(vec![ended(9, 5)]).is_empty(), "told once");
     }
 
     #[test]

@@ -10,11 +10,12 @@
 //! [`conversation`] finds out what a connection speaks, and [`exchange`] is what comes of it. Of
 //! HTTP/1.1, [`head`] reads heads, [`stream`] cuts a direction into messages, [`connection`] matches
 //! requests with responses, [`route`] takes ids out of paths; [`http2`] does all that of HTTP/2 and
-//! gRPC, [`redis`] of Redis, [`postgres`] of PostgreSQL. [`names`] says whose process it is, [`watch`]
+//! gRPC, [`redis`] of Redis, [`postgres`] of PostgreSQL. [`names`] says whose process it is ([`containers`] whose container), [`watch`]
 //! which are watched, [`table`] holds it together. All of that is plain state machines; [`task`] has the
 //! thread, the clock and the ring.
 
 pub mod connection;
+pub mod containers;
 pub mod conversation;
 pub mod exchange;
 pub mod head;

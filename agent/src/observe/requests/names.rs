@@ -2,24 +2,26 @@
 //!
 //! A service is called, in this order: what a person's rule says, what its environment says
 //! (`OTEL_SERVICE_NAME`, `service.name` in `OTEL_RESOURCE_ATTRIBUTES`), what it calls itself in the
-//! telemetry it sends, its systemd unit, the name it was started by, its executable; an interpreter's by
+//! telemetry it sends, what its container's labels say (Compose, Swarm, Kubernetes), its systemd unit, the name it was started by, its executable; an interpreter's by
 //! its port too, for `python3` says nothing. So an nginx and its workers are one service.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use coral_model::text::clean;
-use coral_model::time::SECOND;
+use coral_model::time::{SECOND, Time};
 use coral_model::view::SEEN_BY;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::containers::{Container, Containers};
 use super::watch::Watch;
-use crate::observe::ServiceProcesses;
 use crate::observe::files::Files;
-use crate::observe::parse::process;
+use crate::observe::parse::process::{self, ProcessStat};
+use crate::observe::process::Worker;
+use crate::observe::{ServiceProcesses, Sighting, Witness};
 
 /// Processes remembered; beyond it all are looked up anew.
 const PROCESSES: usize = 8_192;
@@ -58,6 +60,8 @@ pub struct Facts {
     pub of_unit: bool,
     /// What it calls itself in the telemetry it sends.
     pub reported: Option<String>,
+    /// What its container's labels say.
+    pub container: Container,
 }
 
 struct Known {
@@ -65,6 +69,8 @@ struct Known {
     facts: Facts,
     /// By port, for interpreters; else by 0.
     sources: HashMap<u16, Arc<Source>>,
+    /// It was noted as a process that serves.
+    serves: bool,
 }
 
 /// Looks processes up.
@@ -73,6 +79,7 @@ pub struct Names {
     host: String,
     watch: Watch,
     services: Arc<ServiceProcesses>,
+    containers: Containers,
     known: HashMap<u32, Known>,
     /// Length of the clock tick that `/proc` counts in.
     tick_ns: u64,
@@ -92,7 +99,8 @@ impl Names {
     #[must_use]
     pub fn new(files: Files, host: &str, watch: Watch, services: Arc<ServiceProcesses>) -> Self {
         let tick_ns = SECOND / rustix::param::clock_ticks_per_second().clamp(1, SECOND);
-        Self { files, host: host.to_owned(), watch, services, known: HashMap::new(), tick_ns }
+        let (host, containers, known) = (host.to_owned(), Containers::default(), HashMap::new());
+        Self { files, host, watch, services, containers, known, tick_ns }
     }
 
     /// Whose requests these are. `process` tells processes apart, `pid` is the one below `/proc` (0
@@ -118,7 +126,7 @@ impl Names {
             if rule(&self.watch, &facts).is_none() {
                 return Verdict::Ignore;
             }
-            let known = Known { looked_ns: now_ns, facts, sources: HashMap::new() };
+            let known = Known { looked_ns: now_ns, facts, sources: HashMap::new(), serves: false };
             self.known.insert(process, known);
         }
         let Some(known) = self.known.get_mut(&process) else { return Verdict::Ignore };
@@ -132,13 +140,63 @@ impl Names {
         Verdict::Watch(Arc::clone(source))
     }
 
+    /// A process serves requests of a service: it is followed as the service's own, or, where it was
+    /// forked for the work, the first one is.
+    pub fn serves(&mut self, process: u32, pid: u32, service: &str, at: Time) {
+        let Some(known) = self.known.get_mut(&process).filter(|known| !known.serves) else {
+            return;
+        };
+        known.serves = true;
+        let executable = base(&known.facts.executable).to_owned();
+        let Some((first, stat)) = self.stat(pid).map(|stat| (self.first(pid, stat), stat)) else {
+            return;
+        };
+        if self.services.service_of(first).is_some() {
+            return;
+        }
+        if first != pid {
+            let (service, start_ticks) = (service.to_owned(), stat.start_ticks);
+            self.services.note_worker(pid, Worker { service, first, start_ticks });
+        }
+        self.services.note(Sighting {
+            service: service.to_owned(),
+            instance: None,
+            host: Some(self.host.clone()),
+            pid: Some(first),
+            executable: Some(executable),
+            peer: None,
+            at,
+            witness: Witness::Kernel,
+        });
+    }
+
+    fn stat(&mut self, pid: u32) -> Option<ProcessStat> {
+        self.files.parse(&format!("/proc/{pid}/stat"), process::stat).ok()
+    }
+
+    /// The process from which this one was forked, and so on, as long as no other program was run in
+    /// between: that would have given it another stack.
+    fn first(&mut self, pid: u32, stat: ProcessStat) -> u32 {
+        let (mut pid, mut stat) = (pid, stat);
+        let executable = self.executable(pid);
+        for _ in 0..PARENTS {
+            let Some(parent) = self.stat(stat.parent) else { break };
+            let forked = stat.stack != 0 && parent.stack == stat.stack;
+            if !forked || self.executable(stat.parent) != executable {
+                break;
+            }
+            (pid, stat) = (stat.parent, parent);
+        }
+        pid
+    }
+
     fn look(&mut self, pid: u32, comm: &[u8; 16], now_ns: u64) -> Option<Facts> {
         if pid == 0 || pid == std::process::id() {
             return (pid != 0)
                 .then(|| Facts { executable: "coral-agent".into(), ..Facts::default() });
         }
         // One that began after it was seen is another, which has its number now.
-        let stat = self.files.parse(&format!("/proc/{pid}/stat"), process::stat).ok()?;
+        let stat = self.stat(pid)?;
         if stat.start_ticks.saturating_mul(self.tick_ns) > now_ns.saturating_add(self.tick_ns) {
             return None;
         }
@@ -151,7 +209,9 @@ impl Names {
         let called = called(&text("comm"), &text("cmdline"));
         let of_unit = self.is_of_unit(pid, &executable);
         let reported = self.services.service_of(pid);
-        Some(Facts { executable, called, environment, cgroup, of_unit, reported })
+        let container = container(&cgroup).map(|id| self.containers.of(&mut self.files, id));
+        let container = container.unwrap_or_default();
+        Some(Facts { executable, called, environment, cgroup, of_unit, reported, container })
     }
 
     fn executable(&self, pid: u32) -> Option<String> {
@@ -163,10 +223,7 @@ impl Names {
     fn is_of_unit(&mut self, pid: u32, executable: &str) -> bool {
         let mut pid = pid;
         for _ in 0..PARENTS {
-            let Ok(stat) = self.files.read(&format!("/proc/{pid}/stat")) else { return false };
-            let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-            let parent = rest.split_ascii_whitespace().nth(1).and_then(|p| p.parse().ok());
-            match parent {
+            match self.stat(pid).map(|stat| stat.parent) {
                 Some(1) => return true,
                 Some(parent) if self.executable(parent).as_deref() == Some(executable) => {
                     pid = parent;
@@ -229,6 +286,7 @@ fn service(facts: &Facts, rule: Option<&str>, port: u16) -> String {
         .or_else(|| variable("OTEL_SERVICE_NAME"))
         .or_else(attributes)
         .or(facts.reported.as_deref())
+        .or(facts.container.service.as_deref())
         .or_else(|| unit(&facts.cgroup).filter(|_| facts.of_unit));
     let called = clean(facts.called.as_deref().unwrap_or_else(|| base(&facts.executable)));
     match name {
@@ -267,6 +325,7 @@ fn source(service: &str, facts: &Facts, host: &str) -> Source {
         text(SEEN_BY, "ebpf"),
     ];
     attributes.extend(container(&facts.cgroup).map(|id| text("container.id", id)));
+    attributes.extend(facts.container.attributes.iter().map(|(key, value)| text(key, value)));
     let bytes = Resource { attributes, ..Resource::default() }.encode_to_vec();
     let hash = xxh3_64(&bytes);
     Source { service: service.to_owned(), bytes, hash }
@@ -275,6 +334,7 @@ fn source(service: &str, facts: &Facts, host: &str) -> Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::kernel::Ended;
 
     fn facts(executable: &str) -> Facts {
         Facts { executable: executable.into(), ..Facts::default() }
@@ -288,6 +348,8 @@ mod tests {
         assert_eq!(service(&facts, None, 0), "nginx");
         facts.of_unit = true;
         assert_eq!(service(&facts, None, 0), "web");
+        facts.container.service = Some("web-1".into());
+        assert_eq!(service(&facts, None, 0), "web-1");
         facts.reported = Some("shop".into());
         assert_eq!(service(&facts, None, 0), "shop");
         facts.environment = "A=b\0OTEL_RESOURCE_ATTRIBUTES=a=b, service.name=cart\0".into();
@@ -343,6 +405,51 @@ mod tests {
             assert_eq!(container(&cgroup), Some(id.as_str()));
         }
         assert_eq!(container("0::/system.slice/x.service\n"), None);
+    }
+
+    #[test]
+    fn the_first_process_of_a_service_is_followed_and_those_it_forked_are_its_workers() {
+        let dir = tempfile::tempdir().unwrap();
+        let process = |pid: u32, parent: u32, stack: u64| {
+            let at = dir.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(&at).unwrap();
+            let rest = format!("0 0 0 20 0 3 0 {pid} 1 10 0 0 0 {stack} 0");
+            let stat = format!("{pid} (nginx) S {parent} 1 1 0 -1 0 1 2 3 4 5 {rest}");
+            std::fs::write(at.join("stat"), stat).unwrap();
+            std::os::unix::fs::symlink("/usr/sbin/nginx", at.join("exe")).unwrap();
+        };
+        // An upgrade in place runs the program anew: 20 is another service's beginning.
+        for (pid, parent, stack) in [(20, 1, 8), (21, 20, 9), (22, 21, 9), (23, 21, 9), (24, 1, 0)]
+        {
+            process(pid, parent, stack);
+        }
+        let services = Arc::new(ServiceProcesses::new("h"));
+        let mut names = Names::new(
+            Files::below(dir.path()),
+            "h",
+            "nginx".parse().unwrap(),
+            Arc::clone(&services),
+        );
+        for pid in [22, 23, 24] {
+            assert!(matches!(names.of(pid, pid, &[0; 16], None, u64::MAX / 2), Verdict::Watch(_)));
+            names.serves(pid, pid, "nginx", Time(1));
+        }
+        let followed: Vec<Option<u32>> = services.entries().iter().map(|(_, s)| s.pid).collect();
+        assert_eq!(followed, [Some(21), Some(24)]);
+        let ended = |pid: u32| Ended {
+            pid,
+            start_ns: u64::from(pid) * SECOND / rustix::param::clock_ticks_per_second(),
+            name: "nginx".into(),
+            code: None,
+            signal: Some(11),
+            by: None,
+            core: false,
+        };
+        let workers = services.of_workers(vec![ended(21), ended(22), ended(23), ended(24)]);
+        assert_eq!(
+            workers.iter().map(|(w, e)| (w.first, e.pid)).collect::<Vec<_>>(),
+            [(21, 22), (21, 23)]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use coral_bpf_types::{Chunk, what};
-use coral_model::time::BUCKET;
+use coral_model::time::{BUCKET, Time};
 use coral_model::view::SpanKind;
 use coral_proto::v1::PeerKind;
 use xxhash_rust::xxh3::xxh3_64;
@@ -170,6 +170,10 @@ impl Table {
             what::SENT => conversation.moved(Way::Sent, at_ns, bytes, chunk.total.into(), told),
             what::ENDING => conversation.ending(at_ns, told),
             _ => conversation.ended(at_ns, told),
+        }
+        if followed.conversation.role() == Some(Role::Server) {
+            let at = Time(at_ns.saturating_add(epoch_ns));
+            self.names.serves(chunk.process, chunk.pid, &followed.source.service, at);
         }
         self.tell(chunk.socket, at_ns, epoch_ns);
         if chunk.what == what::ENDED {
