@@ -48,6 +48,12 @@ if wants store; then
     step "a store of $spans spans" write_store "$spans" "$store"
     export CORAL_BENCH_STORE=$store CORAL_BENCH_STORE_TENTH=$tenth CORAL_BENCH_CHDB=$venv/bin/python
 fi
+# Peers of the eyes, where Debian has them; without them their column stays empty.
+install_tracers() { has bpftrace && has perf || apt_install bpftrace linux-perf || true; }
+if wants eyes; then
+    step "nginx, h2load" tools/services.sh
+    step "peers: bpftrace, perf (Debian)" install_tracers
+fi
 [ ! -e "$venv/rotel" ] || export CORAL_BENCH_ROTEL=$venv/rotel
 [ ! -e "$CORAL_CACHE/otelite/bin/otelite" ] ||
     export CORAL_BENCH_OTELITE=$CORAL_CACHE/otelite/bin/otelite

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row};
-use coral_tests::{Colony, counters, may_look, until};
+use coral_model::view::{EdgeEnds, Evidence, NodeKind, RedRow};
+use coral_tests::{Colony, calls, counters, edge, may_look, red, unread, until};
 
 /// Debian's `nobody:nogroup`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
@@ -296,25 +296,7 @@ fn called(query: &str) -> String {
     query.to_owned()
 }
 
-fn red(colony: &Colony, by: &str) -> Result<Vec<RedRow>, String> {
-    let rows = colony.query(&["red", "service=postgres", "--by", by, "--since", "30m"])?;
-    let row = |row| if let Row::Red(row) = row { Some(*row) } else { None };
-    Ok(rows.into_iter().filter_map(row).collect())
-}
-
-/// Statements by what they are called, and how many of them failed, as Coral counts them.
-fn seen(colony: &Colony) -> Result<BTreeMap<String, (u64, u64)>, String> {
-    let of = |row: &RedRow| (row.operation.clone().unwrap(), (row.red.requests, row.red.errors));
-    Ok(red(colony, "operation")?.iter().map(of).collect())
-}
-
-fn edge(colony: &Colony, to: &str) -> Result<EdgeRow, String> {
-    let rows = colony.query(&["topology", "--since", "30m"])?;
-    let edge = |row| if let Row::Edge(edge) = row { Some(*edge) } else { None };
-    let edges: Vec<_> = rows.into_iter().filter_map(edge).collect();
-    let found = edges.iter().find(|e| e.from == "pgbench" && e.to == to).cloned();
-    found.ok_or_else(|| format!("{edges:?}"))
-}
+const OF: &str = "service=postgres";
 
 /// Fails in all the ways there are; gives how many requests of each kind failed, and of each status.
 fn fail(client: &mut Client) -> [BTreeMap<String, u64>; 2] {
@@ -457,25 +439,25 @@ fn every_statement_of_an_uninstrumented_postgres_is_counted_once() {
     assert_eq!(expected["UPDATE"], (3, 0));
     let total: u64 = expected.values().map(|(n, _)| n).sum();
     let rows = until("Coral to have counted them", || {
-        let seen = seen(&colony)?;
+        let seen = calls(&colony, OF)?;
         let all = seen.values().map(|(n, _)| n).sum::<u64>() >= total;
         if all { Ok(seen) } else { Err(format!("{seen:?}\n{expected:?}\n{:?}", counters(&colony))) }
     });
     assert_eq!(rows, expected, "{:?}", counters(&colony));
-    for row in red(&colony, "operation").unwrap() {
+    for row in red(&colony, &[OF, "--by", "operation"]).unwrap() {
         assert!(row.red.evidence == Evidence::Ebpf && !row.red.sampled, "{row:?}");
     }
     let counters = counters(&colony);
     for lost in ["requests_chunks_lost", "requests_unknown", "requests_bytes_unread"] {
         assert_eq!(counters[lost], 0, "{lost}: {counters:?}");
     }
-    let rows = red(&colony, "status").unwrap();
+    let rows = red(&colony, &[OF, "--by", "status"]).unwrap();
     let status = |row: &RedRow| row.by.get("status").cloned().flatten().unwrap_or_default();
     let errors = rows.iter().filter(|r| r.red.errors > 0).map(|r| (status(r), r.red.errors));
     assert_eq!(errors.collect::<BTreeMap<_, _>>(), statuses);
     let asked = total - client.said - older.said;
     let edge = until("who asks PostgreSQL", || {
-        edge(&colony, "postgres").and_then(|edge| match edge.red.requests {
+        edge(&colony, "pgbench", "postgres").and_then(|edge| match edge.red.requests {
             n if n >= asked => Ok(edge),
             n => Err(format!("{n} of {asked}")),
         })
@@ -501,7 +483,7 @@ fn a_postgres_that_nobody_watches_is_a_database_to_who_asks_it() {
     std::fs::write(&script, "VALUES (1);\n").unwrap();
     postgres.bench(&programs, &format!("-n -c 2 -t 100 -f {}", script.display()));
     let to = format!("postgresql@127.0.0.1:{}", postgres.port);
-    let edge = until("the database", || match edge(&colony, &to) {
+    let edge = until("the database", || match edge(&colony, "pgbench", &to) {
         Ok(edge) if edge.red.requests < 200 => Err(format!("{edge:?}")),
         other => other,
     });
@@ -540,7 +522,7 @@ fn who_is_turned_away_failed_and_what_is_encrypted_is_counted_and_left() {
     assert!(!plain("COMMIT", "nowhere").status.success());
     assert!(plain("VALUES (1)", "postgres").status.success());
     let rows = until("what could be read", || {
-        let seen = seen(&colony)?;
+        let seen = calls(&colony, OF)?;
         if seen.contains_key("VALUES") { Ok(seen) } else { Err(format!("{seen:?}")) }
     });
     let told = |name: &str| rows.get(name).copied();
@@ -568,28 +550,25 @@ fn what_is_lost_of_postgres_is_said_and_the_rest_is_right() {
     let mut client = postgres.client();
     assert!(client.query("VALUES (1)").is_empty());
     _ = until("the first", || {
-        seen(&colony)?.get("VALUES").copied().ok_or_else(|| "not yet".to_owned())
+        calls(&colony, OF)?.get("VALUES").copied().ok_or_else(|| "not yet".to_owned())
     });
-    // Nobody reads what the kernel tells: more than its ring holds.
-    let agent = colony.status().unwrap().agents[0].pid;
-    let agent = i32::try_from(agent).ok().and_then(rustix::process::Pid::from_raw).unwrap();
-    rustix::process::kill_process(agent, rustix::process::Signal::STOP).unwrap();
-    postgres.bench(&programs, "-n -c 4 -t 12000 -S");
-    rustix::process::kill_process(agent, rustix::process::Signal::CONT).unwrap();
+    // More than the kernel's ring holds.
+    unread(&colony, || postgres.bench(&programs, "-n -c 4 -t 12000 -S"));
     until("the loss to be said", || {
         let lost = counters(&colony)["requests_chunks_lost"];
-        let select = seen(&colony)?.get("SELECT pgbench_accounts").copied().unwrap_or_default();
+        let select =
+            calls(&colony, OF)?.get("SELECT pgbench_accounts").copied().unwrap_or_default();
         if lost > 0 && select.0 > 1_000 { Ok(()) } else { Err(format!("{lost} {select:?}")) }
     });
     for _ in 0..100 {
         assert!(client.query("DISCARD PLANS").is_empty());
     }
     until("what came afterwards", || {
-        let seen = seen(&colony)?;
+        let seen = calls(&colony, OF)?;
         let discard = seen.get("DISCARD").copied();
         if discard == Some((100, 0)) { Ok(()) } else { Err(format!("{seen:?}")) }
     });
-    let rows = red(&colony, "operation").unwrap();
+    let rows = red(&colony, &[OF, "--by", "operation"]).unwrap();
     let select = rows.iter().find(|r| r.operation.as_deref() == Some("SELECT pgbench_accounts"));
     let red = &select.unwrap().red;
     assert!(red.sampled && red.requests < 48_000, "{red:?}");

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row};
-use coral_tests::{Colony, counters, may_look, until};
+use coral_model::view::{EdgeEnds, Evidence, NodeKind, RedRow};
+use coral_tests::{Colony, calls, counters, edge, may_look, red, unread, until};
 
 /// Programs of the test's own, so that nobody else's Redis is counted: copies in its folder.
 struct Programs {
@@ -147,25 +147,7 @@ impl Client {
     }
 }
 
-fn red(colony: &Colony, by: &str) -> Result<Vec<RedRow>, String> {
-    let rows = colony.query(&["red", "service=redis-server", "--by", by, "--since", "30m"])?;
-    let row = |row| if let Row::Red(row) = row { Some(*row) } else { None };
-    Ok(rows.into_iter().filter_map(row).collect())
-}
-
-/// Calls and failures by command, as Coral counts them.
-fn seen(colony: &Colony) -> Result<BTreeMap<String, (u64, u64)>, String> {
-    let of = |row: &RedRow| (row.operation.clone().unwrap(), (row.red.requests, row.red.errors));
-    Ok(red(colony, "operation")?.iter().map(of).collect())
-}
-
-fn edge(colony: &Colony, to: &str) -> Result<EdgeRow, String> {
-    let rows = colony.query(&["topology", "--since", "30m"])?;
-    let edge = |row| if let Row::Edge(edge) = row { Some(*edge) } else { None };
-    let edges: Vec<_> = rows.into_iter().filter_map(edge).collect();
-    let found = edges.iter().find(|e| e.from == "redis-benchmark" && e.to == to).cloned();
-    found.ok_or_else(|| format!("{edges:?}"))
-}
+const OF: &str = "service=redis-server";
 
 #[test]
 fn every_command_of_an_uninstrumented_redis_is_counted_once() {
@@ -237,12 +219,12 @@ fn every_command_of_an_uninstrumented_redis_is_counted_once() {
     assert_eq!(expected["GET"].1, 8);
     let total: u64 = expected.values().map(|(n, _)| n).sum();
     let rows = until("Coral to have counted them", || {
-        let seen = seen(&colony)?;
+        let seen = calls(&colony, OF)?;
         let all = seen.values().map(|(n, _)| n).sum::<u64>() >= total;
         if all { Ok(seen) } else { Err(format!("{seen:?}\n{expected:?}\n{:?}", counters(&colony))) }
     });
     assert_eq!(rows, expected, "{:?}", counters(&colony));
-    for row in red(&colony, "operation").unwrap() {
+    for row in red(&colony, &[OF, "--by", "operation"]).unwrap() {
         assert!(row.red.evidence == Evidence::Ebpf && !row.red.sampled, "{row:?}");
     }
     let counters = counters(&colony);
@@ -250,14 +232,14 @@ fn every_command_of_an_uninstrumented_redis_is_counted_once() {
         assert_eq!(counters[lost], 0, "{lost}: {counters:?}");
     }
     // An error is known by its first word, and by nothing else of it.
-    let rows = red(&colony, "status").unwrap();
+    let rows = red(&colony, &[OF, "--by", "status"]).unwrap();
     let status = |row: &RedRow| row.by.get("status").cloned().flatten().unwrap_or_default();
     let errors = rows.iter().filter(|r| r.red.errors > 0).map(|r| (status(r), r.red.errors));
     let errors: BTreeMap<_, _> = errors.collect();
     assert_eq!(errors, BTreeMap::from([("ERR".to_owned(), 1), ("WRONGTYPE".to_owned(), 7)]));
     let asked = total - client.said - other.said - third.said;
     let edge = until("who asks Redis", || {
-        edge(&colony, "redis-server").and_then(|edge| match edge.red.requests {
+        edge(&colony, "redis-benchmark", "redis-server").and_then(|edge| match edge.red.requests {
             n if n >= asked => Ok(edge),
             n => Err(format!("{n} of {asked}")),
         })
@@ -286,7 +268,7 @@ fn a_redis_that_nobody_watches_is_a_database_to_who_asks_it() {
     // Two connections' worth of CONFIG GET come before it.
     let asked = redis.client().stats().values().map(|(n, _)| n).sum::<u64>() - 1;
     let to = format!("redis@127.0.0.1:{}", redis.port);
-    let edge = until("the database", || edge(&colony, &to));
+    let edge = until("the database", || edge(&colony, "redis-benchmark", &to));
     assert_eq!((edge.to_kind, edge.ends), (NodeKind::Database, EdgeEnds::One));
     assert_eq!((edge.red.requests, edge.red.errors), (asked, 0));
     assert_eq!(edge.red.evidence, Evidence::Ebpf);
@@ -305,26 +287,22 @@ fn what_is_lost_of_redis_is_said_and_the_rest_is_right() {
     let mut client = redis.client();
     client.say(1, "PING\n", "+PONG\n");
     _ = until("the first", || {
-        seen(&colony)?.get("PING").copied().ok_or_else(|| "not yet".to_owned())
+        calls(&colony, OF)?.get("PING").copied().ok_or_else(|| "not yet".to_owned())
     });
-    // Nobody reads what the kernel tells: more than its ring holds.
-    let agent = colony.status().unwrap().agents[0].pid;
-    let agent = i32::try_from(agent).ok().and_then(rustix::process::Pid::from_raw).unwrap();
-    rustix::process::kill_process(agent, rustix::process::Signal::STOP).unwrap();
-    programs.bench(&redis, "-n 60000 -c 8 -t set");
-    rustix::process::kill_process(agent, rustix::process::Signal::CONT).unwrap();
+    // More than the kernel's ring holds.
+    unread(&colony, || programs.bench(&redis, "-n 60000 -c 8 -t set"));
     until("the loss to be said", || {
         let lost = counters(&colony)["requests_chunks_lost"];
-        let set = seen(&colony)?.get("SET").copied().unwrap_or_default();
+        let set = calls(&colony, OF)?.get("SET").copied().unwrap_or_default();
         if lost > 0 && set.0 > 1_000 { Ok(()) } else { Err(format!("{lost} {set:?}")) }
     });
     programs.bench(&redis, "-n 500 -c 8 -t incr");
     until("what came afterwards", || {
-        let seen = seen(&colony)?;
+        let seen = calls(&colony, OF)?;
         let incr = seen.get("INCR").copied();
         if incr == Some((500, 0)) { Ok(()) } else { Err(format!("{seen:?}")) }
     });
-    let rows = red(&colony, "operation").unwrap();
+    let rows = red(&colony, &[OF, "--by", "operation"]).unwrap();
     let set = rows.iter().find(|row| row.operation.as_deref() == Some("SET")).unwrap();
     assert!(set.red.sampled && set.red.requests < 60_000, "{set:?}");
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row};
 use coral_tests::nginx::{Nginx, Programs, assert_as_slow};
-use coral_tests::{Colony, Shop, Terminal, bin_dir, counters, may_look, until};
+use coral_tests::{Colony, Shop, Terminal, bin_dir, counters, edges, may_look, red, unread, until};
 
 const PROGRAMS: [&str; 3] = ["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load"];
 
@@ -18,17 +18,14 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn red(colony: &Colony, by: &str) -> Result<Vec<RedRow>, String> {
-    let rows = colony.query(&["red", "service=nginx", "--by", by, "--since", "30m"])?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| if let Row::Red(row) = row { Some(*row) } else { None })
-        .collect())
-}
+const OF: &str = "service=nginx";
 
 fn by_status(colony: &Colony) -> Result<BTreeMap<String, u64>, String> {
     let status = |row: &RedRow| row.by.get("status").cloned().flatten().unwrap_or_default();
-    Ok(red(colony, "status")?.iter().map(|row| (status(row), row.red.requests)).collect())
+    Ok(red(colony, &[OF, "--by", "status"])?
+        .iter()
+        .map(|row| (status(row), row.red.requests))
+        .collect())
 }
 
 #[test]
@@ -94,7 +91,7 @@ fn every_request_of_an_uninstrumented_nginx_is_counted_once() {
     // What came after shows that nothing was still to come.
     _ = programs.run("ab", &["-q", "-n", "1"], &nginx.url("/marker.html"));
     let rows = until("the marker", || {
-        let rows = red(&colony, "operation")?;
+        let rows = red(&colony, &[OF, "--by", "operation"])?;
         let marker = rows.iter().any(|row| row.operation.as_deref() == Some("GET /marker.html"));
         if marker { Ok(rows) } else { Err(format!("{rows:?}")) }
     });
@@ -129,19 +126,8 @@ fn every_request_of_an_uninstrumented_nginx_is_counted_once() {
 }
 
 fn red_of(colony: &Colony, service: &str, operation: &str) -> Result<Option<RedRow>, String> {
-    let service = format!("service={service}");
-    let rows = colony.query(&["red", &service, "--since", "30m"])?;
-    let mut rows = rows.into_iter().filter_map(|row| match row {
-        Row::Red(row) => Some(*row),
-        _ => None,
-    });
-    Ok(rows.find(|row| row.operation.as_deref() == Some(operation)))
-}
-
-fn edges(colony: &Colony) -> Result<Vec<EdgeRow>, String> {
-    let rows = colony.query(&["topology", "--since", "30m"])?;
-    let edge = |row| if let Row::Edge(edge) = row { Some(*edge) } else { None };
-    Ok(rows.into_iter().filter_map(edge).collect())
+    let rows = red(colony, &[&format!("service={service}")])?;
+    Ok(rows.into_iter().find(|row| row.operation.as_deref() == Some(operation)))
 }
 
 #[test]
@@ -202,12 +188,8 @@ fn what_is_lost_on_the_way_is_said_and_the_rest_is_right() {
         let row = requests("GET /small.html")?;
         row.filter(|r| r.red.requests == 100).ok_or_else(|| "not yet".to_owned())
     });
-    // Nobody reads what the kernel tells: more than its ring holds.
-    let agent = colony.status().unwrap().agents[0].pid;
-    let agent = i32::try_from(agent).ok().and_then(rustix::process::Pid::from_raw).unwrap();
-    rustix::process::kill_process(agent, rustix::process::Signal::STOP).unwrap();
-    ask("50000", "/small.html");
-    rustix::process::kill_process(agent, rustix::process::Signal::CONT).unwrap();
+    // More than the kernel's ring holds.
+    unread(&colony, || ask("50000", "/small.html"));
     let row = until("the loss to be said", || {
         let lost = counters(&colony)["requests_chunks_lost"];
         let row = requests("GET /small.html")?.ok_or("no row")?;

@@ -10,6 +10,8 @@ pub enum Goal {
     AtLeast(f64),
     /// At most this.
     AtMost(f64),
+    /// Nobody has set one.
+    None,
 }
 
 /// What a peer reached in the same run.
@@ -45,19 +47,17 @@ impl Report {
         goal: Goal,
         peer: Option<&Peer<'_>>,
     ) -> anyhow::Result<()> {
-        let (limit, ok, sign) = match goal {
-            Goal::AtLeast(limit) => (limit, value >= limit, '≥'),
-            Goal::AtMost(limit) => (limit, value <= limit, '≤'),
+        let (limit, ok, goal) = match goal {
+            Goal::AtLeast(limit) => (Some(limit), value >= limit, format!("≥ {limit}")),
+            Goal::AtMost(limit) => (Some(limit), value <= limit, format!("≤ {limit}")),
+            Goal::None => (None, true, "–".to_owned()),
         };
         let against = peer.map_or_else(
             || "–".to_owned(),
             |p| format!("{} {:.1} (×{:.2})", p.name, p.value, value / p.value),
         );
         let verdict = if ok { "ok" } else { "MISSED" };
-        println!(
-            "{figure:<34} {value:>12.1} {unit:<10} {:>14}  {verdict:<6} {against}",
-            format!("{sign} {limit}")
-        );
+        println!("{figure:<34} {value:>12.1} {unit:<10} {goal:>14}  {verdict:<6} {against}");
         let line = serde_json::json!({
             "figure": figure, "value": value, "unit": unit, "goal": limit, "ok": ok,
             "peer": peer.map(|p| p.name), "peer_value": peer.map(|p| p.value),

@@ -5,6 +5,7 @@
 //! percentiles of many samples, and peers are measured within the same run under the same load.
 
 mod ask;
+mod eyes;
 mod figure;
 mod ingest;
 mod load;
@@ -69,6 +70,9 @@ fn main() -> anyhow::Result<()> {
         if wanted(name) {
             measure(&mut report)?;
         }
+    }
+    if wanted("eyes") {
+        eyes::figures(&mut report)?;
     }
     match options.store {
         Some(store) if wanted("store") => {
