@@ -27,6 +27,8 @@ static OFFSETS: Offsets = Offsets {
     task_start: 0,
     task_signal: 0,
     signal_live: 0,
+    task_leader: 0,
+    task_comm: 0,
     pad: 0,
     pid_ns_dev: 0,
     pid_ns_ino: 0,
@@ -177,15 +179,20 @@ pub fn mark_victim(context: RawTracePointContext) -> i32 {
 pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
     let task: *const u8 = context.arg(0);
     let offsets = offsets();
-    // SAFETY: what the kernel handed over.
-    let (signals, code, start) = unsafe {
+    // SAFETY: what the kernel handed over; the first thread's task is there until all have ended.
+    let (signals, code, leader) = unsafe {
         (
             member::<*const u8>(task, offsets.task_signal),
             member::<i32>(task, offsets.task_exit_code),
-            member::<u64>(task, offsets.task_start),
+            member::<*const u8>(task, offsets.task_leader),
         )
     };
-    let (Some(signals), Some(code), Some(start)) = (signals, code, start) else { return 0 };
+    let (Some(signals), Some(code), Some(leader)) = (signals, code, leader) else { return 0 };
+    // SAFETY: as above.
+    let (start, comm) = unsafe {
+        (member::<u64>(leader, offsets.task_start), member::<[u8; COMM]>(leader, offsets.task_comm))
+    };
+    let (Some(start), Some(comm)) = (start, comm) else { return 0 };
     // SAFETY: its signal_struct lives as long as any of its threads.
     let Some(live) = (unsafe { member::<i32>(signals, offsets.signal_live) }) else { return 0 };
     if live != 0 {
@@ -207,7 +214,7 @@ pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
         sender_uid: 0,
         signal: 0,
         flags: 0,
-        comm: bpf_get_current_comm().unwrap_or([0; COMM]),
+        comm,
         sender: [0; COMM],
     };
     // SAFETY: copied at once; a replaced entry would be one of the same process.

@@ -23,6 +23,10 @@ pub struct Offsets {
     pub task_signal: u32,
     /// `signal_struct.live`: threads that have not ended yet.
     pub signal_live: u32,
+    /// `task_struct.group_leader`: the first of its threads, which is the process.
+    pub task_leader: u32,
+    /// `task_struct.comm`.
+    pub task_comm: u32,
     /// Not used.
     pub pad: u32,
     /// Device of the agent's pid namespace.
@@ -255,6 +259,8 @@ impl Offsets {
             self.task_start,
             self.task_signal,
             self.signal_live,
+            self.task_leader,
+            self.task_comm,
             self.pad,
         ];
         let long = [self.pid_ns_dev, self.pid_ns_ino];
@@ -290,7 +296,7 @@ impl ProcessEnd {
     }
 }
 
-const _: () = assert!(size_of::<ProcessEnd>() == 72 && size_of::<Offsets>() == 40);
+const _: () = assert!(size_of::<ProcessEnd>() == 72 && size_of::<Offsets>() == 48);
 
 /// The kernel chose it because memory had run out.
 pub const OOM: u32 = 1;

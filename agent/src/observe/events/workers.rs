@@ -27,12 +27,20 @@ pub struct WorkerWatch {
     services: BTreeMap<String, Service>,
 }
 
+/// A worker that exits by itself so soon, heard of within the 2 s of a reading, has turned a client away:
+/// servers with a process for each connection do (PostgreSQL).
+const SHORT: u64 = 7 * SECOND;
+
 /// Whether an end is worth telling: one that failed, and that its own service did not bring about.
-fn is_bad(worker: &Worker, ended: &Ended) -> bool {
+fn is_bad(worker: &Worker, ended: &Ended, steady: u64) -> bool {
+    let short = steady.saturating_sub(ended.start_ns) < SHORT;
+    let turned_away = short && ended.code.is_some() && ended.signal.is_none();
     let failed = ended.code.is_none_or(|code| code != 0);
-    let by_first =
-        matches!(ended.by, Some(By::Process { pid: Some(pid), .. }) if pid == worker.first);
-    failed && !by_first
+    let own = match &ended.by {
+        Some(By::Process { pid, name, .. }) => *pid == Some(worker.first) || *name == ended.name,
+        _ => false,
+    };
+    failed && !turned_away && !own
 }
 
 impl WorkerWatch {
@@ -40,7 +48,7 @@ impl WorkerWatch {
     /// what events are stamped with.
     pub fn step(&mut self, steady: u64, wall: Time, ends: Vec<(Worker, Ended)>) -> Vec<Noticed> {
         for (worker, ended) in ends {
-            if !is_bad(&worker, &ended) {
+            if !is_bad(&worker, &ended, steady) {
                 continue;
             }
             if !self.services.contains_key(&worker.service) && self.services.len() >= MAX_SERVICES {
@@ -103,6 +111,10 @@ mod tests {
         let mut watch = WorkerWatch::default();
         assert!(told(&mut watch, 1, vec![ended(8, Some(0), None)]).is_empty());
         let killer = || Some(By::Process { pid: Some(3), uid: 0, name: "sh".into() });
+        assert!(
+            told(&mut watch, 2, vec![ended(8, Some(1), None)]).is_empty(),
+            "it turned somebody away"
+        );
         assert_eq!(
             told(&mut watch, 2, vec![ended(9, None, killer())]),
             [
@@ -110,7 +122,7 @@ mod tests {
             ]
         );
         let many = |n: u32| (0..n).map(|pid| ended(20 + pid, Some(1), None)).collect();
-        assert!(told(&mut watch, 4, many(7)).is_empty());
+        assert!(told(&mut watch, 10, many(7)).is_empty());
         assert_eq!(
             told(&mut watch, 32, many(7)),
             ["process_ended: 14 workers of web ended; the last, process 26, exited with 1"]
@@ -124,5 +136,7 @@ mod tests {
         let mut watch = WorkerWatch::default();
         let first = Some(By::Process { pid: Some(7), uid: 0, name: "web".into() });
         assert!(told(&mut watch, 1, vec![ended(9, None, first)]).is_empty());
+        let another = Some(By::Process { pid: Some(8), uid: 0, name: "web".into() });
+        assert!(told(&mut watch, 1, vec![ended(9, None, another)]).is_empty());
     }
 }

@@ -13,6 +13,9 @@ use crate::observe::process::Known;
 /// Ends remembered; a host where more processes end between two readings forgets the oldest.
 const REMEMBERED: usize = 4_096;
 
+/// Of these, the newest among which a process may be told of again.
+const AT_ONCE: usize = 64;
+
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
@@ -186,9 +189,13 @@ impl Ends {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process ended.
+    /// A process ended. Where its last threads end at once each of them tells it; the first knows more.
     pub fn heard(&self, ended: Ended) {
         let mut inner = self.lock();
+        let same = |other: &&Ended| (other.pid, other.start_ns) == (ended.pid, ended.start_ns);
+        if ended.pid != 0 && inner.newest.iter().rev().take(AT_ONCE).any(|other| same(&other)) {
+            return;
+        }
         if ended.by == Some(By::OutOfMemory) {
             keep(&mut inner.victims, ended.clone());
         }
@@ -283,6 +290,16 @@ mod tests {
         assert_eq!(of(500, 7), Some(500));
         // The number was given to another process since.
         assert_eq!(of(500, 70), None);
+    }
+
+    #[test]
+    fn threads_that_end_at_once_are_one_end() {
+        let ends = Ends::default();
+        let end = |signal| ProcessEnd { pid: 7, start_ns: 9, signal, ..ProcessEnd::default() };
+        ends.heard(Ended::from(&end(15)));
+        ends.heard(Ended::from(&end(0)));
+        let told = ends.take_new();
+        assert_eq!((told.len(), told[0].signal), (1, Some(15)));
     }
 
     #[test]

@@ -327,6 +327,8 @@ fn offsets(btf: &Btf<'_>) -> Result<Offsets, EyesError> {
         task_start: btf.offset("task_struct", "start_boottime")?,
         task_signal: btf.offset("task_struct", "signal")?,
         signal_live: btf.offset("signal_struct", "live")?,
+        task_leader: btf.offset("task_struct", "group_leader")?,
+        task_comm: btf.offset("task_struct", "comm")?,
         pad: 0,
         pid_ns_dev: u64::from(major) << 20 | u64::from(minor),
         pid_ns_ino: ns.st_ino,
