@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure that the sample shop finds redis-server and PostgreSQL, and the tests a clock they may set
-# (libfaketime), an nginx with somebody to ask it (ab, h2load) and openssl, and leaves no system service behind: the shop starts private ones of its own. Prints where
+# (libfaketime), an nginx with somebody to ask it (ab, h2load), a dnsmasq likewise (dig) and openssl, and leaves no system service behind: the shop starts private ones of its own. Prints where
 # they are. Run again, it only looks.
 #
 # Debian's redis-tools is enough: it holds the server's program under the name redis-check-rdb, and no service
@@ -56,6 +56,9 @@ has openssl || missing+=(openssl)
 [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 has ab || missing+=(apache2-utils)
 has h2load || missing+=(nghttp2-client)
+[ -x /usr/sbin/dnsmasq ] || missing+=(dnsmasq-base)
+has dig || missing+=(bind9-dnsutils)
+has curl || missing+=(curl)
 [ -n "$(faketime)" ] || missing+=(libfaketime)
 # Makes journal files for the test that follows one; journalctl itself reads them without any daemon.
 journal_remote() { find /lib/systemd /usr/lib/systemd -maxdepth 1 -name systemd-journal-remote 2>/dev/null | head -n 1; }
@@ -71,4 +74,6 @@ say "postgresql   $postgres"
 say "libfaketime  $faketime"
 [ -x /usr/sbin/nginx ] && has ab && has h2load || fail "nginx, ab or h2load is still missing"
 say "nginx        /usr/sbin/nginx, $(command -v ab), $(command -v h2load)"
+[ -x /usr/sbin/dnsmasq ] && has dig || fail "dnsmasq or dig is still missing"
+say "dnsmasq      /usr/sbin/dnsmasq, $(command -v dig)"
 say "journal      $(command -v journalctl), $(journal_remote)"

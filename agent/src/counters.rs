@@ -95,6 +95,8 @@ counters! {
     requests_encrypted,
     /// Prepared statements whose names were forgotten because one connection had too many.
     requests_statements_forgotten,
+    /// Names of addresses that were forgotten, or not kept, because there were too many.
+    requests_names_forgotten,
     /// Chunks of connections that were not followed because too many were.
     requests_connections_refused,
     /// Chunks that found no room on their way from the kernel.

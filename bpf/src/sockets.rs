@@ -1,4 +1,5 @@
-//! What programs say to each other through TCP sockets, as far as it is HTTP, Redis (RESP) or PostgreSQL.
+//! What programs say to each other through TCP sockets, as far as it is HTTP, Redis (RESP), PostgreSQL or
+//! DNS; of UDP as far as it is DNS ([`datagrams`]).
 //!
 //! Hangs on the tracepoints that tell of bytes moved through a socket, not on system calls: whoever
 //! uses no socket is never met, and one place sees `read`, `recvmsg`, `writev` and `sendfile` alike.
@@ -13,6 +14,8 @@
 
 mod begins;
 mod bytes;
+mod datagrams;
+mod dns;
 mod framed;
 mod http2;
 mod postgres;
@@ -26,7 +29,7 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use coral_bpf_types::protocol::{ENCRYPTED, HTTP, NOTHING};
-use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, lost, what};
+use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, lost, transport, what};
 
 use self::begins::begins_message;
 use self::bytes::{Cursor, Source, copy, source};
@@ -49,7 +52,7 @@ static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     call: 0,
     second: 0,
     third: 0,
-    pad: 0,
+    fifth: 0,
 };
 
 /// [`Chunk`]s on their way to the agent, each with its bytes. Made small where they are not wanted.
@@ -125,6 +128,7 @@ struct Spent {
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const SOCK_STREAM: u16 = 1;
+const SOCK_DGRAM: u16 = 2;
 /// The bytes stay in the socket, are thrown away, or are of another kind.
 const MSG_PEEK: i32 = 0x2;
 const MSG_TRUNC: i32 = 0x20;
@@ -201,13 +205,14 @@ fn meet(
     }
 }
 
+/// `SOCK_STREAM` of TCP, `SOCK_DGRAM` of UDP; `None` where it is neither.
 #[inline(always)]
-fn is_tcp(sk: *const u8, offsets: &SocketOffsets) -> bool {
+fn kind(sk: *const u8, offsets: &SocketOffsets) -> Option<u16> {
     // SAFETY: `sk` is what the kernel handed over.
     unsafe {
-        let family = member::<u16>(sk, offsets.family);
-        let kind = member::<u16>(sk, offsets.kind);
-        matches!(family, Some(AF_INET | AF_INET6)) && kind == Some(SOCK_STREAM)
+        let family = member::<u16>(sk, offsets.family)?;
+        let kind = member::<u16>(sk, offsets.kind)?;
+        if matches!(family, AF_INET | AF_INET6) { Some(kind) } else { None }
     }
 }
 
@@ -237,7 +242,11 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     let sk: *const u8 = context.arg(0);
     let bytes: i32 = context.arg(1);
     let flags: i32 = context.arg(2);
-    if bytes <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+    if bytes <= 0 {
+        datagrams::broken_off();
+        return None;
+    }
+    if flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
         return None;
     }
     let process = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -249,8 +258,15 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     let key = sk as u64;
     let offsets = socket_offsets();
     let known = SOCKETS.get_ptr_mut(&key);
-    if known.is_none() && !is_tcp(sk, &offsets) {
-        return None;
+    if known.is_none() {
+        match kind(sk, &offsets) {
+            Some(SOCK_STREAM) if flags & MSG_TRUNC == 0 && dns::is_spoken(sk, &offsets) => {
+                return dns::begin(context, key, bytes, direction);
+            }
+            Some(SOCK_STREAM) => {}
+            Some(SOCK_DGRAM) => return datagrams::hand_over(context, key, bytes, direction),
+            _ => return None,
+        }
     }
     let source = if flags & MSG_TRUNC != 0 { None } else { source(&offsets) };
     let begins = match &source {
@@ -354,7 +370,8 @@ fn chunk(socket: &Socket, at_ns: u64, what: u32, total: u32, copied: u32) -> Chu
         family: socket.family,
         local_port: socket.local_port,
         remote_port: socket.remote_port,
-        pad: [0; 3],
+        transport: transport::STREAM,
+        pad: [0; 2],
         local: socket.local,
         remote: socket.remote,
         comm: socket.comm,

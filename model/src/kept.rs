@@ -68,8 +68,8 @@ const STAMP: Field = field(&["received_ns"], &[Coral], "when the colony stored i
 const RESOURCE: Field = field(&["resource"], &[Coral], "which row of `resources` it belongs to");
 const SERVICE_TOLD: Field = field(&["service"], &[Told], "name of the service");
 const SERVICE: Field = field(&["service"], &[Told, Ebpf], "name of the service");
-const OPERATION: &str = "method and route without ids, command or procedure by name; of what eBPF sees no query string, key, \
-     parameter or literal";
+const OPERATION: &str = "method and route without ids, command or procedure by name, name asked of DNS without ids; of what eBPF \
+     sees no query string, key, parameter or literal";
 const COUNTS: &[&str] = &["requests", "errors", "no_answer", "sum_ns", "hist_index", "hist_count"];
 const RESOLUTIONS: &[&str] = &["retention.red_10s", "retention.red_1m", "retention.red_1h"];
 
@@ -226,7 +226,7 @@ pub const STORED: [Kept; 10] = [
             field(
                 &["peer", "peer_kind"],
                 &[Told, Ebpf],
-                "name or address and port of the other end",
+                "name or address and port of the other end; of what eBPF sees the name it was asked for by, without ids",
             ),
             field(
                 &["end_ns", "duration_ns", "error", "no_answer"],
@@ -290,11 +290,15 @@ pub const STORED: [Kept; 10] = [
 ];
 
 /// What passes through an agent's memory or disk and is not sent as it is.
-pub const PASSING: [(&str, &str); 6] = [
+pub const PASSING: [(&str, &str); 7] = [
     (
         "bytes of requests",
         "as the kernel sees them pass: read in the agent's memory, at most as much as is needed to find the next message, \
          and gone with it. Never written, never sent. Bodies, long values and rows are not even copied",
+    ),
+    (
+        "addresses of names",
+        "what DNS answered to programs of the host, in the agent's memory for at most a day, to call peers by",
     ),
     (
         "environment of a process",

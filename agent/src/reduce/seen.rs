@@ -18,9 +18,9 @@ pub struct Seen<'a> {
     pub resource: (&'a [u8], u64),
     /// SERVER or CLIENT.
     pub kind: SpanKind,
-    /// Method and route, command, or verb and table.
+    /// Method and route, command, verb and table, or type and name.
     pub operation: &'a str,
-    /// `http`, `grpc`, `redis`, `postgresql`.
+    /// `http`, `grpc`, `redis`, `postgresql`, `dns`.
     pub protocol: &'a str,
     /// How it was answered.
     pub answer: Answer<'a>,
@@ -30,7 +30,7 @@ pub struct Seen<'a> {
     pub end_ns: u64,
     /// Its trace, where it said so; else zeros.
     pub trace: [u8; 16],
-    /// The same number at both ends; never 0.
+    /// The same number at both ends; 0 where it is not known who asked, and no edge comes of it.
     pub key: u64,
     /// Who is at the other end, as far as this end knows.
     pub peer: &'a str,
@@ -51,6 +51,8 @@ pub enum Answer<'a> {
     Grpc(Option<u16>),
     /// Well, by a protocol that has no word for it.
     Done,
+    /// Well, with this word; of these there are few.
+    Said(&'a str),
     /// With an error that has this name; of these there are few.
     Failed(&'a str),
 }
@@ -101,17 +103,22 @@ impl Reducer {
             let code = match seen.answer {
                 Answer::None | Answer::Done | Answer::Grpc(None) => CodeWord::Unknown,
                 Answer::Status(status) | Answer::Grpc(Some(status)) => CodeWord::Number(status),
-                Answer::Failed(word) => CodeWord::Word(self.names.word(word).0),
+                Answer::Said(word) | Answer::Failed(word) => {
+                    CodeWord::Word(self.names.word(word).0)
+                }
             };
             let resource = index.resource;
             let key = SeriesKey { resource, operation, protocol, code, kind, sampled, evidence };
             self.add(key, &ended, 1.0);
         }
+        if seen.key == 0 {
+            return self.is_full();
+        }
         let (peer, folded) = self.names.word(seen.peer);
         self.counters.folded_peers.add(u64::from(folded));
         let (resource, peer_kind) = (index.resource, seen.peer_kind);
         let half = HalfKey { resource, kind, protocol, peer, peer_kind, sampled, evidence };
-        self.add_half(half, seen.key.max(1), &ended);
+        self.add_half(half, seen.key, &ended);
         self.is_full()
     }
 

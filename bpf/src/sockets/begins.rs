@@ -13,7 +13,7 @@ static READ: Array<u8> = Array::with_max_entries(PLACES, 0);
 
 /// Whether anybody reads a protocol.
 #[inline(always)]
-fn is_read(protocol: u16) -> bool {
+pub(super) fn is_read(protocol: u16) -> bool {
     READ.get(u32::from(protocol)).is_some_and(|read| *read != 0)
 }
 

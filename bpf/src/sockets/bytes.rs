@@ -12,7 +12,7 @@ use crate::member;
 
 /// [`form`] of each call, by its number; set by the agent.
 #[map]
-static FORMS: Array<u8> = Array::with_max_entries(512, 0);
+pub(super) static FORMS: Array<u8> = Array::with_max_entries(512, 0);
 
 /// Pieces of one call that are looked at.
 const PIECES: u32 = 6;
@@ -114,7 +114,8 @@ pub(super) fn source(offsets: &SocketOffsets) -> Option<Source> {
         let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8;
         let call: u64 = member(regs, offsets.call)?;
         let form = *FORMS.get(u32::try_from(call).ok()?)?;
-        if form == form::NONE {
+        // Several messages at once nobody sends through TCP.
+        if !matches!(form, form::BUFFER..=form::MESSAGE) {
             return None;
         }
         let second: u64 = member(regs, offsets.second)?;

@@ -26,7 +26,7 @@ use crate::count;
 
 /// The program of each [`protocol`]; filled by the agent.
 #[map]
-static FRAMED: ProgramArray = ProgramArray::with_max_entries(protocol::PLACES, 0);
+pub(super) static FRAMED: ProgramArray = ProgramArray::with_max_entries(protocol::PLACES, 0);
 
 /// What is handed over to it.
 #[map]

@@ -61,8 +61,8 @@ pub struct SocketOffsets {
     pub second: u32,
     /// The third.
     pub third: u32,
-    /// Not used.
-    pub pad: u32,
+    /// The fifth.
+    pub fifth: u32,
 }
 
 impl SocketOffsets {
@@ -82,7 +82,7 @@ impl SocketOffsets {
             self.call,
             self.second,
             self.third,
-            self.pad,
+            self.fifth,
         ];
         let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
         out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
@@ -100,6 +100,9 @@ pub mod form {
     pub const PIECES: u8 = 2;
     /// In pieces listed in the `msghdr` at its second argument.
     pub const MESSAGE: u8 = 3;
+    /// In pieces listed in as many `mmsghdr` at its second argument as its third says, each a message of
+    /// its own.
+    pub const MESSAGES: u8 = 4;
 }
 
 /// What happened to a socket.
@@ -126,6 +129,10 @@ pub mod protocol {
     pub const POSTGRES: u16 = 3;
     /// HTTP/2.
     pub const HTTP2: u16 = 4;
+    /// DNS over TCP.
+    pub const DNS: u16 = 5;
+    /// DNS in datagrams.
+    pub const DATAGRAMS: u16 = 6;
     /// It went on encrypted, and is not read any more.
     pub const ENCRYPTED: u16 = 7;
     /// Room for protocols.
@@ -135,7 +142,16 @@ pub mod protocol {
 /// Most bytes that are copied of what one call moved.
 pub const COPIED: usize = 8191;
 
-/// Bytes moved through a TCP socket; the first `copied` of them follow it.
+/// What carries the bytes of a socket.
+pub mod transport {
+    /// TCP.
+    pub const STREAM: u16 = 0;
+    /// UDP, where each call moves a message. [`super::Chunk::socket`] is then 0, and an address or a port is
+    /// where it is not known.
+    pub const DATAGRAM: u16 = 1;
+}
+
+/// Bytes moved through a socket; the first `copied` of them follow it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Chunk {
@@ -163,8 +179,10 @@ pub struct Chunk {
     pub local_port: u16,
     /// Port at the other.
     pub remote_port: u16,
+    /// [`transport`].
+    pub transport: u16,
     /// Not used.
-    pub pad: [u16; 3],
+    pub pad: [u16; 2],
     /// Address of this end; of IPv4 the first four bytes.
     pub local: [u8; 16],
     /// Address of the other.
@@ -195,7 +213,8 @@ impl Chunk {
             family: short(44)?,
             local_port: short(46)?,
             remote_port: short(48)?,
-            pad: [0; 3],
+            transport: short(50)?,
+            pad: [0; 2],
             local: text(56)?,
             remote: text(72)?,
             comm: text(88)?,

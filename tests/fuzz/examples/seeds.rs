@@ -117,6 +117,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         write("postgres", name, &parts.collect::<Vec<_>>().concat())?;
     }
+    for (name, record) in DNS {
+        let calls = record.iter().map(|(code, framed, message)| match framed {
+            true => call(*code, &framed_by_length(message)),
+            false => call(*code, message),
+        });
+        write("dns", name, &calls.collect::<Vec<_>>().concat())?;
+    }
     for (name, record) in HTTP2 {
         let parts = record.iter().map(|(code, bytes)| call(*code, bytes));
         write("http2", name, &parts.collect::<Vec<_>>().concat())?;
@@ -440,6 +447,63 @@ const HTTP2: &[(&str, &[Bytes])] = &[
             (1, b"\0\0\x03\x01\x05\0\0\x01\x03\x82\x86\xc0"),
             (0, b"\0\0\x07\x05\x04\0\0\x01\x03\0\0\0\x02\x82\x84\xbe\0\0\x01\x01\x05\0\0\x01\x03\x88"),
             (1, b"GET / HTTP/1.1\r\n\r\n"),
+        ],
+    ),
+];
+
+/// A message of DNS, behind its length.
+fn framed_by_length(message: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    [&length.to_be_bytes()[..], message].concat()
+}
+
+/// What [`call`] takes, over TCP where it says so.
+type Sent = (u8, bool, &'static [u8]);
+const ASK: &[u8] = b"\0\x07\x01\x20\0\x01\0\0\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01";
+const ASK_MORE: &[u8] =
+    b"\0\x08\x01\x20\0\x01\0\0\0\0\0\x01\x0aorder-2041\x02ab\x04test\0\0\x1c\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0";
+/// Two aliases, one of them by a pointer, and an address.
+const FOUND: &[u8] = b"\0\x07\x81\x80\0\x01\0\x02\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01\xc0\x0c\0\x05\0\x01\0\0\0\x1e\0\x07\x04edge\xc0\x10\xc0\x2d\0\x01\0\x01\0\0\x01\x2c\0\x04\x0a\0\0\x07";
+const MISSING: &[u8] = b"\0\x08\x85\x83\0\x01\0\0\0\0\0\x01\x0aorder-2041\x02ab\x04test\0\0\x1c\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0";
+/// See `coral_fuzz::dns`.
+const DNS: &[(&str, &[Sent])] = &[
+    (
+        "datagrams",
+        &[
+            (0, false, ASK),
+            (1, false, ASK),
+            (1, false, FOUND),
+            (0, false, FOUND),
+            (2, false, ASK_MORE),
+            (3, false, MISSING),
+            (4, false, ASK),
+            (5, false, b"\0\x07\x80\x01\0\0\0\0\0\0\0\0"),
+        ],
+    ),
+    (
+        "connection",
+        &[
+            (0, true, ASK),
+            (0, true, ASK_MORE),
+            (1, true, MISSING),
+            (1, true, FOUND),
+            (1, false, b"\0"),
+            (1, false, b"\x21"),
+            (1, false, ASK),
+            (0, true, FOUND),
+            (2, false, ASK),
+            (0, true, ASK),
+            (6, false, b""),
+            (5, false, b""),
+        ],
+    ),
+    (
+        "circles",
+        &[
+            (0, false, b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\xc0\x0c\0\x01\0\x01"),
+            (1, false, b"\0\x07\x81\0\0\x01\0\x01\0\0\0\0\x01a\0\0\x01\0\x01\xc0\x13\0\x01\0\x01\0\0\0\0\0\x04\x01\x02"),
+            (8, true, ASK),
+            (1, true, b"short"),
         ],
     ),
 ];

@@ -6,6 +6,7 @@
 //! inputs, call the same functions from cargo-fuzz:
 //! `fuzz_target!(|data: &[u8]| coral_fuzz::otlp_traces(data));`; what it finds is added to the corpus.
 
+mod dns;
 mod incident;
 mod kernel;
 mod otlp;
@@ -15,6 +16,7 @@ mod text;
 
 pub mod mutate;
 
+pub use dns::dns;
 pub use incident::incident;
 pub use kernel::kernel_text;
 pub use otlp::{otlp_json, otlp_logs, otlp_metrics, otlp_traces, spool_record};
@@ -44,4 +46,5 @@ pub const TARGETS: &[Target] = &[
     ("resp", resp),
     ("postgres", postgres),
     ("http2", http2),
+    ("dns", dns),
 ];

@@ -10,17 +10,17 @@ use coral_agent::observe::requests::redis::commands;
 use coral_agent::reduce::Answer;
 
 /// Something that happens to a connection.
-struct Call<'a> {
-    what: u8,
-    at_ns: u64,
-    bytes: &'a [u8],
+pub(crate) struct Call<'a> {
+    pub(crate) what: u8,
+    pub(crate) at_ns: u64,
+    pub(crate) bytes: &'a [u8],
     /// With those that were not copied.
-    total: u64,
+    pub(crate) total: u64,
 }
 
 /// A recorded connection: an operation in the low three bits of a byte, thousands of bytes that were
 /// not copied in the others, a length of two bytes, and so many bytes.
-fn calls(data: &[u8]) -> Vec<Call<'_>> {
+pub(crate) fn calls(data: &[u8]) -> Vec<Call<'_>> {
     let (mut rest, mut at_ns, mut calls) = (data, 0u64, Vec::new());
     while let [code, low, high, more @ ..] = rest {
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(more.len());
@@ -72,7 +72,9 @@ pub fn http1(data: &[u8]) {
         match exchange.answer {
             Answer::None => {}
             Answer::Status(status) => assert!((100..1_000).contains(&status)),
-            Answer::Done | Answer::Failed(_) | Answer::Grpc(_) => panic!("no answer of HTTP"),
+            Answer::Done | Answer::Said(_) | Answer::Failed(_) | Answer::Grpc(_) => {
+                panic!("no answer of HTTP")
+            }
         }
     }
     let exchanges = out.iter().filter(|told| matches!(told, Told::Exchange(_))).count();
@@ -86,7 +88,7 @@ pub fn http1(data: &[u8]) {
 }
 
 /// At most so many wait, and none began later.
-fn plausible(waits: Waits, most: u64, at_ns: u64) -> bool {
+pub(crate) fn plausible(waits: Waits, most: u64, at_ns: u64) -> bool {
     waits.count <= most && waits.oldest.is_none_or(|(since, _)| since <= at_ns)
 }
 
@@ -148,7 +150,7 @@ pub fn http2(data: &[u8]) {
         match exchange.answer {
             Answer::Status(status) => assert!((100..1_000).contains(&status)),
             Answer::Grpc(status) => assert!(status.is_none_or(|status| status < 100)),
-            Answer::None | Answer::Done | Answer::Failed(_) => {}
+            Answer::None | Answer::Done | Answer::Said(_) | Answer::Failed(_) => {}
         }
     }
     // As many as there are heads of frames, and lines where it became something else.
@@ -169,7 +171,9 @@ pub fn postgres(data: &[u8]) {
         match exchange.answer {
             Answer::Failed(SKIPPED) | Answer::None | Answer::Done => {}
             Answer::Failed(state) => assert_eq!(state, sqlstate::of(state.as_bytes())),
-            Answer::Status(_) | Answer::Grpc(_) => panic!("no answer of PostgreSQL"),
+            Answer::Said(_) | Answer::Status(_) | Answer::Grpc(_) => {
+                panic!("no answer of PostgreSQL")
+            }
         }
     }
     // A head has five bytes.

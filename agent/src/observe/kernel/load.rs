@@ -93,11 +93,13 @@ const REQUESTS: [(&str, bool); 5] = [
 ];
 /// Protocols that the programs at the tracepoints read themselves, and those that have a program of
 /// their own, which is loaded alone: what they are called, [`protocol`], program.
-const PROTOCOLS: [(&str, u16, Option<&str>); 4] = [
+const PROTOCOLS: [(&str, u16, Option<&str>); 6] = [
     ("HTTP/1.1", protocol::HTTP, None),
     ("HTTP/2 and gRPC", protocol::HTTP2, Some("framed_http2")),
     ("Redis", protocol::RESP, Some("framed_resp")),
     ("PostgreSQL", protocol::POSTGRES, Some("framed_postgres")),
+    ("DNS", protocol::DATAGRAMS, Some("datagrams")),
+    ("DNS over TCP", protocol::DNS, Some("framed_dns")),
 ];
 /// Room for chunks where none will come: a page.
 const NO_CHUNKS: u32 = 4_096;
@@ -224,7 +226,7 @@ fn put_in_place(ebpf: &mut Ebpf, name: &str, number: u16) -> Result<(), String> 
 }
 
 /// Calls that move bytes through sockets, and where they have them; the numbers are this machine's.
-const FORMS: [(libc::c_long, u8); 8] = [
+const FORMS: [(libc::c_long, u8); 10] = [
     (libc::SYS_read, form::BUFFER),
     (libc::SYS_write, form::BUFFER),
     (libc::SYS_recvfrom, form::BUFFER),
@@ -233,6 +235,8 @@ const FORMS: [(libc::c_long, u8); 8] = [
     (libc::SYS_writev, form::PIECES),
     (libc::SYS_recvmsg, form::MESSAGE),
     (libc::SYS_sendmsg, form::MESSAGE),
+    (libc::SYS_recvmmsg, form::MESSAGES),
+    (libc::SYS_sendmmsg, form::MESSAGES),
 ];
 
 /// Takes a program out again.
@@ -313,7 +317,7 @@ fn socket_offsets(btf: &Btf<'_>) -> Result<SocketOffsets, BtfError> {
         call: call.or_else(|_| btf.offset("pt_regs", "syscallno"))?,
         second: argument(1, "si")?,
         third: argument(2, "dx")?,
-        pad: 0,
+        fifth: argument(4, "r8")?,
     })
 }
 

@@ -6,7 +6,7 @@
 //! `ebpf` says what is missing and what to do; `requests` says it of requests.
 //!
 //! Now: how processes end ([`ends`]): exit code or signal, who sent it, whether memory had run out;
-//! and the bytes of HTTP, gRPC, Redis and PostgreSQL, which [`super::requests`] makes requests of.
+//! and the bytes of HTTP, gRPC, Redis, PostgreSQL and DNS, which [`super::requests`] makes requests of.
 //! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in.
 
 pub mod btf;

@@ -5,6 +5,7 @@
 //! it is counted as unknown, and looked at anew.
 
 use super::connection;
+use super::dns;
 use super::exchange::{Reader, Role, Told, Waits, Way};
 use super::head;
 use super::http2;
@@ -22,6 +23,8 @@ pub enum Protocol {
     Redis,
     /// Version 3.
     Postgres,
+    /// Over TCP or UDP.
+    Dns,
 }
 
 impl Protocol {
@@ -33,6 +36,7 @@ impl Protocol {
             Self::Grpc => "grpc",
             Self::Redis => "redis",
             Self::Postgres => "postgresql",
+            Self::Dns => "dns",
         }
     }
 
@@ -40,7 +44,7 @@ impl Protocol {
     #[must_use]
     pub const fn is_database(self) -> bool {
         match self {
-            Self::Http | Self::Grpc => false,
+            Self::Http | Self::Grpc | Self::Dns => false,
             Self::Redis | Self::Postgres => true,
         }
     }
@@ -50,6 +54,8 @@ impl Protocol {
 #[derive(Debug, Default)]
 pub struct Conversation {
     known: Option<(Protocol, Box<dyn Reader + Send>)>,
+    /// At the port of DNS, whose messages begin like nothing: which end this is.
+    dns: Option<Role>,
 }
 
 /// What is spoken where a call begins so.
@@ -70,6 +76,17 @@ fn spoken(way: Way, bytes: &[u8], total: u64) -> Option<(Protocol, Box<dyn Reade
 }
 
 impl Conversation {
+    /// One between these ports, this end's first.
+    #[must_use]
+    pub fn between(local: u16, remote: u16) -> Self {
+        let dns = match (local, remote) {
+            (dns::PORT, _) => Some(Role::Server),
+            (_, dns::PORT) => Some(Role::Client),
+            _ => None,
+        };
+        Self { dns, ..Self::default() }
+    }
+
     /// What it speaks, once that is known.
     #[must_use]
     pub fn protocol(&self) -> Option<Protocol> {
@@ -99,7 +116,10 @@ impl Conversation {
     /// [`Reader::moved`].
     pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
         if self.known.is_none() {
-            self.known = spoken(way, bytes, total);
+            let dns = |role| -> (_, Box<dyn Reader + Send>) {
+                (Protocol::Dns, Box::new(dns::stream::Connection::new(role)))
+            };
+            self.known = spoken(way, bytes, total).or_else(|| self.dns.map(dns));
         }
         let Some(reader) = self.reader_mut() else { return };
         reader.moved(way, at_ns, bytes, total, out);

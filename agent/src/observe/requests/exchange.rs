@@ -3,12 +3,13 @@
 
 use std::borrow::Cow;
 use std::fmt::Debug;
+use std::net::IpAddr;
 
 use super::stream::Piece;
 use crate::reduce::Answer;
 
 /// Which end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// It answers.
     Server,
@@ -50,8 +51,8 @@ impl Role {
 pub struct Exchange {
     /// Which end saw it.
     pub role: Role,
-    /// Method and route of HTTP; the method of gRPC; the command of Redis; verb and table of SQL. Of these
-    /// there are few.
+    /// Method and route of HTTP; the method of gRPC; the command of Redis; verb and table of SQL;
+    /// type and name of DNS. Of these there are few.
     pub operation: Cow<'static, str>,
     /// How it was answered.
     pub answer: Answer<'static>,
@@ -76,6 +77,8 @@ pub enum Told {
     Encrypted,
     /// The name of something prepared was forgotten, because there were too many.
     Forgotten,
+    /// A name was asked for, and has these addresses for so many seconds.
+    Addresses(String, Vec<(IpAddr, u32)>),
 }
 
 /// When a request began, ns since boot, and its trace, or zeros.
@@ -201,6 +204,7 @@ pub mod recorded {
             Told::Unknown(n) => format!("unknown {n}"),
             Told::Encrypted => "encrypted".to_owned(),
             Told::Forgotten => "forgotten".to_owned(),
+            Told::Addresses(name, addresses) => format!("{name} is {addresses:?}"),
             Told::Exchange(e) => {
                 format!("{} {} {}-{}", e.operation, word(&e.answer), e.start_ns, e.end_ns)
             }

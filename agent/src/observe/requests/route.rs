@@ -6,7 +6,7 @@
 //! whatever was asked for: scanners ask for everything.
 
 /// What stands for an id.
-const ID: &str = "{id}";
+pub(super) const ID: &str = "{id}";
 /// The route of what was not found.
 const NOT_FOUND: &str = "{not found}";
 /// Segments that are kept; what is deeper is `*`.
@@ -30,12 +30,13 @@ pub fn of(path: &str, status: Option<u16>) -> String {
             route.push('*');
             break;
         }
-        push(&mut route, segment);
+        push_word(&mut route, segment);
     }
     if route.is_empty() { "/".to_owned() } else { route }
 }
 
-fn push(route: &mut String, segment: &str) {
+/// Adds a piece of a path or a name, with what looks like an id taken out.
+pub(super) fn push_word(route: &mut String, segment: &str) {
     if is_id(segment) {
         route.push_str(ID);
         return;
@@ -55,7 +56,7 @@ fn push(route: &mut String, segment: &str) {
 
 /// Whether a piece of a path names one of many: a number, a long hexadecimal one, a UUID, a word nobody
 /// would choose.
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let hex = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     let mixed = text.bytes().any(|b| b.is_ascii_lowercase())

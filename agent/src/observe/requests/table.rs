@@ -1,16 +1,20 @@
 //! All connections that are followed, and what came of their bytes.
 
+mod datagrams;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use coral_bpf_types::{Chunk, what};
+use coral_bpf_types::{Chunk, transport, what};
 use coral_model::time::{BUCKET, Time};
 use coral_model::view::SpanKind;
 use coral_proto::v1::PeerKind;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::conversation::{Conversation, Protocol};
+use super::dns::addresses::Addresses;
+use super::dns::datagrams::{Datagrams, Heard};
 use super::exchange::{Began, Exchange, Role, Told, Way};
 use super::names::{Names, Source, Verdict};
 use crate::counters::Counters;
@@ -69,6 +73,9 @@ struct Followed {
     source: Arc<Source>,
     local: SocketAddr,
     remote: SocketAddr,
+    /// What the other end is called, by a name that was asked for.
+    name: Option<Arc<str>>,
+    process: u32,
     last_ns: u64,
 }
 
@@ -96,6 +103,10 @@ pub struct Table {
     /// Ports of this agent, which telemetry is sent to: no request of anybody's.
     own_ports: Vec<u16>,
     told: Vec<Told>,
+    /// DNS over UDP.
+    datagrams: Datagrams<Arc<Source>>,
+    heard: Vec<Heard<Arc<Source>>>,
+    addresses: Addresses,
     out: Vec<Request>,
     swept_ns: u64,
 }
@@ -124,6 +135,9 @@ impl Table {
             waited: HashMap::new(),
             own_ports,
             told: Vec::new(),
+            datagrams: Datagrams::default(),
+            heard: Vec::new(),
+            addresses: Addresses::default(),
             out: Vec::new(),
             swept_ns: 0,
         }
@@ -132,6 +146,9 @@ impl Table {
     /// Takes in a chunk and the bytes that follow it. `epoch_ns` is what is added to a time since boot
     /// to make it Unix time.
     pub fn take(&mut self, chunk: &Chunk, bytes: &[u8], epoch_ns: u64) -> Wanted {
+        if chunk.transport == transport::DATAGRAM {
+            return self.datagram(chunk, bytes, epoch_ns);
+        }
         if !self.followed.contains_key(&chunk.socket) {
             if chunk.what == what::ENDING || chunk.what == what::ENDED {
                 return Wanted::Yes;
@@ -148,8 +165,10 @@ impl Table {
                 Verdict::Ignore => return Wanted::No(process),
                 Verdict::Watch(source) => source,
             };
-            let conversation = Conversation::default();
-            let followed = Followed { conversation, source, local, remote, last_ns: chunk.at_ns };
+            let conversation = Conversation::between(local.port(), remote.port());
+            let (name, last_ns) =
+                (self.addresses.name(process, remote.ip(), chunk.at_ns), chunk.at_ns);
+            let followed = Followed { conversation, source, local, remote, name, process, last_ns };
             self.followed.insert(chunk.socket, followed);
         }
         let Some(followed) = self.followed.get_mut(&chunk.socket) else { return Wanted::Yes };
@@ -194,6 +213,9 @@ impl Table {
                 }
                 Told::Encrypted => self.counters.requests_encrypted.add(1),
                 Told::Forgotten => self.counters.requests_statements_forgotten.add(1),
+                Told::Addresses(name, addresses) => {
+                    self.addresses.told(followed.process, &name, &addresses, at_ns);
+                }
                 Told::Exchange(exchange) => {
                     let client = exchange.role == Role::Client;
                     if client
@@ -244,6 +266,9 @@ impl Table {
             self.told.push(told);
             self.tell(socket, now_ns, epoch_ns);
         }
+        self.datagrams.settle(now_ns, &mut self.heard);
+        self.hear(now_ns, epoch_ns);
+        self.counters.requests_names_forgotten.add(self.addresses.take_forgotten());
     }
 
     /// Requests that ended since the last call.
@@ -253,7 +278,7 @@ impl Table {
 
     /// Hands `tell` the requests in flight of every service that has any, or had since it was last
     /// told: none is a number too.
-    pub fn waiting(&mut self, epoch_ns: u64, mut tell: impl FnMut(&Waiting<'_>)) {
+    pub fn waiting(&mut self, now_ns: u64, epoch_ns: u64, mut tell: impl FnMut(&Waiting<'_>)) {
         let mut counts: HashMap<u64, (Arc<Source>, u64, Option<Began>)> = HashMap::new();
         let servers =
             self.followed.values().filter(|f| f.conversation.role() == Some(Role::Server));
@@ -263,6 +288,12 @@ impl Table {
             let entry = counts.entry(followed.source.hash).or_insert_with(first);
             entry.1 += waits.count;
             entry.2 = entry.2.into_iter().chain(waits.oldest).min_by_key(|(since, _)| *since);
+        }
+        for (source, since_ns) in self.datagrams.waiting(now_ns) {
+            let entry = counts.entry(source.hash).or_insert_with(|| (Arc::clone(source), 0, None));
+            entry.1 += 1;
+            let began = entry.2.into_iter().chain([(since_ns, [0; 16])]);
+            entry.2 = began.min_by_key(|(since, _)| *since);
         }
         for (hash, source) in std::mem::take(&mut self.waited) {
             if !counts.contains_key(&hash) {
@@ -292,15 +323,21 @@ impl Table {
                     && now_ns.saturating_sub(followed.last_ns) < 4 * IDLE_NS
         });
         self.lossy.retain(|_, until| *until > now_ns + epoch_ns);
+        self.addresses.sweep(now_ns);
     }
 }
 
 impl Followed {
     /// Who serves, as an SDK's spans name it: a database by what it is and its address.
     fn peer(&self, protocol: Protocol) -> String {
-        match protocol.is_database() {
-            true => format!("{}@{}", protocol.word(), self.remote),
-            false => self.remote.to_string(),
+        let address = match &self.name {
+            // Servers of names go by their address: it is what they are asked at.
+            Some(name) if protocol != Protocol::Dns => format!("{name}:{}", self.remote.port()),
+            _ => self.remote.to_string(),
+        };
+        match protocol {
+            Protocol::Http | Protocol::Grpc => address,
+            _ => format!("{}@{address}", protocol.word()),
         }
     }
 
@@ -321,7 +358,7 @@ mod tests {
     use crate::observe::ServiceProcesses;
     use crate::observe::files::Files;
 
-    fn table(counters: &Arc<Counters>) -> Table {
+    pub(super) fn table(counters: &Arc<Counters>) -> Table {
         let services = Arc::new(ServiceProcesses::new("h"));
         let files = Files::below("/nowhere");
         let watch = "nginx,ab".parse().unwrap();
@@ -329,7 +366,13 @@ mod tests {
         Table::new(names, vec![4318], Arc::clone(counters))
     }
 
-    fn chunk(name: &str, socket: u64, ports: (u16, u16), what: u32, at_ns: u64) -> Chunk {
+    pub(super) fn chunk(
+        name: &str,
+        socket: u64,
+        ports: (u16, u16),
+        what: u32,
+        at_ns: u64,
+    ) -> Chunk {
         let mut comm = [0; 16];
         comm[..name.len()].copy_from_slice(name.as_bytes());
         let mut local = [0; 16];
@@ -480,7 +523,7 @@ mod tests {
         take(&mut table, chunk("ab", 2, (40_000, 80), what::SENT, 7), ASK);
         let told = |table: &mut Table| {
             let mut told = Vec::new();
-            table.waiting(1_000, |w| told.push((w.count, w.oldest_ns)));
+            table.waiting(20, 1_000, |w| told.push((w.count, w.oldest_ns)));
             told
         };
         assert_eq!(told(&mut table), [(1, 1_007)]);

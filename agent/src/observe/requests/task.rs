@@ -58,7 +58,9 @@ pub fn run(mut ends: Ends, mut table: Table, pipeline: &Arc<Pipeline>, cancel: &
         if clocks.boot_ns.saturating_sub(told_ns) >= WAITING_NS {
             told_ns = clocks.boot_ns;
             table.settle(clocks.boot_ns, epoch_ns);
-            table.waiting(epoch_ns, |waiting| pipeline.wait(waiting, Time(clocks.wall_ns)));
+            table.waiting(clocks.boot_ns, epoch_ns, |waiting| {
+                pipeline.wait(waiting, Time(clocks.wall_ns));
+            });
             table.sweep(clocks.boot_ns, epoch_ns);
         }
     }
