@@ -290,11 +290,16 @@ pub const STORED: [Kept; 10] = [
 ];
 
 /// What passes through an agent's memory or disk and is not sent as it is.
-pub const PASSING: [(&str, &str); 6] = [
+pub const PASSING: [(&str, &str); 7] = [
     (
         "bytes of requests",
         "as the kernel sees them pass: read in the agent's memory, at most as much as is needed to find the next message, \
          and gone with it. Never written, never sent. Bodies, long values and rows are not even copied",
+    ),
+    (
+        "bytes of requests within TLS",
+        "what programs that are watched give to OpenSSL and get from it, in clear text: read likewise, and gone likewise. No key is \
+         read. coral-agent --no-tls leaves it alone",
     ),
     (
         "environment of a process",

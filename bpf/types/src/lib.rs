@@ -57,8 +57,8 @@ pub struct SocketOffsets {
     pub second: u32,
     /// The third.
     pub third: u32,
-    /// Not used.
-    pub pad: u32,
+    /// The stack pointer there.
+    pub stack: u32,
 }
 
 impl SocketOffsets {
@@ -78,7 +78,7 @@ impl SocketOffsets {
             self.call,
             self.second,
             self.third,
-            self.pad,
+            self.stack,
         ];
         let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
         out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
@@ -108,6 +108,10 @@ pub mod what {
     pub const ENDING: u32 = 2;
     /// It is gone.
     pub const ENDED: u32 = 3;
+    /// No socket: the process is another program from now on.
+    pub const BEGAN: u32 = 4;
+    /// The process has begun its first connection with TLS.
+    pub const SEALED: u32 = 5;
 }
 
 /// What a socket speaks.
@@ -122,7 +126,7 @@ pub mod protocol {
     pub const POSTGRES: u16 = 3;
     /// HTTP/2.
     pub const HTTP2: u16 = 4;
-    /// It went on encrypted, and is not read any more.
+    /// It is encrypted: what is read of it is what OpenSSL is given or gives.
     pub const ENCRYPTED: u16 = 7;
     /// Room for protocols.
     pub const PLACES: u32 = 8;
@@ -153,14 +157,16 @@ pub struct Chunk {
     pub missed_sent: u32,
     /// [`what`].
     pub what: u32,
-    /// `AF_INET` or `AF_INET6`.
+    /// `AF_INET` or `AF_INET6`; 0 where the addresses are not known.
     pub family: u16,
     /// Port at this end.
     pub local_port: u16,
     /// Port at the other.
     pub remote_port: u16,
+    /// 1 where the bytes are those within TLS.
+    pub sealed: u16,
     /// Not used.
-    pub pad: [u16; 3],
+    pub pad: [u16; 2],
     /// Address of this end; of IPv4 the first four bytes.
     pub local: [u8; 16],
     /// Address of the other.
@@ -191,7 +197,8 @@ impl Chunk {
             family: short(44)?,
             local_port: short(46)?,
             remote_port: short(48)?,
-            pad: [0; 3],
+            sealed: short(50)?,
+            pad: [0; 2],
             local: text(56)?,
             remote: text(72)?,
             comm: text(88)?,
@@ -213,8 +220,10 @@ pub mod lost {
     pub const SOCKETS: u32 = 2;
     /// Bytes beyond what may be copied in a moment.
     pub const BYTES: u32 = 3;
+    /// Calls into OpenSSL of threads beyond those that are followed.
+    pub const THREADS: u32 = 4;
     /// Places.
-    pub const PLACES: u32 = 4;
+    pub const PLACES: u32 = 5;
 }
 
 /// A process has ended: its last thread is on its way out.

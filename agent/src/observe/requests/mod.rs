@@ -11,7 +11,7 @@
 //! HTTP/1.1, [`head`] reads heads, [`stream`] cuts a direction into messages, [`connection`] matches
 //! requests with responses, [`route`] takes ids out of paths; [`http2`] does all that of HTTP/2 and
 //! gRPC, [`redis`] of Redis, [`postgres`] of PostgreSQL. [`names`] says whose process it is ([`containers`] whose container), [`watch`]
-//! which are watched, [`table`] holds it together. All of that is plain state machines; [`task`] has the
+//! which are watched, [`table`] holds it together, [`tls`] finds where OpenSSL is. All of that is plain state machines; [`task`] has the
 //! thread, the clock and the ring.
 
 pub mod connection;
@@ -27,4 +27,5 @@ pub mod route;
 pub mod stream;
 pub mod table;
 pub mod task;
+pub mod tls;
 pub mod watch;

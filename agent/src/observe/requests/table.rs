@@ -20,6 +20,8 @@ use crate::reduce::{Answer, Seen, Waiting};
 pub const CONNECTIONS: usize = 20_000;
 /// A connection on which nothing moved for this long is forgotten, ns. Its end may have been lost.
 const IDLE_NS: u64 = 900 * 1_000_000_000;
+/// A connection that went on encrypted is given so long to be read after all, ns.
+const SHAKING_NS: u64 = 5_000_000_000;
 /// `AF_INET`.
 const INET: u16 = 2;
 
@@ -67,9 +69,13 @@ impl Request {
 struct Followed {
     conversation: Conversation,
     source: Arc<Source>,
-    local: SocketAddr,
-    remote: SocketAddr,
+    /// Address of this end and of the other; `None` where they are not known.
+    ends: Option<(SocketAddr, SocketAddr)>,
     last_ns: u64,
+    /// What is read of it is within TLS.
+    sealed: bool,
+    /// Since when it is encrypted and not read, ns since boot.
+    encrypted_ns: Option<u64>,
 }
 
 /// What is to be done about a process that was met.
@@ -142,6 +148,7 @@ impl Table {
             }
             let local = address(chunk.family, &chunk.local, chunk.local_port);
             let remote = address(chunk.family, &chunk.remote, chunk.remote_port);
+            let ends = (chunk.family != 0).then_some((local, remote));
             let (process, pid) = (chunk.process, chunk.pid);
             let port = Some(chunk.local_port);
             let source = match self.names.of(process, pid, &chunk.comm, port, chunk.at_ns) {
@@ -149,12 +156,19 @@ impl Table {
                 Verdict::Watch(source) => source,
             };
             let conversation = Conversation::default();
-            let followed = Followed { conversation, source, local, remote, last_ns: chunk.at_ns };
+            let (last_ns, sealed) = (chunk.at_ns, chunk.sealed != 0);
+            let encrypted_ns = None;
+            let followed = Followed { conversation, source, ends, last_ns, sealed, encrypted_ns };
             self.followed.insert(chunk.socket, followed);
         }
         let Some(followed) = self.followed.get_mut(&chunk.socket) else { return Wanted::Yes };
         let (at_ns, told) = (chunk.at_ns, &mut self.told);
         followed.last_ns = at_ns;
+        if chunk.sealed != 0 && !followed.sealed {
+            // It was agreed to go on encrypted, which is read after all: what is said now begins anew.
+            followed.conversation = Conversation::default();
+            (followed.sealed, followed.encrypted_ns) = (true, None);
+        }
         let conversation = &mut followed.conversation;
         for (way, missed) in
             [(Way::Received, chunk.missed_received), (Way::Sent, chunk.missed_sent)]
@@ -176,14 +190,25 @@ impl Table {
             self.names.serves(chunk.process, chunk.pid, &followed.source.service, at);
         }
         self.tell(chunk.socket, at_ns, epoch_ns);
-        if chunk.what == what::ENDED {
-            self.followed.remove(&chunk.socket);
+        if chunk.what == what::ENDED
+            && let Some(followed) = self.followed.remove(&chunk.socket)
+        {
+            let unread = u64::from(followed.encrypted_ns.is_some());
+            self.counters.requests_encrypted.add(unread);
         }
         Wanted::Yes
     }
 
+    /// Whether a process is watched that has begun to speak TLS.
+    pub fn wants(&mut self, chunk: &Chunk) -> Wanted {
+        match self.names.of(chunk.process, chunk.pid, &chunk.comm, None, chunk.at_ns) {
+            Verdict::Ignore => Wanted::No(chunk.process),
+            Verdict::Watch(_) => Wanted::Yes,
+        }
+    }
+
     fn tell(&mut self, socket: u64, at_ns: u64, epoch_ns: u64) {
-        let Some(followed) = self.followed.get(&socket) else { return };
+        let Some(followed) = self.followed.get_mut(&socket) else { return };
         // Nothing is told of a connection before that is known.
         let protocol = followed.conversation.protocol().unwrap_or(Protocol::Http);
         for told in self.told.drain(..) {
@@ -192,14 +217,14 @@ impl Table {
                     self.counters.requests_unknown.add(n);
                     self.lossy.insert(followed.source.hash, bucket_end(at_ns + epoch_ns));
                 }
-                Told::Encrypted => self.counters.requests_encrypted.add(1),
+                Told::Encrypted => followed.encrypted_ns = Some(at_ns),
                 Told::Forgotten => self.counters.requests_statements_forgotten.add(1),
                 Told::Exchange(exchange) => {
                     let client = exchange.role == Role::Client;
-                    if client
-                        && followed.remote.ip().is_loopback()
-                        && self.own_ports.contains(&followed.remote.port())
-                    {
+                    let own = |(_, to): (_, SocketAddr)| {
+                        to.ip().is_loopback() && self.own_ports.contains(&to.port())
+                    };
+                    if client && followed.ends.is_some_and(own) {
                         continue;
                     }
                     if !client {
@@ -217,7 +242,7 @@ impl Table {
                         source: Arc::clone(&followed.source),
                         protocol,
                         peer: if client { followed.peer(protocol) } else { String::new() },
-                        key: followed.key(&exchange),
+                        key: followed.key(socket, &exchange),
                         sampled: lossy.is_some_and(|until| end_ns < *until)
                             || end_ns < self.all_lossy_ns,
                         exchange,
@@ -239,6 +264,10 @@ impl Table {
         for (socket, followed) in &mut self.followed {
             followed.conversation.settle(now_ns, &mut self.told);
             settled.extend(self.told.drain(..).map(|told| (*socket, told)));
+            let shaking = |since: &mut u64| now_ns.saturating_sub(*since) >= SHAKING_NS;
+            if followed.encrypted_ns.take_if(shaking).is_some() {
+                self.counters.requests_encrypted.add(1);
+            }
         }
         for (socket, told) in settled {
             self.told.push(told);
@@ -296,20 +325,26 @@ impl Table {
 }
 
 impl Followed {
-    /// Who serves, as an SDK's spans name it: a database by what it is and its address.
+    /// Who serves, as an SDK's spans name it: a database by what it is and its address. Nothing where
+    /// that is not known.
     fn peer(&self, protocol: Protocol) -> String {
-        match protocol.is_database() {
-            true => format!("{}@{}", protocol.word(), self.remote),
-            false => self.remote.to_string(),
+        match (self.ends, protocol.is_database()) {
+            (Some((_, to)), true) => format!("{}@{to}", protocol.word()),
+            (Some((_, to)), false) => to.to_string(),
+            (None, _) => String::new(),
         }
     }
 
     /// The same number at both ends: of their addresses, the asking one's first, and how many
-    /// requests came before.
-    fn key(&self, exchange: &Exchange) -> u64 {
+    /// requests came before. One of its own where the addresses are not known.
+    fn key(&self, socket: u64, exchange: &Exchange) -> u64 {
+        let Some((local, remote)) = self.ends else {
+            let end = format!("{socket:x} {:?} {}", exchange.role, exchange.ordinal);
+            return xxh3_64(end.as_bytes()).max(1);
+        };
         let (client, server) = match exchange.role {
-            Role::Client => (self.local, self.remote),
-            Role::Server => (self.remote, self.local),
+            Role::Client => (local, remote),
+            Role::Server => (remote, local),
         };
         xxh3_64(format!("{client} {server} {}", exchange.ordinal).as_bytes()).max(1)
     }
@@ -428,7 +463,61 @@ mod tests {
             b"\0\0\0\x08\x04\xd2\x16\x2f",
         );
         take(&mut table, chunk("nginx", 3, nginx, what::SENT, 6), b"S");
-        assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 1));
+        table.settle(SHAKING_NS, 0);
+        assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 0));
+        for _ in 0..2 {
+            table.settle(SHAKING_NS + 6, 0);
+            assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 1));
+        }
+    }
+
+    #[test]
+    fn what_is_read_within_tls_after_all_begins_anew_and_is_not_counted() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        let nginx = (5432, 40_000);
+        let ssl = b"\0\0\0\x08\x04\xd2\x16\x2f";
+        take(&mut table, chunk("nginx", 3, nginx, what::RECEIVED, 5), ssl);
+        take(&mut table, chunk("nginx", 3, nginx, what::SENT, 6), b"S");
+        let within = |what, at| Chunk { sealed: 1, ..chunk("nginx", 3, nginx, what, at) };
+        let start = b"\0\0\0\x10\0\x03\0\0user\0a\0\0";
+        take(&mut table, within(what::RECEIVED, 7), start);
+        take(&mut table, within(what::SENT, 8), b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
+        take(&mut table, within(what::RECEIVED, 9), b"Q\0\0\0\x0dSELECT 1\0");
+        take(&mut table, within(what::SENT, 10), b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I");
+        take(&mut table, within(what::ENDED, 11), b"");
+        let requests: Vec<Request> = table.ended().collect();
+        let told: Vec<_> = requests.iter().map(|r| r.seen().operation.to_owned()).collect();
+        assert_eq!(told, ["SELECT"]);
+        table.settle(10 * SHAKING_NS, 0);
+        assert_eq!((counters.requests_encrypted.get(), counters.requests_unknown.get()), (0, 0));
+        // One that is gone before anybody could tell is counted.
+        take(&mut table, chunk("nginx", 4, nginx, what::RECEIVED, 5), ssl);
+        take(&mut table, chunk("nginx", 4, nginx, what::SENT, 6), b"S");
+        take(&mut table, chunk("nginx", 4, nginx, what::ENDED, 7), b"");
+        assert_eq!(counters.requests_encrypted.get(), 1);
+    }
+
+    #[test]
+    fn a_connection_without_addresses_is_told_and_its_peer_is_not_guessed() {
+        let counters = Arc::new(Counters::default());
+        let mut table = table(&counters);
+        let alone = |name, socket, what, at| Chunk {
+            sealed: 1,
+            family: 0,
+            ..chunk(name, socket, (0, 0), what, at)
+        };
+        for (name, socket, asks, answers) in
+            [("ab", 1, what::SENT, what::RECEIVED), ("nginx", 2, what::RECEIVED, what::SENT)]
+        {
+            take(&mut table, alone(name, socket, asks, 1), ASK);
+            take(&mut table, alone(name, socket, answers, 2), ANSWER);
+        }
+        let requests: Vec<Request> = table.ended().collect();
+        let seen: Vec<Seen<'_>> = requests.iter().map(Request::seen).collect();
+        assert_eq!((seen[0].kind, seen[0].peer), (SpanKind::Client, ""));
+        assert_eq!((seen[1].kind, seen[1].peer), (SpanKind::Server, ""));
+        assert_ne!(seen[0].key, seen[1].key);
     }
 
     #[test]

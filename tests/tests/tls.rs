@@ -1,0 +1,453 @@
+//! Requests within TLS, seen through what OpenSSL is given and gives: a real nginx that curl, ab and h2load
+//! ask, and Node at both ends, which has an OpenSSL of its own. What they say themselves is what Coral
+//! counts, to the request. Skipped only where the kernel does not let the agent look, and then the reason is
+//! printed.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use coral_model::view::{EdgeEnds, EdgeRow, Evidence, RedRow, Row, SenseState};
+use coral_tests::nginx::{Nginx, Programs, assert_as_slow};
+use coral_tests::{Colony, counters, may_look, until};
+use serde_json::Value;
+
+/// Requests by operation and status.
+type Counts = BTreeMap<(String, String), u64>;
+
+/// A certificate for this machine, and its key.
+struct Certificate {
+    certificate: String,
+    key: String,
+}
+
+impl Certificate {
+    fn made(dir: &Path) -> Self {
+        let path = |name: &str| dir.join(name).display().to_string();
+        let (certificate, key) = (path("certificate.pem"), path("key.pem"));
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
+            .args(["-keyout", &key, "-out", &certificate])
+            .output()
+            .expect("openssl runs");
+        assert!(output.status.success(), "{output:?}");
+        Self { certificate, key }
+    }
+
+    /// What nginx is told of it.
+    fn of_nginx(&self) -> String {
+        format!("ssl_certificate {}; ssl_certificate_key {};", self.certificate, self.key)
+    }
+}
+
+/// Whether the agent may put its programs into OpenSSL; where not, why is printed.
+fn may_read(colony: &Colony) -> bool {
+    if !may_look(colony) {
+        return false;
+    }
+    let sense = until("the agent to say what it sees of TLS", || tls(colony));
+    assert!(!sense.1.contains("Verifier output"), "refused: {sense:?}");
+    if sense.0 == SenseState::On {
+        return true;
+    }
+    // A kernel without uprobes.
+    let lacks = ["uprobe", "perf_event_open"];
+    assert!(lacks.iter().any(|text| sense.1.contains(text)), "off for no reason: {sense:?}");
+    eprintln!("skipped: {}", sense.1);
+    false
+}
+
+/// What the agent says of TLS.
+fn tls(colony: &Colony) -> Result<(SenseState, String), String> {
+    let status = colony.status()?;
+    let mut senses = status.agents.iter().flat_map(|agent| &agent.senses);
+    let tls = senses.find(|sense| sense.name == "tls");
+    tls.map(|sense| (sense.state, sense.why.clone())).ok_or_else(|| "nothing yet".to_owned())
+}
+
+fn red(colony: &Colony, words: &[&str]) -> Result<Vec<RedRow>, String> {
+    let rows = colony.query(&[&["red"], words, &["--since", "30m"]].concat())?;
+    let row = |row| if let Row::Red(row) = row { Some(*row) } else { None };
+    Ok(rows.into_iter().filter_map(row).collect())
+}
+
+/// What Coral has counted of a service.
+fn seen(colony: &Colony, service: &str) -> Result<Counts, String> {
+    let of = format!("service={service}");
+    let mut counts = Counts::new();
+    for row in red(colony, &[&of, "--by", "operation"])? {
+        assert!(row.red.evidence == Evidence::Ebpf && !row.red.sampled, "{row:?}");
+        let operation = row.operation.unwrap();
+        let one = format!("operation={operation:?}");
+        for row in red(colony, &[&of, &one, "--by", "status"])? {
+            let status = row.by.get("status").cloned().flatten().unwrap_or_default();
+            _ = counts.insert((operation.clone(), status), row.red.requests);
+        }
+    }
+    Ok(counts)
+}
+
+/// Waits until Coral has counted that many requests of a service, and gives them.
+#[track_caller]
+fn counted(colony: &Colony, service: &str, expected: &Counts) {
+    let least: u64 = expected.values().sum();
+    let found = until("Coral to have counted them", || {
+        let seen = seen(colony, service)?;
+        let all = seen.values().sum::<u64>() >= least;
+        if all { Ok(seen) } else { Err(format!("{seen:?}\n{expected:?}\n{:?}", counters(colony))) }
+    });
+    assert_eq!(&found, expected, "{:?}", counters(colony));
+}
+
+fn edges(colony: &Colony) -> Result<Vec<EdgeRow>, String> {
+    let rows = colony.query(&["topology", "--since", "30m"])?;
+    let edge = |row| if let Row::Edge(edge) = row { Some(*edge) } else { None };
+    Ok(rows.into_iter().filter_map(edge).collect())
+}
+
+/// An edge of exactly so many requests, seen by both ends.
+#[track_caller]
+fn joined(colony: &Colony, from: &str, to: &str, requests: u64) {
+    let edge = until("who asks", || {
+        let edges = edges(colony)?;
+        let found = edges.iter().find(|e| e.from == from && e.to == to).cloned();
+        found.filter(|e| e.red.requests >= requests).ok_or_else(|| format!("{edges:?}"))
+    });
+    assert_eq!((edge.red.requests, edge.ends), (requests, EdgeEnds::Both), "{edge:?}");
+    assert_eq!((edge.protocol.as_deref(), edge.red.evidence), (Some("http"), Evidence::Ebpf));
+}
+
+#[track_caller]
+fn nothing_lost(colony: &Colony) {
+    let counters = counters(colony);
+    for lost in [
+        "requests_chunks_lost",
+        "requests_unknown",
+        "requests_bytes_unread",
+        "requests_connections_refused",
+        "requests_encrypted",
+        "requests_tls_files_refused",
+        "requests_tls_calls_refused",
+    ] {
+        assert_eq!(counters[lost], 0, "{lost}: {counters:?}");
+    }
+}
+
+/// What nginx has logged, as Coral names it.
+fn logged(nginx: &Nginx) -> Counts {
+    let mut counts = Counts::new();
+    for line in nginx.logged() {
+        let path = if line.status == "404" { "{not found}" } else { line.path.as_str() };
+        *counts.entry((format!("{} {path}", line.method), line.status)).or_default() += 1;
+    }
+    counts
+}
+
+fn secure(nginx: &Nginx, path: &str) -> String {
+    nginx.url(path).replacen("http://", "https://", 1)
+}
+
+#[test]
+fn every_request_of_an_nginx_with_tls_is_counted_once_at_both_ends() {
+    let colony = Colony::prepare();
+    let asking = ["ab", "h2load", "curl"];
+    let programs = ["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load", "/usr/bin/curl"];
+    let programs = Programs::copied(colony.dir(), &programs);
+    let certificate = Certificate::made(colony.dir());
+    let watch = format!("{},{}", programs.watch(), programs.path("curl"));
+    let mut colony = colony.with_env("CORAL_WATCH", watch);
+    colony.up();
+    if !may_read(&colony) {
+        return;
+    }
+    let server = format!("root {{at}}/www; limit_rate $arg_rate; {}", certificate.of_nginx());
+    let nginx = Nginx::with(&programs, "nginx", "ssl http2", &server);
+    let at = |path: &str| secure(&nginx, path);
+
+    // The first that this agent ever meets, which is over within milliseconds.
+    let trust = ["-sS", "--cacert", &certificate.certificate];
+    let curl = |words: &[&str], urls: &[String]| {
+        let mut all: Vec<&str> = trust.iter().chain(words).copied().collect();
+        all.extend(urls.iter().skip(1).map(String::as_str));
+        programs.run("curl", &all, &urls[0])
+    };
+    let small = at("/small.html?token=hunter2");
+    assert_eq!(curl(&["--http1.1"], std::slice::from_ref(&small)), "<p>small</p>\n");
+    for version in ["--http1.1", "--http2"] {
+        for tls in ["1.2", "1.3"] {
+            // Twenty on one connection, and ten of their own.
+            _ = curl(&[version, "--tls-max", tls], &vec![small.clone(); 20]);
+            for _ in 0..10 {
+                _ = curl(&[version, "--tls-max", tls], std::slice::from_ref(&small));
+            }
+        }
+        _ = curl(&[version, "-o", "/dev/null"], &[at("/large.bin")]);
+    }
+    let of_curl = 1 + 4 * 30 + 2;
+    let ab = |words: &str, path: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        _ = programs.run("ab", &[&["-q"], &words[..]].concat(), &at(path));
+    };
+    ab("-n 2000 -k -c 8", "/small.html");
+    ab("-n 200 -c 4", "/small.html");
+    ab("-n 300 -k -c 8", "/missing/17");
+    ab("-n 60 -k -c 4", "/large.bin");
+    ab("-i -n 100 -k -c 2", "/small.html");
+    ab("-n 60 -k -c 20", "/slow.bin?rate=100k");
+    ab("-n 40 -k -c 20", "/slow.bin?rate=60k");
+    let of_ab = 2000 + 200 + 300 + 60 + 100 + 60 + 40;
+    let h2load = |words: &str, path: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        let text = programs.run("h2load", &words, &at(path));
+        assert!(text.contains(" 0 errored") && text.contains("Protocol: TLSv1.3"), "{text}");
+    };
+    h2load("-n 3000 -c 8 -m 50", "/small.html");
+    h2load("-n 60 -c 4 -m 5", "/large.bin");
+    h2load("-n 500 -c 4 -m 10", "/missing/17");
+    h2load("--h1 -n 1000 -c 8 -m 8", "/small.html");
+    h2load("-n 50 -c 50 -m 1", "/small.html");
+    let of_h2load = 3000 + 60 + 500 + 1000 + 50;
+
+    let told = of_curl + of_ab + of_h2load;
+    let log = until("nginx to log them", || {
+        let log = logged(&nginx);
+        if log.values().sum::<u64>() >= told { Ok(log) } else { Err(format!("{log:?}")) }
+    });
+    assert_eq!(log.values().sum::<u64>(), told, "{log:?}");
+    counted(&colony, "nginx", &log);
+    nothing_lost(&colony);
+    for (name, requests) in asking.iter().zip([of_ab, of_h2load, of_curl]) {
+        joined(&colony, name, "nginx", requests);
+    }
+    let rows = red(&colony, &["service=nginx", "--by", "operation"]).unwrap();
+    let slow = rows.iter().find(|row| row.operation.as_deref() == Some("GET /slow.bin")).unwrap();
+    assert_as_slow(&nginx.logged(), "/slow.bin", &slow.red);
+
+    let sql = "SELECT count(*) AS n FROM red WHERE operation LIKE '%hunter2%'";
+    let answer = colony.coral(&["query", "sql", "--json", sql]).ok();
+    assert!(answer.out.contains("\"n\":0") || answer.out.contains("[0]"), "{}", answer.out);
+    let doctor = colony.coral(&["doctor"]);
+    assert!(doctor.out.contains("SSL_read") && doctor.out.contains("libssl.so"), "{}", doctor.out);
+}
+
+/// Node, run by a copy of the test's own.
+struct Node {
+    child: Child,
+    stdin: ChildStdin,
+    out: BufReader<ChildStdout>,
+}
+
+impl Node {
+    fn start(program: &Path, args: &[&str]) -> Self {
+        let mut child = Command::new(program)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/apps/tls/secure.mjs"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdin, out }
+    }
+
+    fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        _ = self.out.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e} in {line:?}"))
+    }
+
+    /// Asks for something, and notes what was answered.
+    fn call(&mut self, words: &str, expected: &mut Counts) {
+        writeln!(self.stdin, "{words}").unwrap();
+        let told: BTreeMap<String, u64> = serde_json::from_value(self.hear()).unwrap();
+        let [_, method, path, ..] = words.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{words}")
+        };
+        for (status, n) in told {
+            let path =
+                if status == "404" { "{not found}" } else { path.split('?').next().unwrap() };
+            *expected.entry((format!("{method} {path}"), status)).or_default() += n;
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// A copy of Node under another name, which is the service's too.
+fn node(dir: &Path, name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    let node = std::env::split_paths(&path).map(|dir| dir.join("node")).find(|node| node.exists());
+    let node = node.expect("no node: run tools/apps.sh first");
+    let copy = dir.join(name);
+    std::fs::copy(node.canonicalize().unwrap(), &copy).unwrap();
+    copy
+}
+
+#[test]
+fn every_request_between_programs_of_node_is_counted_once_and_joined() {
+    let colony = Colony::prepare();
+    let [web, buyer] = ["web", "buyer"].map(|name| node(colony.dir(), name));
+    let certificate = Certificate::made(colony.dir());
+    let watch = format!("{},{}", web.display(), buyer.display());
+    let mut colony = colony.with_env("CORAL_WATCH", watch);
+    colony.up();
+    if !may_read(&colony) {
+        return;
+    }
+    let mut server = Node::start(&web, &["serve", &certificate.certificate, &certificate.key]);
+    let port = server.hear()["port"].to_string();
+    let mut client = Node::start(&buyer, &["call", &certificate.certificate, &port]);
+    _ = client.hear();
+    // Both are files that the agent meets for the first time.
+    until("both to be read", || {
+        let (state, why) = tls(&colony)?;
+        let both = [&web, &buyer].iter().all(|file| why.contains(&file.display().to_string()));
+        if both && state == SenseState::On { Ok(()) } else { Err(why) }
+    });
+    let mut expected = Counts::new();
+    for words in [
+        // Kept alive; connections of their own; both ways large; many at once.
+        "h1 GET /pieces?token=hunter2 200 1 0 keep",
+        "h1 GET /pieces 60 8 0 close",
+        "h1 GET /large 20 4 0 keep",
+        "h1 POST /taken 30 4 300000 keep",
+        "h1 GET /broken 15 3 0 keep",
+        "h1 GET /missing/17 15 3 0 keep",
+        "h1 GET /slow 20 20 0 keep",
+        "h2 GET /pieces 400 50 0 keep",
+        "h2 GET /large 20 5 0 keep",
+        "h2 POST /taken 30 10 300000 keep",
+        "h2 GET /broken 15 15 0 keep",
+    ] {
+        client.call(words, &mut expected);
+    }
+    let told: u64 = expected.values().sum();
+    assert_eq!(told, 200 + 60 + 20 + 30 + 15 + 15 + 20 + 400 + 20 + 30 + 15);
+    assert_eq!(expected[&("GET /broken".to_owned(), "503".to_owned())], 30);
+    counted(&colony, "web", &expected);
+    joined(&colony, "buyer", "web", told);
+    nothing_lost(&colony);
+    let rows = red(&colony, &["service=web", "--by", "operation"]).unwrap();
+    let slow = rows.iter().find(|row| row.operation.as_deref() == Some("GET /slow")).unwrap();
+    let p50 = slow.red.p50_ns.unwrap();
+    assert!((149_000_000..300_000_000).contains(&p50), "{slow:?}");
+}
+
+/// Where a process has OpenSSL's library in memory to run it, and what is in its file there.
+struct Mapped {
+    memory: PathBuf,
+    from: u64,
+    file: Vec<u8>,
+}
+
+impl Mapped {
+    fn of(pid: u32) -> Option<Self> {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+        let line = maps.lines().find(|l| l.contains("/libssl.so") && l.contains(" r-xp "))?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (from, to) = words[0].split_once('-')?;
+        let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let (from, to, offset) = (number(from), number(to), number(words[2]));
+        let mut file = std::fs::File::open(words[5]).ok()?;
+        _ = file.seek(SeekFrom::Start(offset)).ok()?;
+        let mut bytes = Vec::new();
+        _ = file.take(to - from).read_to_end(&mut bytes).ok()?;
+        Some(Self { memory: format!("/proc/{pid}/mem").into(), from, file: bytes })
+    }
+
+    /// In how many places the process has something else.
+    fn differs(&self) -> usize {
+        let mut memory = std::fs::File::open(&self.memory).unwrap();
+        _ = memory.seek(SeekFrom::Start(self.from)).unwrap();
+        let mut now = vec![0; self.file.len()];
+        memory.read_exact(&mut now).unwrap();
+        now.iter().zip(&self.file).filter(|(now, file)| now != file).count()
+    }
+}
+
+/// OpenSSL's library, as this machine has it.
+fn library() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
+    let mut folders = folders.chain(["/usr/lib".into(), "/usr/lib64".into()]);
+    let library = folders.find_map(|dir| {
+        let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut files = files.filter(|f| f.file_name().to_string_lossy().starts_with("libssl.so."));
+        files.next()
+    });
+    library.expect("OpenSSL's library: run tools/services.sh first").path()
+}
+
+#[test]
+fn a_library_anywhere_is_found_and_nothing_stays_in_it_when_the_agent_dies() {
+    let colony = Colony::prepare();
+    let programs = Programs::copied(colony.dir(), &["/usr/bin/openssl"]);
+    let certificate = Certificate::made(colony.dir());
+    // A copy that nobody else on this machine uses.
+    let folder = colony.dir().join("lib");
+    std::fs::create_dir(&folder).unwrap();
+    let library = library();
+    let copy = folder.join(library.file_name().unwrap());
+    std::fs::copy(&library, &copy).unwrap();
+    let mut colony = colony.with_env("CORAL_WATCH", programs.path("openssl"));
+    let mut server = Command::new(programs.path("openssl"));
+    let server = server
+        .args(["s_server", "-accept", "127.0.0.1:0", "-cert", &certificate.certificate])
+        .args(["-key", &certificate.key])
+        .env("LD_LIBRARY_PATH", &folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut server = server.spawn().unwrap();
+    let mapped = until("it to map its library", || {
+        Mapped::of(server.id()).ok_or_else(|| format!("{:?}", server.id()))
+    });
+    assert_eq!(mapped.differs(), 0);
+    colony.up();
+    if may_read(&colony) {
+        let (_, why) = tls(&colony).unwrap();
+        assert!(why.contains(&copy.display().to_string()), "{why}");
+        assert_ne!(mapped.differs(), 0);
+        let agent = colony.status().unwrap().agents[0].pid;
+        Colony::kill(agent.try_into().unwrap());
+        until("nothing of it to be left", || {
+            let left = mapped.differs();
+            if left == 0 { Ok(()) } else { Err(left.to_string()) }
+        });
+    }
+    server.kill().unwrap();
+    _ = server.wait().unwrap();
+}
+
+#[test]
+fn whoever_does_not_want_it_turns_it_off() {
+    let colony = Colony::prepare();
+    let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx", "/usr/bin/ab"]);
+    let certificate = Certificate::made(colony.dir());
+    let mut colony = colony.with_env("CORAL_WATCH", programs.watch()).with_env("CORAL_NO_TLS", "1");
+    colony.up();
+    if !may_look(&colony) {
+        return;
+    }
+    let (state, why) = until("the agent to say so", || tls(&colony));
+    assert_eq!((state, why.as_str()), (SenseState::Off, "turned off"));
+    let server = format!("root {{at}}/www; {}", certificate.of_nginx());
+    let secret = Nginx::with(&programs, "nginx", "ssl", &server);
+    _ = programs.run("ab", &["-q", "-n", "50", "-k"], &secure(&secret, "/small.html"));
+    std::fs::copy(programs.path("nginx"), programs.path("open")).unwrap();
+    drop(secret);
+    let open = Nginx::start(&programs);
+    _ = programs.run("ab", &["-q", "-n", "20", "-k"], &open.url("/marker.html"));
+    // What came after shows that nothing is still to come of what came before.
+    let status = |n| Counts::from([(("GET /marker.html".to_owned(), "200".to_owned()), n)]);
+    counted(&colony, "nginx", &status(20));
+    joined(&colony, "ab", "nginx", 20);
+}
