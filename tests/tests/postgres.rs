@@ -494,9 +494,18 @@ fn a_postgres_that_nobody_watches_is_a_database_to_who_asks_it() {
 
 #[test]
 fn who_is_turned_away_failed_and_what_is_encrypted_is_counted_and_left() {
-    let colony = Colony::prepare();
+    encrypted("1");
+}
+
+#[test]
+fn what_is_encrypted_by_openssl_is_read_and_counted_once() {
+    encrypted("0");
+}
+
+fn encrypted(no_tls: &'static str) {
+    let colony = Colony::prepare().with_env("CORAL_NO_TLS", no_tls);
     let programs = Programs::copied();
-    let mut colony = colony.with_env("CORAL_WATCH", programs.watched(&["postgres"]));
+    let mut colony = colony.with_env("CORAL_WATCH", programs.watched(&["postgres", "pgbench"]));
     colony.up();
     if !may_look(&colony) {
         return;
@@ -514,7 +523,12 @@ fn who_is_turned_away_failed_and_what_is_encrypted_is_counted_and_left() {
     let tls =
         [format!("ssl_key_file={}", key.display()), format!("ssl_cert_file={}", cert.display())];
     let postgres = Postgres::start(&programs, &["ssl=on", &tls[0], &tls[1]]);
-    // All that came before was encrypted, for psql prefers it.
+    // All that came before was encrypted, and this is, for psql and pgbench prefer it.
+    let script = programs.path("script");
+    std::fs::write(&script, "TABLE pg_language;\n").unwrap();
+    for words in ["-n -c 2 -t 100", "-n -c 1 -t 50 -M prepared"] {
+        postgres.bench(&programs, &format!("{words} -f {}", script.display()));
+    }
     let plain = |text: &str, database: &str| {
         let mut command = postgres.psql(text);
         command.env("PGSSLMODE", "disable").arg("-d").arg(database).output().unwrap()
@@ -526,13 +540,23 @@ fn who_is_turned_away_failed_and_what_is_encrypted_is_counted_and_left() {
         if seen.contains_key("VALUES") { Ok(seen) } else { Err(format!("{seen:?}")) }
     });
     let told = |name: &str| rows.get(name).copied();
-    assert_eq!((told("VALUES"), told("SELECT")), (Some((1, 0)), None), "{rows:?}");
+    let within = if no_tls == "1" { (None, None) } else { (Some((1, 0)), Some((250, 0))) };
+    assert_eq!(told("VALUES"), Some((1, 0)), "{rows:?}");
+    assert_eq!((told("SELECT"), told("TABLE pg_language")), within, "{rows:?}");
     assert_eq!(told("CONNECT").map(|(_, failed)| failed), told("CONNECT").map(|(all, _)| all));
     assert!(told("CONNECT").is_some_and(|(all, _)| all >= 1), "{rows:?}");
     let counters = until("what is encrypted to be counted", || {
         let counters = counters(&colony);
-        if counters["requests_encrypted"] > 0 { Ok(counters) } else { Err(format!("{counters:?}")) }
+        let read = no_tls == "0" || counters["requests_encrypted"] > 0;
+        if read { Ok(counters) } else { Err(format!("{counters:?}")) }
     });
+    if no_tls == "0" {
+        assert_eq!(
+            edge(&colony, "postgres").map(|e| (e.red.requests, e.ends)),
+            Ok((250, EdgeEnds::Both))
+        );
+        assert_eq!(counters["requests_encrypted"], 0, "{counters:?}");
+    }
     assert_eq!(counters["requests_unknown"], 0, "{counters:?}");
 }
 

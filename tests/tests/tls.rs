@@ -9,39 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use coral_model::view::{EdgeEnds, EdgeRow, Evidence, RedRow, Row, SenseState};
+use coral_tests::certificate::Certificate;
 use coral_tests::nginx::{Nginx, Programs, assert_as_slow};
 use coral_tests::{Colony, counters, may_look, until};
 use serde_json::Value;
 
 /// Requests by operation and status.
 type Counts = BTreeMap<(String, String), u64>;
-
-/// A certificate for this machine, and its key.
-struct Certificate {
-    certificate: String,
-    key: String,
-}
-
-impl Certificate {
-    fn made(dir: &Path) -> Self {
-        let path = |name: &str| dir.join(name).display().to_string();
-        let (certificate, key) = (path("certificate.pem"), path("key.pem"));
-        let output = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-            .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
-            .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
-            .args(["-keyout", &key, "-out", &certificate])
-            .output()
-            .expect("openssl runs");
-        assert!(output.status.success(), "{output:?}");
-        Self { certificate, key }
-    }
-
-    /// What nginx is told of it.
-    fn of_nginx(&self) -> String {
-        format!("ssl_certificate {}; ssl_certificate_key {};", self.certificate, self.key)
-    }
-}
 
 /// Whether the agent may put its programs into OpenSSL; where not, why is printed.
 fn may_read(colony: &Colony) -> bool {
@@ -202,7 +176,7 @@ fn every_request_of_an_nginx_with_tls_is_counted_once_at_both_ends() {
     let h2load = |words: &str, path: &str| {
         let words: Vec<&str> = words.split(' ').collect();
         let text = programs.run("h2load", &words, &at(path));
-        assert!(text.contains(" 0 errored") && text.contains("Protocol: TLSv1.3"), "{text}");
+        assert!(text.contains(" 0 errored") && text.contains("TLS Protocol: "), "{text}");
     };
     h2load("-n 3000 -c 8 -m 50", "/small.html");
     h2load("-n 60 -c 4 -m 5", "/large.bin");
@@ -233,22 +207,16 @@ fn every_request_of_an_nginx_with_tls_is_counted_once_at_both_ends() {
     assert!(doctor.out.contains("SSL_read") && doctor.out.contains("libssl.so"), "{}", doctor.out);
 }
 
-/// Node, run by a copy of the test's own.
-struct Node {
+/// A program that is told what to ask for.
+struct App {
     child: Child,
     stdin: ChildStdin,
     out: BufReader<ChildStdout>,
 }
 
-impl Node {
-    fn start(program: &Path, args: &[&str]) -> Self {
-        let mut child = Command::new(program)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/apps/tls/secure.mjs"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+impl App {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Self { child, stdin, out }
@@ -275,11 +243,18 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for App {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+/// A program of `tests/apps/tls`, which `program` runs.
+fn app(program: &Path, name: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("apps/tls").join(name)).args(args);
+    command
 }
 
 /// A copy of Node under another name, which is the service's too.
@@ -303,9 +278,14 @@ fn every_request_between_programs_of_node_is_counted_once_and_joined() {
     if !may_read(&colony) {
         return;
     }
-    let mut server = Node::start(&web, &["serve", &certificate.certificate, &certificate.key]);
+    let mut server = App::start(&mut app(
+        &web,
+        "secure.mjs",
+        &["serve", &certificate.certificate, &certificate.key],
+    ));
     let port = server.hear()["port"].to_string();
-    let mut client = Node::start(&buyer, &["call", &certificate.certificate, &port]);
+    let mut client =
+        App::start(&mut app(&buyer, "secure.mjs", &["call", &certificate.certificate, &port]));
     _ = client.hear();
     // Both are files that the agent meets for the first time.
     until("both to be read", || {
@@ -340,6 +320,98 @@ fn every_request_between_programs_of_node_is_counted_once_and_joined() {
     let slow = rows.iter().find(|row| row.operation.as_deref() == Some("GET /slow")).unwrap();
     let p50 = slow.red.p50_ns.unwrap();
     assert!((149_000_000..300_000_000).contains(&p50), "{slow:?}");
+}
+
+#[test]
+fn a_program_that_speaks_with_itself_is_both_ends() {
+    let colony = Colony::prepare();
+    let lone = node(colony.dir(), "lone");
+    let certificate = Certificate::made(colony.dir());
+    let mut colony = colony.with_env("CORAL_WATCH", lone.display().to_string());
+    colony.up();
+    if !may_read(&colony) {
+        return;
+    }
+    let args = ["alone", &certificate.certificate, &certificate.key];
+    let mut program = App::start(&mut app(&lone, "secure.mjs", &args));
+    _ = program.hear();
+    until("it to be read", || {
+        let (_, why) = tls(&colony)?;
+        if why.contains(&lone.display().to_string()) { Ok(()) } else { Err(why) }
+    });
+    let mut expected = Counts::new();
+    program.call("h1 GET /pieces 90 3 0 keep", &mut expected);
+    program.call("h2 GET /broken 100 5 0 keep", &mut expected);
+    counted(&colony, "lone", &expected);
+    joined(&colony, "lone", "lone", 190);
+    nothing_lost(&colony);
+}
+
+/// A Python with OpenSSL, and where its own folder is.
+fn python() -> (PathBuf, String) {
+    let cache = std::env::var_os("CORAL_CACHE").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap();
+    let python = cache.unwrap_or_else(|| home.join(".cache/coral")).join("apps/python/bin/python");
+    assert!(python.exists(), "no {}: run tools/apps.sh first", python.display());
+    let say = "import os, sys; print(os.path.realpath(sys.executable)); print(sys.base_prefix)";
+    let output = Command::new(python).args(["-c", say]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let [program, home] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    (program.into(), home.to_owned())
+}
+
+#[test]
+fn a_connection_older_than_the_agent_is_understood_and_its_ends_are_not_guessed() {
+    let colony = Colony::prepare();
+    let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx"]);
+    let certificate = Certificate::made(colony.dir());
+    let (python, home) = python();
+    let buyer = colony.dir().join("older");
+    std::fs::copy(python, &buyer).unwrap();
+    let [web, caller] = ["web", "caller"].map(|name| node(colony.dir(), name));
+    let watch = [&buyer, &web, &caller].map(|path| path.display().to_string()).join(",");
+    let watch = format!("{watch},{}", programs.path("nginx"));
+    let mut colony = colony.with_env("CORAL_WATCH", watch);
+    let server = format!("root {{at}}/www; {}", certificate.of_nginx());
+    let nginx = Nginx::with(&programs, "nginx", "ssl", &server);
+    let port = nginx.port.to_string();
+    let mut older = app(&buyer, "older.py", &[&certificate.certificate, &port]);
+    let mut older = App::start(older.env("PYTHONHOME", home));
+    let args = ["serve", &certificate.certificate, &certificate.key];
+    let mut served = App::start(&mut app(&web, "secure.mjs", &args));
+    let port = served.hear()["port"].to_string();
+    let args = ["call", &certificate.certificate, &port];
+    let mut called = App::start(&mut app(&caller, "secure.mjs", &args));
+    _ = called.hear();
+    // One connection each, which stays.
+    let mut before = Counts::new();
+    older.call("h1 GET /marker.html 3 1 0 keep", &mut before);
+    called.call("kept GET /pieces 3 1 0 keep", &mut before);
+    colony.up();
+    if !may_read(&colony) {
+        return;
+    }
+    // Where OpenSSL knows of the socket, all is exact, and both ends are joined.
+    let mut expected = Counts::new();
+    older.call("h1 GET /small.html 40 1 0 keep", &mut expected);
+    older.call("h1 GET /large.bin 5 1 0 keep", &mut expected);
+    counted(&colony, "nginx", &expected);
+    joined(&colony, "older", "nginx", 45);
+    assert_eq!(counters(&colony)["requests_unknown"], 0);
+    // Where it does not: the first request is unknown, and so is who asks.
+    let mut expected = Counts::new();
+    called.call("kept GET /pieces 40 1 0 keep", &mut expected);
+    until("the others to be counted", || {
+        let rows = red(&colony, &["service=web", "--by", "operation"])?;
+        let n: u64 = rows.iter().map(|row| row.red.requests).sum();
+        if n == 39 && counters(&colony)["requests_unknown"] == 1 {
+            Ok(())
+        } else {
+            Err(format!("{rows:?}"))
+        }
+    });
+    let edges = edges(&colony).unwrap();
+    assert!(edges.iter().all(|e| e.to != "web" && e.from != "web"), "{edges:?}");
 }
 
 /// Where a process has OpenSSL's library in memory to run it, and what is in its file there.

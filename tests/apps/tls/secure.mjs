@@ -1,12 +1,14 @@
 // HTTPS with Node, served and asked: `secure.mjs serve CERT KEY` says its port; `secure.mjs call CERT PORT` reads
 // lines of words (protocol, method, path, how many, how many at once, bytes sent, keep) and says how many
-// requests of each ended with which status.
+// requests of each ended with which status. `kept` is HTTP/1.1 on one connection for all lines. `secure.mjs
+// alone CERT KEY` does both in one process.
 import { readFileSync } from 'node:fs';
 import http2 from 'node:http2';
 import https from 'node:https';
 import readline from 'node:readline';
 
 const [role, cert, more] = process.argv.slice(2);
+const kept = new https.Agent({ keepAlive: true, maxSockets: 1 });
 
 function answer(request, response) {
   let length = 0;
@@ -24,10 +26,11 @@ function answer(request, response) {
   });
 }
 
-function serve() {
+function serve(listening) {
   const options = { cert: readFileSync(cert), key: readFileSync(more), allowHTTP1: true };
   const server = http2.createSecureServer(options, answer);
-  server.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ port: server.address().port })));
+  server.keepAliveTimeout = 600_000;
+  server.listen(0, '127.0.0.1', () => listening(server.address().port));
 }
 
 function once(options, body) {
@@ -53,15 +56,16 @@ function stream(session, method, path, body) {
   });
 }
 
-async function call() {
+async function call(port) {
   const ca = readFileSync(cert);
   console.log(JSON.stringify({ ready: true }));
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const [protocol, method, path, n, atOnce, bytes, keep] = line.split(' ');
     const body = Number(bytes) > 0 ? Buffer.alloc(Number(bytes), 120) : undefined;
-    const agent = new https.Agent({ ca, keepAlive: keep === 'keep', maxSockets: Number(atOnce) });
-    const options = { host: '127.0.0.1', port: Number(more), ca, agent, method, path, ALPNProtocols: ['http/1.1'] };
-    const session = protocol === 'h2' ? http2.connect(`https://127.0.0.1:${more}`, { ca }) : undefined;
+    const own = new https.Agent({ keepAlive: keep === 'keep', maxSockets: Number(atOnce) });
+    const agent = protocol === 'kept' ? kept : own;
+    const options = { host: '127.0.0.1', port, ca, agent, method, path, ALPNProtocols: ['http/1.1'] };
+    const session = protocol === 'h2' ? http2.connect(`https://127.0.0.1:${port}`, { ca }) : undefined;
     const counts = {};
     let left = Number(n);
     const worker = async () => {
@@ -72,10 +76,12 @@ async function call() {
       }
     };
     await Promise.all(Array.from({ length: Number(atOnce) }, worker));
-    agent.destroy();
+    own.destroy();
     if (session) await new Promise((closed) => session.close(closed));
     console.log(JSON.stringify(counts));
   }
 }
 
-if (role === 'serve') serve(); else await call();
+if (role === 'serve') serve((port) => console.log(JSON.stringify({ port })));
+else if (role === 'call') await call(Number(more));
+else serve(call);
