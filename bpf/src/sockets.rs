@@ -169,6 +169,19 @@ fn meet<R: Room>(
     offsets: &SocketOffsets,
     at_ns: u64,
 ) -> Option<Result<(), i32>> {
+    let socket = describe::<R>(key, process, protocol, offsets, at_ns)?;
+    Some(SOCKETS.insert(&key, &*socket, 0))
+}
+
+/// What is known of a socket.
+#[inline(always)]
+fn describe<R: Room>(
+    key: u64,
+    process: u32,
+    protocol: u16,
+    offsets: &SocketOffsets,
+    at_ns: u64,
+) -> Option<&'static mut Socket> {
     let sk = key as *const u8;
     // SAFETY: `sk` is what the kernel handed over; nothing else uses the place in between.
     unsafe {
@@ -199,7 +212,7 @@ fn meet<R: Room>(
             socket.local = member(sk, offsets.local6)?;
             socket.remote = member(sk, offsets.remote6)?;
         }
-        Some(SOCKETS.insert(&key, &*socket, 0))
+        Some(socket)
     }
 }
 

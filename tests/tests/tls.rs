@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as 
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use coral_model::view::{EdgeEnds, EdgeRow, Evidence, RedRow, Row, SenseState};
+use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row, SenseState};
 use coral_tests::certificate::Certificate;
 use coral_tests::nginx::{Nginx, Programs, assert_as_slow};
 use coral_tests::{Colony, counters, may_look, until};
@@ -205,6 +205,33 @@ fn every_request_of_an_nginx_with_tls_is_counted_once_at_both_ends() {
     assert!(answer.out.contains("\"n\":0") || answer.out.contains("[0]"), "{}", answer.out);
     let doctor = colony.coral(&["doctor"]);
     assert!(doctor.out.contains("SSL_read") && doctor.out.contains("libssl.so"), "{}", doctor.out);
+}
+
+#[test]
+fn a_server_that_nobody_watches_is_called_as_its_client_calls_it() {
+    let colony = Colony::prepare();
+    let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx", "/usr/bin/curl"]);
+    let certificate = Certificate::made(colony.dir());
+    let mut colony = colony.with_env("CORAL_WATCH", programs.path("curl"));
+    colony.up();
+    if !may_read(&colony) {
+        return;
+    }
+    let server = format!("root {{at}}/www; {}", certificate.of_nginx());
+    let nginx = Nginx::with(&programs, "nginx", "ssl", &server);
+    let place = format!("pay.example.test:{}", nginx.port);
+    let known = format!("{place}:127.0.0.1");
+    for _ in 0..5 {
+        let url = format!("https://{place}/small.html");
+        _ = programs.run("curl", &["-sSk", "--resolve", &known], &url);
+    }
+    let edge = until("who was asked", || {
+        let edges = edges(&colony)?;
+        let found = edges.iter().find(|e| e.to == place && e.red.requests >= 5).cloned();
+        found.ok_or_else(|| format!("{edges:?}"))
+    });
+    assert_eq!((edge.from.as_str(), edge.to_kind), ("curl", NodeKind::External));
+    assert_eq!((edge.red.requests, edge.ends), (5, EdgeEnds::One));
 }
 
 /// A program that is told what to ask for.

@@ -112,6 +112,8 @@ pub mod what {
     pub const BEGAN: u32 = 4;
     /// The process has begun its first connection with TLS.
     pub const SEALED: u32 = 5;
+    /// The process begins a connection with TLS; what it says first follows.
+    pub const HELLO: u32 = 6;
 }
 
 /// What a socket speaks.

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::conversation::{Conversation, Protocol};
 use super::exchange::{Began, Exchange, Role, Told, Way};
 use super::names::{Names, Source, Verdict};
+use super::tls;
 use crate::counters::Counters;
 use crate::reduce::{Answer, Seen, Waiting};
 
@@ -20,6 +21,9 @@ use crate::reduce::{Answer, Seen, Waiting};
 pub const CONNECTIONS: usize = 20_000;
 /// A connection on which nothing moved for this long is forgotten, ns. Its end may have been lost.
 const IDLE_NS: u64 = 900 * 1_000_000_000;
+/// Names of servers remembered of connections of which nothing is read; beyond it those are called by their
+/// addresses.
+const NAMES_ASKED: usize = 4_096;
 /// A connection that went on encrypted is given so long to be read after all, ns.
 const SHAKING_NS: u64 = 5_000_000_000;
 /// `AF_INET`.
@@ -72,6 +76,8 @@ struct Followed {
     /// Address of this end and of the other; `None` where they are not known.
     ends: Option<(SocketAddr, SocketAddr)>,
     last_ns: u64,
+    /// What its client called the server, where it is within TLS.
+    name: Option<String>,
     /// What is read of it is within TLS.
     sealed: bool,
     /// Since when it is encrypted and not read, ns since boot.
@@ -92,6 +98,8 @@ pub struct Table {
     names: Names,
     counters: Arc<Counters>,
     followed: HashMap<u64, Followed>,
+    /// What clients called the servers of connections of which nothing was read yet, by their ends.
+    names_asked: HashMap<(SocketAddr, SocketAddr), String>,
     /// Services of which something was lost, and until the end of which bucket that marks them, Unix
     /// ns.
     lossy: HashMap<u64, u64>,
@@ -113,6 +121,13 @@ fn address(family: u16, bytes: &[u8; 16], port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }
 
+/// Address of this end and of the other; `None` where they are not known.
+fn ends(chunk: &Chunk) -> Option<(SocketAddr, SocketAddr)> {
+    let local = address(chunk.family, &chunk.local, chunk.local_port);
+    let remote = address(chunk.family, &chunk.remote, chunk.remote_port);
+    (chunk.family != 0).then_some((local, remote))
+}
+
 fn bucket_end(unix_ns: u64) -> u64 {
     unix_ns / BUCKET * BUCKET + BUCKET
 }
@@ -125,6 +140,7 @@ impl Table {
             names,
             counters,
             followed: HashMap::new(),
+            names_asked: HashMap::new(),
             lossy: HashMap::new(),
             all_lossy_ns: 0,
             waited: HashMap::new(),
@@ -146,9 +162,7 @@ impl Table {
                 self.counters.requests_connections_refused.add(1);
                 return Wanted::Yes;
             }
-            let local = address(chunk.family, &chunk.local, chunk.local_port);
-            let remote = address(chunk.family, &chunk.remote, chunk.remote_port);
-            let ends = (chunk.family != 0).then_some((local, remote));
+            let ends = ends(chunk);
             let (process, pid) = (chunk.process, chunk.pid);
             let port = Some(chunk.local_port);
             let source = match self.names.of(process, pid, &chunk.comm, port, chunk.at_ns) {
@@ -157,8 +171,10 @@ impl Table {
             };
             let conversation = Conversation::default();
             let (last_ns, sealed) = (chunk.at_ns, chunk.sealed != 0);
+            let name = ends.filter(|_| sealed).and_then(|ends| self.names_asked.remove(&ends));
             let encrypted_ns = None;
-            let followed = Followed { conversation, source, ends, last_ns, sealed, encrypted_ns };
+            let followed =
+                Followed { conversation, source, ends, last_ns, name, sealed, encrypted_ns };
             self.followed.insert(chunk.socket, followed);
         }
         let Some(followed) = self.followed.get_mut(&chunk.socket) else { return Wanted::Yes };
@@ -195,6 +211,17 @@ impl Table {
         {
             let unread = u64::from(followed.encrypted_ns.is_some());
             self.counters.requests_encrypted.add(unread);
+        }
+        Wanted::Yes
+    }
+
+    /// A process begins a connection with TLS: what it calls the other end is remembered.
+    pub fn hello(&mut self, chunk: &Chunk, bytes: &[u8]) -> Wanted {
+        if let (Some(ends), Some(name)) = (ends(chunk), tls::name::of_server(bytes)) {
+            if self.names_asked.len() >= NAMES_ASKED {
+                self.names_asked.clear();
+            }
+            self.names_asked.insert(ends, name.to_ascii_lowercase());
         }
         Wanted::Yes
     }
@@ -328,11 +355,12 @@ impl Followed {
     /// Who serves, as an SDK's spans name it: a database by what it is and its address. Nothing where
     /// that is not known.
     fn peer(&self, protocol: Protocol) -> String {
-        match (self.ends, protocol.is_database()) {
-            (Some((_, to)), true) => format!("{}@{to}", protocol.word()),
-            (Some((_, to)), false) => to.to_string(),
-            (None, _) => String::new(),
-        }
+        let Some((_, to)) = self.ends else { return String::new() };
+        let to = match &self.name {
+            Some(name) => format!("{name}:{}", to.port()),
+            None => to.to_string(),
+        };
+        if protocol.is_database() { format!("{}@{to}", protocol.word()) } else { to }
     }
 
     /// The same number at both ends: of their addresses, the asking one's first, and how many
@@ -351,12 +379,15 @@ impl Followed {
 }
 
 #[cfg(test)]
+mod within_tls;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::observe::ServiceProcesses;
     use crate::observe::files::Files;
 
-    fn table(counters: &Arc<Counters>) -> Table {
+    pub(super) fn table(counters: &Arc<Counters>) -> Table {
         let services = Arc::new(ServiceProcesses::new("h"));
         let files = Files::below("/nowhere");
         let watch = "nginx,ab".parse().unwrap();
@@ -364,7 +395,13 @@ mod tests {
         Table::new(names, vec![4318], Arc::clone(counters))
     }
 
-    fn chunk(name: &str, socket: u64, ports: (u16, u16), what: u32, at_ns: u64) -> Chunk {
+    pub(super) fn chunk(
+        name: &str,
+        socket: u64,
+        ports: (u16, u16),
+        what: u32,
+        at_ns: u64,
+    ) -> Chunk {
         let mut comm = [0; 16];
         comm[..name.len()].copy_from_slice(name.as_bytes());
         let mut local = [0; 16];
@@ -385,10 +422,10 @@ mod tests {
         }
     }
 
-    const ASK: &[u8] = b"GET /cart/7?x=y HTTP/1.1\r\n\r\n";
-    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    pub(super) const ASK: &[u8] = b"GET /cart/7?x=y HTTP/1.1\r\n\r\n";
+    pub(super) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-    fn take(table: &mut Table, mut chunk: Chunk, bytes: &[u8]) -> Wanted {
+    pub(super) fn take(table: &mut Table, mut chunk: Chunk, bytes: &[u8]) -> Wanted {
         chunk.total = u32::try_from(bytes.len()).unwrap();
         chunk.copied = chunk.total;
         table.take(&chunk, bytes, 1_000)
@@ -469,55 +506,6 @@ mod tests {
             table.settle(SHAKING_NS + 6, 0);
             assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 1));
         }
-    }
-
-    #[test]
-    fn what_is_read_within_tls_after_all_begins_anew_and_is_not_counted() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        let nginx = (5432, 40_000);
-        let ssl = b"\0\0\0\x08\x04\xd2\x16\x2f";
-        take(&mut table, chunk("nginx", 3, nginx, what::RECEIVED, 5), ssl);
-        take(&mut table, chunk("nginx", 3, nginx, what::SENT, 6), b"S");
-        let within = |what, at| Chunk { sealed: 1, ..chunk("nginx", 3, nginx, what, at) };
-        let start = b"\0\0\0\x10\0\x03\0\0user\0a\0\0";
-        take(&mut table, within(what::RECEIVED, 7), start);
-        take(&mut table, within(what::SENT, 8), b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
-        take(&mut table, within(what::RECEIVED, 9), b"Q\0\0\0\x0dSELECT 1\0");
-        take(&mut table, within(what::SENT, 10), b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I");
-        take(&mut table, within(what::ENDED, 11), b"");
-        let requests: Vec<Request> = table.ended().collect();
-        let told: Vec<_> = requests.iter().map(|r| r.seen().operation.to_owned()).collect();
-        assert_eq!(told, ["SELECT"]);
-        table.settle(10 * SHAKING_NS, 0);
-        assert_eq!((counters.requests_encrypted.get(), counters.requests_unknown.get()), (0, 0));
-        // One that is gone before anybody could tell is counted.
-        take(&mut table, chunk("nginx", 4, nginx, what::RECEIVED, 5), ssl);
-        take(&mut table, chunk("nginx", 4, nginx, what::SENT, 6), b"S");
-        take(&mut table, chunk("nginx", 4, nginx, what::ENDED, 7), b"");
-        assert_eq!(counters.requests_encrypted.get(), 1);
-    }
-
-    #[test]
-    fn a_connection_without_addresses_is_told_and_its_peer_is_not_guessed() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        let alone = |name, socket, what, at| Chunk {
-            sealed: 1,
-            family: 0,
-            ..chunk(name, socket, (0, 0), what, at)
-        };
-        for (name, socket, asks, answers) in
-            [("ab", 1, what::SENT, what::RECEIVED), ("nginx", 2, what::RECEIVED, what::SENT)]
-        {
-            take(&mut table, alone(name, socket, asks, 1), ASK);
-            take(&mut table, alone(name, socket, answers, 2), ANSWER);
-        }
-        let requests: Vec<Request> = table.ended().collect();
-        let seen: Vec<Seen<'_>> = requests.iter().map(Request::seen).collect();
-        assert_eq!((seen[0].kind, seen[0].peer), (SpanKind::Client, ""));
-        assert_eq!((seen[1].kind, seen[1].peer), (SpanKind::Server, ""));
-        assert_ne!(seen[0].key, seen[1].key);
     }
 
     #[test]

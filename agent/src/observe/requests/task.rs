@@ -81,6 +81,7 @@ fn drain(ends: &mut Ends, table: &mut Table, met: &SyncSender<Met>, epoch_ns: u6
         let speaks = chunk.what == what::SEALED;
         let wanted = match chunk.what {
             what::BEGAN => Wanted::Yes,
+            what::HELLO => table.hello(&chunk, bytes),
             what::SEALED => table.wants(&chunk),
             _ => table.take(&chunk, bytes, epoch_ns),
         };

@@ -12,7 +12,7 @@ use coral_bpf_types::{COMM, Chunk, what};
 use super::super::begins::is_read;
 use super::super::bytes::{Cursor, copy};
 use super::super::room::{OfCpu, Room};
-use super::super::{CHUNKS, SOCKETS, socket_offsets};
+use super::super::{CHUNKS, SOCKETS, affordable, chunk, describe, socket_offsets, tell};
 use super::THREADS;
 use crate::{member, pid_seen_by_agent};
 
@@ -47,6 +47,9 @@ pub(super) struct Hello {
 
 /// Of a record as much: a ClientHello up to its random number, and that.
 const RECORD: u32 = 48;
+/// Of a ClientHello that is sent as much is told: the name of the server is near its beginning, unless keys
+/// of post-quantum cryptography come first.
+const TOLD: u32 = 2_047;
 
 /// A process has ended or is another program now.
 #[inline(always)]
@@ -153,6 +156,18 @@ fn record() -> Option<()> {
         (hello.keys[1], hello.ports[1]) = (call.key, ports);
     }
     _ = HELLOS.insert(&name, &hello, 0);
+    if call.direction == what::SENT {
+        let most = if call.bytes < TOLD { call.bytes } else { TOLD };
+        let socket =
+            describe::<OfCpu>(call.key, process, ENCRYPTED, &socket_offsets(), call.at_ns)?;
+        if affordable(call.at_ns, most, true) {
+            let known = copy(&call.source, most, &mut Cursor::of(&call.source), scratch);
+            // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
+            let scratch = unsafe { &mut *scratch };
+            scratch.chunk = chunk(socket, call.at_ns, what::HELLO, call.bytes, known);
+            tell(scratch, socket, false);
+        }
+    }
     // What begins now is another connection than what was followed at this place, if anything was.
     if let Some(socket) = SOCKETS.get_ptr_mut(&call.key) {
         // SAFETY: an entry stays in memory while a program runs that looked it up.

@@ -4,11 +4,12 @@
 //! Comes in: processes, as the kernel's side meets them ([`Met`]). Goes out: files with the places of
 //! OpenSSL's functions in them, each once, by device and inode, of containers too; and what the agent says
 //! of it. [`elf`] finds the functions, [`maps`] reads what a process maps, [`finder`] holds it together,
-//! [`task`] has the thread. How what they see is tied to sockets is in `bpf/src/sockets/tls.rs`.
+//! [`task`] has the thread. [`name`] reads what a client calls the server. How what they see is tied to sockets is in `bpf/src/sockets/tls.rs`.
 
 pub mod elf;
 pub mod finder;
 pub mod maps;
+pub mod name;
 pub mod task;
 
 /// Functions of OpenSSL that are looked for, and the program that a call of each begins with.
