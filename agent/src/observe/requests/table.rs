@@ -217,12 +217,16 @@ impl Table {
 
     /// A process begins a connection with TLS: what it calls the other end is remembered.
     pub fn hello(&mut self, chunk: &Chunk, bytes: &[u8]) -> Wanted {
-        if let (Some(ends), Some(name)) = (ends(chunk), tls::name::of_server(bytes)) {
-            if self.names_asked.len() >= NAMES_ASKED {
-                self.names_asked.clear();
-            }
-            self.names_asked.insert(ends, name.to_ascii_lowercase());
+        let Some(ends) = ends(chunk) else { return Wanted::Yes };
+        let Some(name) = tls::name::of_server(bytes) else {
+            // The ends may have been those of another connection before.
+            self.names_asked.remove(&ends);
+            return Wanted::Yes;
+        };
+        if self.names_asked.len() >= NAMES_ASKED {
+            self.names_asked.clear();
         }
+        self.names_asked.insert(ends, name.to_ascii_lowercase());
         Wanted::Yes
     }
 

@@ -52,6 +52,11 @@ fn who_is_asked_within_tls_is_called_as_its_client_does() {
     let requests: Vec<Request> = table.ended().collect();
     assert_eq!(requests[0].seen().peer, "api.tst:443");
     assert!(table.names_asked.is_empty());
+    // The same ends again, and no name.
+    for bytes in [&hello[..], &hello[..60]] {
+        _ = table.hello(&chunk("ab", 9, ports, what::HELLO, 3), bytes);
+    }
+    assert!(table.names_asked.is_empty());
 }
 
 #[test]
