@@ -516,7 +516,7 @@ fn a_library_anywhere_is_found_and_nothing_stays_in_it_when_the_agent_dies() {
         assert!(why.contains(&copy.display().to_string()), "{why}");
         assert_ne!(mapped.differs(), 0);
         let agent = colony.status().unwrap().agents[0].pid;
-        Colony::kill(agent.try_into().unwrap());
+        Colony::kill(agent);
         until("nothing of it to be left", || {
             let left = mapped.differs();
             if left == 0 { Ok(()) } else { Err(left.to_string()) }
