@@ -8,10 +8,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as 
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row, SenseState};
+use coral_model::view::{EdgeEnds, Evidence, NodeKind, SenseState};
 use coral_tests::certificate::Certificate;
 use coral_tests::nginx::{Nginx, Programs, assert_as_slow};
-use coral_tests::{Colony, counters, may_look, until};
+use coral_tests::python::Python;
+use coral_tests::{Colony, counters, edges, may_look, red, until};
 use serde_json::Value;
 
 /// Requests by operation and status.
@@ -42,12 +43,6 @@ fn tls(colony: &Colony) -> Result<(SenseState, String), String> {
     tls.map(|sense| (sense.state, sense.why.clone())).ok_or_else(|| "nothing yet".to_owned())
 }
 
-fn red(colony: &Colony, words: &[&str]) -> Result<Vec<RedRow>, String> {
-    let rows = colony.query(&[&["red"], words, &["--since", "30m"]].concat())?;
-    let row = |row| if let Row::Red(row) = row { Some(*row) } else { None };
-    Ok(rows.into_iter().filter_map(row).collect())
-}
-
 /// What Coral has counted of a service.
 fn seen(colony: &Colony, service: &str) -> Result<Counts, String> {
     let of = format!("service={service}");
@@ -74,12 +69,6 @@ fn counted(colony: &Colony, service: &str, expected: &Counts) {
         if all { Ok(seen) } else { Err(format!("{seen:?}\n{expected:?}\n{:?}", counters(colony))) }
     });
     assert_eq!(&found, expected, "{:?}", counters(colony));
-}
-
-fn edges(colony: &Colony) -> Result<Vec<EdgeRow>, String> {
-    let rows = colony.query(&["topology", "--since", "30m"])?;
-    let edge = |row| if let Row::Edge(edge) = row { Some(*edge) } else { None };
-    Ok(rows.into_iter().filter_map(edge).collect())
 }
 
 /// An edge of exactly so many requests, seen by both ends.
@@ -374,27 +363,13 @@ fn a_program_that_speaks_with_itself_is_both_ends() {
     nothing_lost(&colony);
 }
 
-/// A Python with OpenSSL, and where its own folder is.
-fn python() -> (PathBuf, String) {
-    let cache = std::env::var_os("CORAL_CACHE").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap();
-    let python = cache.unwrap_or_else(|| home.join(".cache/coral")).join("apps/python/bin/python");
-    assert!(python.exists(), "no {}: run tools/apps.sh first", python.display());
-    let say = "import os, sys; print(os.path.realpath(sys.executable)); print(sys.base_prefix)";
-    let output = Command::new(python).args(["-c", say]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let [program, home] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
-    (program.into(), home.to_owned())
-}
-
 #[test]
 fn a_connection_older_than_the_agent_is_understood_and_its_ends_are_not_guessed() {
     let colony = Colony::prepare();
     let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx"]);
     let certificate = Certificate::made(colony.dir());
-    let (python, home) = python();
+    let mut older = Python::find().called(colony.dir(), "older");
     let buyer = colony.dir().join("older");
-    std::fs::copy(python, &buyer).unwrap();
     let [web, caller] = ["web", "caller"].map(|name| node(colony.dir(), name));
     let watch = [&buyer, &web, &caller].map(|path| path.display().to_string()).join(",");
     let watch = format!("{watch},{}", programs.path("nginx"));
@@ -402,8 +377,8 @@ fn a_connection_older_than_the_agent_is_understood_and_its_ends_are_not_guessed(
     let server = format!("root {{at}}/www; {}", certificate.of_nginx());
     let nginx = Nginx::with(&programs, "nginx", "ssl", &server);
     let port = nginx.port.to_string();
-    let mut older = app(&buyer, "older.py", &[&certificate.certificate, &port]);
-    let mut older = App::start(older.env("PYTHONHOME", home));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("apps/tls/older.py");
+    let mut older = App::start(older.arg(script).args([&certificate.certificate, &port]));
     let args = ["serve", &certificate.certificate, &certificate.key];
     let mut served = App::start(&mut app(&web, "secure.mjs", &args));
     let port = served.hear()["port"].to_string();
