@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure that the sample shop finds redis-server and PostgreSQL, and the tests a clock they may set
-# (libfaketime), an nginx with somebody to ask it (ab, h2load), a dnsmasq likewise (dig) and openssl, and leaves no system service behind: the shop starts private ones of its own. Prints where
+# (libfaketime), an nginx with somebody to ask it (ab, h2load, curl), a dnsmasq likewise (dig) and openssl, and leaves no system service behind: the shop starts private ones of its own. Prints where
 # they are. Run again, it only looks.
 #
 # Debian's redis-tools is enough: it holds the server's program under the name redis-check-rdb, and no service
@@ -53,12 +53,12 @@ redis_server >/dev/null && has redis-benchmark || missing+=(redis-tools)
 postgres_bin >/dev/null || missing+=(postgresql)
 has setpriv || missing+=(util-linux)
 has openssl || missing+=(openssl)
+has curl || missing+=(curl)
 [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 has ab || missing+=(apache2-utils)
 has h2load || missing+=(nghttp2-client)
 [ -x /usr/sbin/dnsmasq ] || missing+=(dnsmasq-base)
 has dig || missing+=(bind9-dnsutils)
-has curl || missing+=(curl)
 [ -n "$(faketime)" ] || missing+=(libfaketime)
 # Makes journal files for the test that follows one; journalctl itself reads them without any daemon.
 journal_remote() { find /lib/systemd /usr/lib/systemd -maxdepth 1 -name systemd-journal-remote 2>/dev/null | head -n 1; }

@@ -76,6 +76,8 @@ pub struct Options {
     pub ebpf: bool,
     /// Whose requests are seen that way.
     pub watch: watch::Watch,
+    /// Whether also within TLS.
+    pub tls: bool,
     /// `agent.toml`: what else is read.
     pub config: Option<PathBuf>,
 }
@@ -100,6 +102,7 @@ impl Options {
             observe: false,
             ebpf: false,
             watch: watch::Watch::none(),
+            tls: false,
             config: None,
         }
     }
@@ -233,6 +236,7 @@ impl Agent {
                 ends: ends.clone(),
                 senses: agent.senses.clone(),
                 requests,
+                tls: options.tls.then(|| options.watch.clone()),
                 pipeline: agent.pipeline.clone(),
             };
             agent.tasks.spawn(kernel::run(setup, agent.intake.clone()));

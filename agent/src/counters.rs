@@ -91,8 +91,15 @@ counters! {
     /// Requests or responses of which nothing could be told: lost, older than the agent, or not
     /// understood.
     requests_unknown,
-    /// Connections that went on encrypted: nothing of them was told.
+    /// Connections that went on encrypted, and not by way of an OpenSSL that is read: nothing of them
+    /// was told.
     requests_encrypted,
+    /// Files with OpenSSL in them that are read now.
+    requests_tls_files,
+    /// Files with OpenSSL in them that are not, because they are too many or the kernel refused it.
+    requests_tls_files_refused,
+    /// Calls of OpenSSL that were not followed because too many threads make them.
+    requests_tls_calls_refused,
     /// Prepared statements whose names were forgotten because one connection had too many.
     requests_statements_forgotten,
     /// Names of addresses that were forgotten, or not kept, because there were too many.

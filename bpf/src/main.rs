@@ -177,6 +177,7 @@ pub fn mark_victim(context: RawTracePointContext) -> i32 {
 /// `sched_process_exit(task, …)`, once per thread; the current task is the one that ends.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
+    sockets::thread_ended();
     let task: *const u8 = context.arg(0);
     let offsets = offsets();
     // SAFETY: what the kernel handed over; the first thread's task is there until all have ended.

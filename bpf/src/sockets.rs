@@ -1,5 +1,5 @@
 //! What programs say to each other through TCP sockets, as far as it is HTTP, Redis (RESP), PostgreSQL or
-//! DNS; of UDP as far as it is DNS ([`datagrams`]).
+//! DNS; of UDP as far as it is DNS ([`datagrams`]); and what they say through them within TLS ([`tls`]).
 //!
 //! Hangs on the tracepoints that tell of bytes moved through a socket, not on system calls: whoever
 //! uses no socket is never met, and one place sees `read`, `recvmsg`, `writev` and `sendfile` alike.
@@ -20,7 +20,10 @@ mod framed;
 mod http2;
 mod postgres;
 mod resp;
+mod room;
+mod tls;
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -36,6 +39,8 @@ use self::bytes::{Cursor, Source, copy, source};
 use self::framed::{Call, Flow, Parts, hand_over};
 use self::http2::Place;
 use self::postgres::Walk;
+use self::room::{OfCpu, Room};
+pub use self::tls::thread_ended;
 use crate::{count, member, offsets, pid_seen_by_agent};
 
 /// Set before loading; see [`SocketOffsets`].
@@ -53,6 +58,7 @@ static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     second: 0,
     third: 0,
     fifth: 0,
+    stack: 0,
 };
 
 /// [`Chunk`]s on their way to the agent, each with its bytes. Made small where they are not wanted.
@@ -70,14 +76,6 @@ static IGNORED: HashMap<u32, u8> = HashMap::with_max_entries(16_384, BPF_F_NO_PR
 /// Processes that were met before, likewise.
 #[map]
 static MET: LruHashMap<u32, u8> = LruHashMap::with_max_entries(4096, 0);
-
-/// Where a chunk is put together.
-#[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-
-/// Where what is known of a socket is put together: the stack has no room for it.
-#[map]
-static MEETING: PerCpuArray<Socket> = PerCpuArray::with_max_entries(1, 0);
 
 /// Bytes copied in this moment.
 #[map]
@@ -101,6 +99,9 @@ struct Socket {
     remote_port: u16,
     /// See [`coral_bpf_types::protocol`].
     protocol: u16,
+    /// 1 where what is read of it is what OpenSSL is given or gives.
+    sealed: u16,
+    pad: [u16; 3],
     local: [u8; 16],
     remote: [u8; 16],
     comm: [u8; COMM],
@@ -160,22 +161,35 @@ fn socket_offsets() -> SocketOffsets {
 pub fn forget(process: u32) {
     _ = IGNORED.remove(&process);
     _ = MET.remove(&process);
+    tls::forget(process);
 }
 
 /// Notes what is known of a socket that is followed from now on; `None` where that cannot be read.
 #[inline(always)]
-fn meet(
+fn meet<R: Room>(
     key: u64,
     process: u32,
     protocol: u16,
     offsets: &SocketOffsets,
     at_ns: u64,
 ) -> Option<Result<(), i32>> {
+    let socket = describe::<R>(key, process, protocol, offsets, at_ns)?;
+    Some(SOCKETS.insert(&key, &*socket, 0))
+}
+
+/// What is known of a socket.
+#[inline(always)]
+fn describe<R: Room>(
+    key: u64,
+    process: u32,
+    protocol: u16,
+    offsets: &SocketOffsets,
+    at_ns: u64,
+) -> Option<&'static mut Socket> {
     let sk = key as *const u8;
-    // SAFETY: `sk` is what the kernel handed over; the place is this CPU's own, and nothing else runs on
-    // it in between that uses it.
+    // SAFETY: `sk` is what the kernel handed over; nothing else uses the place in between.
     unsafe {
-        let socket = &mut *MEETING.get_ptr_mut(0)?;
+        let socket = &mut *R::meeting()?;
         let family: u16 = member(sk, offsets.family)?;
         socket.id = at_ns.rotate_left(20) ^ key;
         socket.process = process;
@@ -188,6 +202,7 @@ fn meet(
         socket.local_port = member(sk, offsets.local_port)?;
         socket.remote_port = u16::from_be(member(sk, offsets.remote_port)?);
         socket.protocol = protocol;
+        (socket.sealed, socket.pad) = (R::SEALED, [0; 3]);
         socket.comm = bpf_get_current_comm().unwrap_or([0; COMM]);
         if family == AF_INET {
             let (local, remote): ([u8; 4], [u8; 4]) =
@@ -201,7 +216,7 @@ fn meet(
             socket.local = member(sk, offsets.local6)?;
             socket.remote = member(sk, offsets.remote6)?;
         }
-        Some(SOCKETS.insert(&key, &*socket, 0))
+        Some(socket)
     }
 }
 
@@ -269,26 +284,33 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
         }
     }
     let source = if flags & MSG_TRUNC != 0 { None } else { source(&offsets) };
-    let begins = match &source {
+    let mut begins = match &source {
         Some(source) => begins_message(source, bytes),
         None => NOTHING,
     };
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_boot_ns() };
+    if begins == ENCRYPTED {
+        // SAFETY: an entry stays in memory while a program runs that looked it up.
+        if known
+            .is_none_or(|known| unsafe { (*known).sealed != 0 || (*known).protocol == ENCRYPTED })
+        {
+            let source = source.unwrap_or(Source::NONE);
+            let call = Call { key, at_ns, source, direction, bytes, begins: true, new: false };
+            return hand_over::<OfCpu>(context, call, ENCRYPTED);
+        }
+        begins = NOTHING;
+    }
     let mut new = false;
     let known = match known {
         Some(known) => known,
         None if begins == NOTHING => return None,
         None => {
-            if meet(key, process, begins, &offsets, at_ns)?.is_err() {
+            if meet::<OfCpu>(key, process, begins, &offsets, at_ns)?.is_err() {
                 count(lost::SOCKETS, 1);
                 return None;
             }
-            // SAFETY: looked at only for being there.
-            new = unsafe { MET.get(&process) }.is_none();
-            if new {
-                _ = MET.insert(&process, &1, 0);
-            }
+            new = is_new(process);
             SOCKETS.get_ptr_mut(&key)?
         }
     };
@@ -301,15 +323,13 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     let mut known = known;
     if ports != of_known {
         // The end of the socket that was here before went unnoticed.
-        _ = meet(key, process, begins, &offsets, at_ns)?;
+        _ = meet::<OfCpu>(key, process, begins, &offsets, at_ns)?;
         known = SOCKETS.get_ptr_mut(&key)?;
     }
     // SAFETY: as above.
     let socket = unsafe { &mut *known };
-    if socket.process != process {
-        socket.process = process;
-        socket.pid = pid_seen_by_agent(&crate::offsets());
-        socket.comm = bpf_get_current_comm().unwrap_or([0; COMM]);
+    if socket.sealed != 0 {
+        return None;
     }
     if socket.protocol == NOTHING {
         socket.protocol = begins;
@@ -317,10 +337,52 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
     if matches!(socket.protocol, NOTHING | ENCRYPTED) {
         return None;
     }
+    let call = Moved { key, at_ns, direction, bytes, begins, new };
+    pass_on::<OfCpu>(context, socket, process, source, call)
+}
+
+/// Whether a process was not met before.
+#[inline(always)]
+fn is_new(process: u32) -> bool {
+    // SAFETY: looked at only for being there.
+    let new = unsafe { MET.get(&process) }.is_none();
+    if new {
+        _ = MET.insert(&process, &1, 0);
+    }
+    new
+}
+
+/// A call that moved bytes through a socket that is followed.
+struct Moved {
+    key: u64,
+    at_ns: u64,
+    direction: u32,
+    bytes: u32,
+    /// Which protocol's message they begin.
+    begins: u16,
+    /// Its process was not met before.
+    new: bool,
+}
+
+/// Tells of bytes that moved, in the program of the socket's protocol where it has one.
+#[inline(always)]
+fn pass_on<R: Room>(
+    context: &impl EbpfContext,
+    socket: &mut Socket,
+    process: u32,
+    source: Option<Source>,
+    call: Moved,
+) -> Option<()> {
+    let Moved { key, at_ns, direction, bytes, begins, new } = call;
+    if socket.process != process {
+        socket.process = process;
+        socket.pid = pid_seen_by_agent(&crate::offsets());
+        socket.comm = bpf_get_current_comm().unwrap_or([0; COMM]);
+    }
     if socket.protocol != HTTP {
         let (source, begins) = (source.unwrap_or(Source::NONE), begins == socket.protocol);
         let call = Call { key, at_ns, source, direction, bytes, begins, new };
-        return hand_over(context, call, socket.protocol);
+        return hand_over::<R>(context, call, socket.protocol);
     }
     let begins = begins == HTTP;
     let [received, sent] = socket.since;
@@ -341,8 +403,8 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
         (false, false) => PART,
     };
     let most = if bytes < most { bytes } else { most };
-    // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
-    let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
+    // SAFETY: nothing else uses the place in between.
+    let scratch = unsafe { &mut *R::scratch()? };
     let copied = match &source {
         Some(source) if affordable(at_ns, most, begins) => {
             copy(source, most, &mut Cursor::of(source), scratch)
@@ -371,7 +433,8 @@ fn chunk(socket: &Socket, at_ns: u64, what: u32, total: u32, copied: u32) -> Chu
         local_port: socket.local_port,
         remote_port: socket.remote_port,
         transport: transport::STREAM,
-        pad: [0; 2],
+        sealed: socket.sealed,
+        pad: 0,
         local: socket.local,
         remote: socket.remote,
         comm: socket.comm,
@@ -463,6 +526,8 @@ pub fn sched_process_fork(context: RawTracePointContext) -> i32 {
 /// `sched_process_exec(task, …)`: another program, which is looked at anew.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(_: RawTracePointContext) -> i32 {
-    forget((bpf_get_current_pid_tgid() >> 32) as u32);
+    let process = (bpf_get_current_pid_tgid() >> 32) as u32;
+    forget(process);
+    tls::began(process);
     0
 }

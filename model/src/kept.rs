@@ -290,7 +290,7 @@ pub const STORED: [Kept; 10] = [
 ];
 
 /// What passes through an agent's memory or disk and is not sent as it is.
-pub const PASSING: [(&str, &str); 7] = [
+pub const PASSING: [(&str, &str); 8] = [
     (
         "bytes of requests",
         "as the kernel sees them pass: read in the agent's memory, at most as much as is needed to find the next message, \
@@ -299,6 +299,11 @@ pub const PASSING: [(&str, &str); 7] = [
     (
         "addresses of names",
         "what DNS answered to programs of the host, in the agent's memory for at most a day, to call peers by",
+    ),
+    (
+        "bytes of requests within TLS",
+        "what programs that are watched give to OpenSSL and get from it, in clear text: read likewise, and gone likewise. No key is \
+         read. coral-agent --no-tls leaves it alone",
     ),
     (
         "environment of a process",

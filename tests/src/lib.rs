@@ -9,6 +9,7 @@
 //! Nothing here sleeps for a result: [`until`] polls a condition and says what was last seen when
 //! its deadline passes. Deadlines are generous; none is an assertion about speed.
 
+pub mod certificate;
 pub mod colony;
 pub mod eyes;
 pub mod grpc;

@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, RedRow};
+use coral_tests::certificate::Certificate;
+use coral_tests::nginx::free_port;
 use coral_tests::{Colony, calls, counters, edge, may_look, red, unread, until};
 
 /// Debian's `nobody:nogroup`: PostgreSQL refuses to run as root.
@@ -77,20 +79,14 @@ impl Postgres {
         let data = programs.path("data");
         if !data.exists() {
             let output = Programs::command(&installed().join("initdb"))
-                .args([
-                    "--username=me",
-                    "--auth=trust",
-                    "--encoding=UTF8",
-                    "--locale=C",
-                    "--no-sync",
-                ])
-                .arg("-D")
+                .args(["--username=me", "--auth=trust", "--encoding=UTF8", "--locale=C"])
+                .args(["--no-sync", "-D"])
                 .arg(&data)
                 .output()
                 .unwrap();
             assert!(output.status.success(), "initdb: {output:?}");
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let log = std::fs::File::create(programs.path("log")).unwrap();
         let mut command = Programs::command(&programs.path("postgres"));
         command.arg("-D").arg(&data).stdout(Stdio::null()).stderr(log);
@@ -493,28 +489,29 @@ fn a_postgres_that_nobody_watches_is_a_database_to_who_asks_it() {
 }
 
 #[test]
-fn who_is_turned_away_failed_and_what_is_encrypted_is_counted_and_left() {
-    let colony = Colony::prepare();
+fn who_is_turned_away_failed_and_what_is_encrypted_is_counted_or_read() {
+    ["1", "0"].into_iter().for_each(encrypted);
+}
+
+fn encrypted(no_tls: &'static str) {
+    let colony = Colony::prepare().with_env("CORAL_NO_TLS", no_tls);
     let programs = Programs::copied();
-    let mut colony = colony.with_env("CORAL_WATCH", programs.watched(&["postgres"]));
+    let mut colony = colony.with_env("CORAL_WATCH", programs.watched(&["postgres", "pgbench"]));
     colony.up();
     if !may_look(&colony) {
         return;
     }
-    let [key, cert] = ["key.pem", "cert.pem"].map(|name| programs.path(name));
-    let output = Programs::command(Path::new("/usr/bin/openssl"))
-        .args(["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=x", "-days", "2"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "openssl: {output:?}");
-    let tls =
-        [format!("ssl_key_file={}", key.display()), format!("ssl_cert_file={}", cert.display())];
+    let Certificate { certificate, key } = Certificate::made(programs.dir.path());
+    if rustix::process::geteuid().is_root() {
+        chown(&key, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let tls = [format!("ssl_key_file={key}"), format!("ssl_cert_file={certificate}")];
     let postgres = Postgres::start(&programs, &["ssl=on", &tls[0], &tls[1]]);
-    // All that came before was encrypted, for psql prefers it.
+    // All that came before was encrypted, and this is, for psql and pgbench prefer it.
+    let script = programs.path("script").display().to_string();
+    std::fs::write(&script, "TABLE pg_language;\n").unwrap();
+    postgres.bench(&programs, &format!("-n -c 2 -t 100 -f {script}"));
+    postgres.bench(&programs, &format!("-n -c 1 -t 50 -M prepared -f {script}"));
     let plain = |text: &str, database: &str| {
         let mut command = postgres.psql(text);
         command.env("PGSSLMODE", "disable").arg("-d").arg(database).output().unwrap()
@@ -526,12 +523,16 @@ fn who_is_turned_away_failed_and_what_is_encrypted_is_counted_and_left() {
         if seen.contains_key("VALUES") { Ok(seen) } else { Err(format!("{seen:?}")) }
     });
     let told = |name: &str| rows.get(name).copied();
-    assert_eq!((told("VALUES"), told("SELECT")), (Some((1, 0)), None), "{rows:?}");
-    assert_eq!(told("CONNECT").map(|(_, failed)| failed), told("CONNECT").map(|(all, _)| all));
-    assert!(told("CONNECT").is_some_and(|(all, _)| all >= 1), "{rows:?}");
-    let counters = until("what is encrypted to be counted", || {
-        let counters = counters(&colony);
-        if counters["requests_encrypted"] > 0 { Ok(counters) } else { Err(format!("{counters:?}")) }
+    let within = if no_tls == "1" { (None, None) } else { (Some((1, 0)), Some((250, 0))) };
+    assert_eq!(told("VALUES"), Some((1, 0)), "{rows:?}");
+    assert_eq!((told("SELECT"), told("TABLE pg_language")), within, "{rows:?}");
+    assert!(told("CONNECT").is_some_and(|(all, failed)| all >= 1 && all == failed), "{rows:?}");
+    let counters = until("all to be counted", || {
+        let (edge, counters) = (edge(&colony, "pgbench", "postgres"), counters(&colony));
+        let both = edge.is_ok_and(|e| (e.red.requests, e.ends) == (250, EdgeEnds::Both));
+        let encrypted = counters["requests_encrypted"];
+        let all = if no_tls == "1" { encrypted > 0 } else { both && encrypted == 0 };
+        if all { Ok(counters) } else { Err(format!("{both} {counters:?}")) }
     });
     assert_eq!(counters["requests_unknown"], 0, "{counters:?}");
 }

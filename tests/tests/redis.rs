@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, RedRow};
+use coral_tests::certificate::Certificate;
+use coral_tests::nginx::free_port;
 use coral_tests::{Colony, calls, counters, edge, may_look, red, unread, until};
 
 /// Programs of the test's own, so that nobody else's Redis is counted: copies in its folder.
@@ -53,9 +55,14 @@ struct Redis {
 
 impl Redis {
     fn start(programs: &Programs) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::with(programs, &[])
+    }
+
+    fn with(programs: &Programs, more: &[&str]) -> Self {
+        let port = free_port();
         let child = Command::new(programs.path("redis-server"))
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(more)
             .arg("--dir")
             .arg(&programs.dir)
             .stdin(Stdio::null())
@@ -272,6 +279,48 @@ fn a_redis_that_nobody_watches_is_a_database_to_who_asks_it() {
     assert_eq!((edge.to_kind, edge.ends), (NodeKind::Database, EdgeEnds::One));
     assert_eq!((edge.red.requests, edge.red.errors), (asked, 0));
     assert_eq!(edge.red.evidence, Evidence::Ebpf);
+}
+
+#[test]
+fn every_command_within_tls_is_counted_once() {
+    let colony = Colony::prepare();
+    let programs = Programs::copied(colony.dir());
+    let certificate = Certificate::made(colony.dir());
+    let watch = [programs.path("redis-server"), programs.path("redis-benchmark")].join(",");
+    let mut colony = colony.with_env("CORAL_WATCH", watch);
+    colony.up();
+    if !may_look(&colony) {
+        return;
+    }
+    let Certificate { certificate, key } = &certificate;
+    let tls = free_port().to_string();
+    let more = ["--tls-port", &tls, "--tls-cert-file", certificate, "--tls-key-file", key];
+    let more =
+        [&more[..], &["--tls-ca-cert-file", certificate, "--tls-auth-clients", "no"]].concat();
+    let redis = Redis::with(&programs, &more);
+    // The last of two ports is the one that is asked.
+    let within = format!("-p {tls} --tls --cacert {certificate}");
+    programs.bench(&redis, &format!("{within} -n 4000 -c 8 -P 16 -t set,get"));
+    programs.bench(&redis, &format!("{within} -n 200 -c 4 -d 20000 -t set,get"));
+    let expected = redis.client().stats();
+    assert!(expected["SET"].0 >= 4_200 && expected["GET"].0 >= 4_200, "{expected:?}");
+    // What asked in the clear how many there were is not among them.
+    let total: u64 = expected.iter().filter(|(name, _)| *name != "INFO").map(|(_, (n, _))| n).sum();
+    let edge = until("who asks Redis", || {
+        edge(&colony, "redis-benchmark", "redis-server").and_then(|edge| match edge.red.requests {
+            n if n >= total => Ok(edge),
+            n => Err(format!("{n} of {total}: {:?}", counters(&colony))),
+        })
+    });
+    assert_eq!((edge.red.requests, edge.red.errors, edge.ends), (total, 0, EdgeEnds::Both));
+    let seen = calls(&colony, OF).unwrap();
+    for name in ["SET", "GET"] {
+        assert_eq!(seen[name], expected[name], "{seen:?} {expected:?}");
+    }
+    let counters = counters(&colony);
+    for lost in ["requests_chunks_lost", "requests_unknown", "requests_encrypted"] {
+        assert_eq!(counters[lost], 0, "{lost}: {counters:?}");
+    }
 }
 
 #[test]

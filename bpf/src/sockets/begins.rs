@@ -2,12 +2,12 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
-use coral_bpf_types::protocol::{HTTP, HTTP2, NOTHING, PLACES, POSTGRES, RESP};
+use coral_bpf_types::protocol::{ENCRYPTED, HTTP, HTTP2, NOTHING, PLACES, POSTGRES, RESP};
 
 use super::bytes::{Source, user};
 use super::postgres;
 
-/// 1 at each [`coral_bpf_types::protocol`] that is read; set by the agent.
+/// 1 at each [`coral_bpf_types::protocol`] that is read; set by the agent. ENCRYPTED: within TLS, too.
 #[map]
 static READ: Array<u8> = Array::with_max_entries(PLACES, 0);
 
@@ -113,7 +113,9 @@ pub(super) fn begins_message(source: &Source, bytes: u32) -> u16 {
             return if is_read(text) { text } else { NOTHING };
         }
         if !postgres::may_begin(first) || length < 8 || bytes < 8 || !is_read(POSTGRES) {
-            return NOTHING;
+            // A record of TLS, or the ClientHello of one whose head was read alone.
+            let sealed = matches!(first, [20..=23, 3, 0..=4, _] | [1, 0, _, _]);
+            return if sealed && is_read(ENCRYPTED) { ENCRYPTED } else { NOTHING };
         }
         let Some(second) = user::<[u8; 4]>(base + 4) else { return NOTHING };
         match postgres::begins(first, second, bytes) {

@@ -18,8 +18,9 @@ use coral_bpf_types::protocol::DATAGRAMS;
 use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, form, lost, transport, what};
 
 use super::bytes::{Cursor, FORMS, Source, copy, user};
-use super::framed::{CALLS, Call, FRAMED};
-use super::{AF_INET, AF_INET6, AVAILABLE, CHUNKS, MET, SCRATCH, WAKE, affordable, socket_offsets};
+use super::framed::Call;
+use super::room::{OfCpu, Room as _};
+use super::{AF_INET, AF_INET6, AVAILABLE, CHUNKS, MET, WAKE, affordable, socket_offsets};
 use crate::{count, member, pid_seen_by_agent};
 
 /// Names of the local network, which nobody is asked for in particular (mDNS, LLMNR).
@@ -69,12 +70,12 @@ pub(super) fn hand_over(
     bytes: u32,
     direction: u32,
 ) -> Option<()> {
-    let place = CALLS.get_ptr_mut(0)?;
+    let place = OfCpu::call()?;
     let source = Source::NONE;
     // SAFETY: as in `framed::hand_over`.
     unsafe {
         *place = Call { key, at_ns: 0, source, direction, bytes, begins: false, new: false };
-        FRAMED.tail_call(context, u32::from(DATAGRAMS));
+        OfCpu::programs().tail_call(context, u32::from(DATAGRAMS));
     }
     None
 }
@@ -180,7 +181,7 @@ unsafe fn address(name: u64) -> Option<Address> {
 fn datagram() -> Option<()> {
     let offsets = socket_offsets();
     // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
-    let Call { key, direction, bytes, .. } = unsafe { *CALLS.get_ptr(0)? };
+    let Call { key, direction, bytes, .. } = unsafe { *OfCpu::call()? };
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_boot_ns() };
     let Found { source, name } = found(&offsets, bytes, at_ns)?;
@@ -236,7 +237,7 @@ fn datagram() -> Option<()> {
         _ = MET.insert(&process, &1, 0);
     }
     // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
-    let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
+    let scratch = unsafe { &mut *OfCpu::scratch()? };
     let most = if bytes < COPIED as u32 { bytes } else { COPIED as u32 };
     let copied = match affordable(at_ns, most, true) {
         true => copy(&source, most, &mut Cursor::of(&source), scratch),
@@ -256,7 +257,8 @@ fn datagram() -> Option<()> {
         local_port,
         remote_port,
         transport: transport::DATAGRAM,
-        pad: [0; 2],
+        sealed: 0,
+        pad: 0,
         local,
         remote,
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),

@@ -12,6 +12,7 @@ use coral_bpf_types::{SocketOffsets, lost};
 use super::begins::is_read;
 use super::bytes::{Source, source};
 use super::framed::{Call, Long, framed, hand_over};
+use super::room::OfCpu;
 use super::{MET, meet, socket_offsets};
 use crate::{count, member};
 
@@ -42,7 +43,7 @@ pub(super) fn begin(
     let process = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_boot_ns() };
-    if meet(key, process, DNS, &offsets, at_ns)?.is_err() {
+    if meet::<OfCpu>(key, process, DNS, &offsets, at_ns)?.is_err() {
         count(lost::SOCKETS, 1);
         return None;
     }
@@ -52,7 +53,7 @@ pub(super) fn begin(
         _ = MET.insert(&process, &1, 0);
     }
     let source = source(&offsets).unwrap_or(Source::NONE);
-    hand_over(context, Call { key, at_ns, source, direction, bytes, begins: true, new }, DNS)
+    hand_over::<OfCpu>(context, Call { key, at_ns, source, direction, bytes, begins: true, new }, DNS)
 }
 
 struct Whole;
@@ -62,6 +63,6 @@ impl Long for Whole {}
 /// What the programs at the tracepoints end in where a socket speaks DNS.
 #[raw_tracepoint]
 pub fn framed_dns(_: RawTracePointContext) -> i32 {
-    _ = framed::<Whole>();
+    _ = framed::<Whole, OfCpu>();
     0
 }

@@ -8,29 +8,22 @@
 //! struct Whole;
 //! impl Long for Whole {}
 //! #[raw_tracepoint]
-//! pub fn framed_whole(_: RawTracePointContext) -> i32 { _ = framed::<Whole>(); 0 }
+//! pub fn framed_whole(_: RawTracePointContext) -> i32 { _ = framed::<Whole, OfCpu>(); 0 }
 //! ```
+//!
+//! What OpenSSL is given and gives is told likewise, by programs of another type ([`super::tls`]).
 
 use core::ffi::c_void;
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_loop;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::{PerCpuArray, ProgramArray};
-use aya_ebpf::programs::RawTracePointContext;
 use coral_bpf_types::protocol::ENCRYPTED;
-use coral_bpf_types::{COPIED, lost, protocol, what};
+use coral_bpf_types::{COPIED, lost, what};
 
 use super::bytes::{Cursor, Source, copy, forgotten};
-use super::{SCRATCH, SOCKETS, Scratch, Socket, affordable, chunk, tell};
+use super::room::Room;
+use super::{SOCKETS, Scratch, Socket, affordable, chunk, tell};
 use crate::count;
-
-/// The program of each [`protocol`]; filled by the agent.
-#[map]
-pub(super) static FRAMED: ProgramArray = ProgramArray::with_max_entries(protocol::PLACES, 0);
-
-/// What is handed over to it.
-#[map]
-pub(super) static CALLS: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
 /// Of one call so many parts are told, each copied whole or cut at what is long.
 const PARTS: u32 = 64;
@@ -53,13 +46,17 @@ pub(super) struct Call {
 
 /// Goes on in the program of a protocol; returns only where that is missing.
 #[inline(always)]
-pub(super) fn hand_over(context: &RawTracePointContext, call: Call, protocol: u16) -> Option<()> {
-    let place = CALLS.get_ptr_mut(0)?;
-    // SAFETY: this CPU's own; nothing else runs on it in between that uses it. What does not come back
-    // leaves nothing behind that had to be dropped.
+pub(super) fn hand_over<R: Room>(
+    context: &impl EbpfContext,
+    call: Call,
+    protocol: u16,
+) -> Option<()> {
+    let place = R::call()?;
+    // SAFETY: nothing else uses the place in between. What does not come back leaves nothing behind that
+    // had to be dropped.
     unsafe {
         *place = call;
-        FRAMED.tail_call(context, u32::from(protocol));
+        R::programs().tail_call(context, u32::from(protocol));
     }
     count(lost::CHUNKS, 1);
     None
@@ -117,7 +114,7 @@ pub(super) trait Long {
     /// How a part is told. Bytes of a message that is cut by the call's end and that are told when they
     /// come are left in the flow.
     #[inline(always)]
-    fn cut(window: &Window, _flow: &mut Flow) -> Told {
+    fn cut<R: Room>(window: &Window, _flow: &mut Flow) -> Told {
         Told { copied: window.known, end: window.known }
     }
 
@@ -143,10 +140,10 @@ pub(super) struct Parts {
 /// Tells of what the call moved that was handed over: all of it, in parts, but for what is long, of
 /// which only the length is told.
 #[inline(always)]
-pub(super) fn framed<L: Long>() -> Option<()> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
-    let (call, parts) = unsafe { (*CALLS.get_ptr(0)?, &mut (*scratch).parts) };
+pub(super) fn framed<L: Long, R: Room>() -> Option<()> {
+    let scratch = R::scratch()?;
+    // SAFETY: nothing else uses these places in between.
+    let (call, parts) = unsafe { (*R::call()?, &mut (*scratch).parts) };
     // SAFETY: an entry stays in memory while a program runs that looked it up.
     let socket = unsafe { &mut *SOCKETS.get_ptr_mut(&call.key)? };
     let [received, sent] = socket.flow;
@@ -166,7 +163,7 @@ pub(super) fn framed<L: Long>() -> Option<()> {
     }
     // A loop that the verifier goes through once, not as often as there may be parts.
     // SAFETY: `part` is what the helper calls, and takes nothing.
-    unsafe { bpf_loop(PARTS, part::<L> as *mut c_void, core::ptr::null_mut(), 0) };
+    unsafe { bpf_loop(PARTS, part::<L, R> as *mut c_void, core::ptr::null_mut(), 0) };
     let Parts { call, rest, mut flow, .. } = *parts;
     if rest > 0 {
         // More parts than are told: that there was more is told at least.
@@ -181,7 +178,7 @@ pub(super) fn framed<L: Long>() -> Option<()> {
 /// Tells of so many bytes, the first of which are in the scratch.
 #[inline(always)]
 fn tell_part(scratch: *mut Scratch, socket: &mut Socket, call: &Call, total: u32, copied: u32) {
-    // SAFETY: this CPU's own.
+    // SAFETY: as in `framed`.
     unsafe {
         (*scratch).chunk = chunk(socket, call.at_ns, call.direction, total, copied);
         tell(&*scratch, socket, call.new);
@@ -189,9 +186,9 @@ fn tell_part(scratch: *mut Scratch, socket: &mut Socket, call: &Call, total: u32
 }
 
 /// Tells of a part of a call; 1 when it was the last.
-extern "C" fn part<L: Long>(n: u32, _: *mut c_void) -> i64 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 1 };
-    // SAFETY: this CPU's own.
+extern "C" fn part<L: Long, R: Room>(n: u32, _: *mut c_void) -> i64 {
+    let Some(scratch) = R::scratch() else { return 1 };
+    // SAFETY: as in `framed`.
     let parts = unsafe { &mut (*scratch).parts };
     let (call, rest, before) = (parts.call, parts.rest, parts.cursor);
     if rest == 0 {
@@ -211,7 +208,7 @@ extern "C" fn part<L: Long>(n: u32, _: *mut c_void) -> i64 {
         if L::is_encrypted(&window, &parts.flow) {
             socket.protocol = ENCRYPTED;
         }
-        let told = L::cut(&window, &mut parts.flow);
+        let told = L::cut::<R>(&window, &mut parts.flow);
         copied = forgotten(told.copied.into(), place) as u32 & COPIED as u32;
         total = forgotten(told.end.into(), place) as u32;
         if total > rest {

@@ -6,13 +6,13 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use aya_ebpf::macros::raw_tracepoint;
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::macros::{raw_tracepoint, uprobe};
+use aya_ebpf::programs::{ProbeContext, RawTracePointContext};
 use coral_bpf_types::{COPIED, what};
 
 use super::bytes::{Cursor, Source, copy, forgotten};
-use super::framed::CALLS;
-use super::{SCRATCH, SOCKETS, Scratch, Socket, affordable, chunk, tell};
+use super::room::{OfCpu, OfThread, Room};
+use super::{SOCKETS, Scratch, Socket, affordable, chunk, tell};
 
 /// Of one call so many parts are told: that many DATA frames, with what stands between them.
 const PARTS: u32 = 1024;
@@ -157,14 +157,21 @@ struct Seen {
 /// What the programs at the tracepoints end in where a socket speaks HTTP/2.
 #[raw_tracepoint]
 pub fn framed_http2(_: RawTracePointContext) -> i32 {
-    _ = told();
+    _ = told::<OfCpu>();
+    0
+}
+
+/// The same within TLS.
+#[uprobe]
+pub fn sealed_http2(_: ProbeContext) -> u32 {
+    _ = told::<OfThread>();
     0
 }
 
 #[inline(always)]
-fn told() -> Option<()> {
-    // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
-    let call = unsafe { *CALLS.get_ptr(0)? };
+fn told<R: Room>() -> Option<()> {
+    // SAFETY: nothing else uses the place in between.
+    let call = unsafe { *R::call()? };
     let found = SOCKETS.get_ptr_mut(&call.key)?;
     // SAFETY: an entry stays in memory while a program runs that looked it up.
     let socket = unsafe { &mut *found };
@@ -181,12 +188,12 @@ fn told() -> Option<()> {
         new: call.new,
     };
     // SAFETY: `part` takes what it is given here, and is over when this is.
-    unsafe { bpf_loop(PARTS, part as *mut c_void, (&raw mut walk).cast(), 0) };
+    unsafe { bpf_loop(PARTS, part::<R> as *mut c_void, (&raw mut walk).cast(), 0) };
     if walk.rest > 0 {
         // More parts than are told: that there was more is told at least.
         walk.place = Place::NEW;
-        // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
-        let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
+        // SAFETY: nothing else uses the place in between.
+        let scratch = unsafe { &mut *R::scratch()? };
         scratch.chunk = chunk(socket, walk.at_ns, walk.direction, walk.rest, 0);
         tell(scratch, socket, walk.new);
     }
@@ -198,17 +205,17 @@ fn told() -> Option<()> {
 }
 
 /// Tells of a part of a call; 1 when it was the last.
-extern "C" fn part(n: u32, walk: *mut c_void) -> i64 {
+extern "C" fn part<R: Room>(n: u32, walk: *mut c_void) -> i64 {
     // SAFETY: as `told` calls it.
     let walk = unsafe { &mut *walk.cast::<Walk>() };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 1 };
-    // SAFETY: this CPU's own, and the socket's entry, which stays in memory.
+    let Some(scratch) = R::scratch() else { return 1 };
+    // SAFETY: nothing else uses the place in between; the socket's entry, which stays in memory.
     let (scratch, socket) = unsafe { (&mut *scratch, &mut *walk.socket) };
     if walk.rest == 0 {
         return 1;
     }
     let number = &raw mut scratch.number;
-    let (total, copied) = next(n, walk, scratch, socket);
+    let (total, copied) = next::<R>(n, walk, scratch, socket);
     let total = forgotten(u64::from(total), number) as u32;
     let mut copied = forgotten(u64::from(copied), number) as u32;
     walk.place.forget(number);
@@ -225,7 +232,12 @@ extern "C" fn part(n: u32, walk: *mut c_void) -> i64 {
 
 /// Bytes of the next part, and how many of them are in the scratch.
 #[inline(always)]
-fn next(n: u32, walk: &mut Walk, scratch: &mut Scratch, socket: &mut Socket) -> (u32, u32) {
+fn next<R: Room>(
+    n: u32,
+    walk: &mut Walk,
+    scratch: &mut Scratch,
+    socket: &mut Socket,
+) -> (u32, u32) {
     let bytes: *const u8 = (&raw const scratch.bytes).cast();
     let rest = walk.rest;
     if walk.place.left > 0 {
@@ -288,7 +300,7 @@ fn next(n: u32, walk: &mut Walk, scratch: &mut Scratch, socket: &mut Socket) -> 
     let mut seen = Seen { at: 0, known, place: walk.place };
     // A loop that the verifier goes through once, not as often as there may be frames.
     // SAFETY: `frame` takes what it is given here, and is over when this is.
-    unsafe { bpf_loop(FRAMES, frame as *mut c_void, (&raw mut seen).cast(), 0) };
+    unsafe { bpf_loop(FRAMES, frame::<R> as *mut c_void, (&raw mut seen).cast(), 0) };
     walk.place = seen.place;
     if seen.place.found == 0 || known == 0 {
         walk.place = Place::NEW;
@@ -331,10 +343,10 @@ fn hold(place: &mut Place, bytes: *const u8, from: u32, to: u32, number: *mut u6
 }
 
 /// Passes over a frame of a part; 1 when there are no more of them in it.
-extern "C" fn frame(_: u32, seen: *mut c_void) -> i64 {
+extern "C" fn frame<R: Room>(_: u32, seen: *mut c_void) -> i64 {
     // SAFETY: as `next` calls it.
     let seen = unsafe { &mut *seen.cast::<Seen>() };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 1 };
+    let Some(scratch) = R::scratch() else { return 1 };
     // SAFETY: this CPU's own.
     let bytes: *const u8 = unsafe { (&raw const (*scratch).bytes).cast() };
     let start = seen.at;

@@ -10,13 +10,13 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use aya_ebpf::macros::raw_tracepoint;
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::macros::{raw_tracepoint, uprobe};
+use aya_ebpf::programs::{ProbeContext, RawTracePointContext};
 use coral_bpf_types::COPIED;
 
-use super::SCRATCH;
 use super::bytes::forgotten;
 use super::framed::{Flow, Long, Told, Window, framed};
+use super::room::{OfCpu, OfThread, Room};
 
 /// Bytes of a head: what it is, and how long.
 const HEAD: u32 = 5;
@@ -147,9 +147,9 @@ fn word(bytes: *const u8, at: u32) -> u32 {
 }
 
 /// Looks at one message; 1 when it was the last that is looked at.
-extern "C" fn step(_: u32, _: *mut c_void) -> i64 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 1 };
-    // SAFETY: this CPU's own.
+extern "C" fn step<R: Room>(_: u32, _: *mut c_void) -> i64 {
+    let Some(scratch) = R::scratch() else { return 1 };
+    // SAFETY: nothing else uses the place in between.
     let (walk, bytes) = unsafe { (&mut (*scratch).walk, (&raw const (*scratch).bytes).cast()) };
     if walk.at >= walk.known || walk.known - walk.at < HEAD {
         return 1;
@@ -231,14 +231,14 @@ fn headed(window: &Window, flow: &mut Flow) -> Option<(u32, u32, u32)> {
 
 /// From a place on there are whole messages, the last of which may be cut.
 #[inline(always)]
-fn walked(window: &Window, flow: &mut Flow, from: u32) -> Told {
+fn walked<R: Room>(window: &Window, flow: &mut Flow, from: u32) -> Told {
     let Window { bytes, known, rest, place, .. } = *window;
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return all(window) };
-    // SAFETY: this CPU's own; `step` is what the helper calls, and takes nothing.
+    let Some(scratch) = R::scratch() else { return all(window) };
+    // SAFETY: nothing else uses the place in between; `step` is what the helper calls, and takes nothing.
     let walk = unsafe {
         (*scratch).walk =
             Walk { known, at: from, last: from, rows: NONE, lost: 0, long: 0, length: 0, asked: 0 };
-        bpf_loop(MESSAGES, step as *mut c_void, core::ptr::null_mut(), 0);
+        bpf_loop(MESSAGES, step::<R> as *mut c_void, core::ptr::null_mut(), 0);
         (*scratch).walk
     };
     let Walk { at, last, rows, lost, long, length, .. } = walk;
@@ -296,7 +296,7 @@ struct Postgres;
 
 impl Long for Postgres {
     #[inline(always)]
-    fn cut(window: &Window, flow: &mut Flow) -> Told {
+    fn cut<R: Room>(window: &Window, flow: &mut Flow) -> Told {
         let Window { bytes, known, rest, call, asked, place } = *window;
         if call == 1 && asked && flow.have == 0 && flow.left == 0 {
             // What answers who asks for TLS is one byte without a head.
@@ -330,7 +330,7 @@ impl Long for Postgres {
         if skip > 0 {
             return Told { copied: at, end: at + skip };
         }
-        walked(window, flow, forgotten(at.into(), place) as u32)
+        walked::<R>(window, flow, forgotten(at.into(), place) as u32)
     }
 
     #[inline(always)]
@@ -347,6 +347,13 @@ impl Long for Postgres {
 /// What the programs at the tracepoints end in where a socket speaks PostgreSQL's protocol.
 #[raw_tracepoint]
 pub fn framed_postgres(_: RawTracePointContext) -> i32 {
-    _ = framed::<Postgres>();
+    _ = framed::<Postgres, OfCpu>();
+    0
+}
+
+/// The same within TLS.
+#[uprobe]
+pub fn sealed_postgres(_: ProbeContext) -> u32 {
+    _ = framed::<Postgres, OfThread>();
     0
 }

@@ -1,11 +1,12 @@
 //! RESP, the protocol of Redis: all is told but long strings, of which only the length is.
 
-use aya_ebpf::macros::raw_tracepoint;
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::macros::{raw_tracepoint, uprobe};
+use aya_ebpf::programs::{ProbeContext, RawTracePointContext};
 use coral_bpf_types::COPIED;
 
 use super::bytes::forgotten;
 use super::framed::{Flow, Long, Told, Window, framed};
+use super::room::{OfCpu, OfThread, Room};
 
 /// A string of this length is long: copying it would take a part of its own.
 const LONG: u32 = 8192;
@@ -67,7 +68,7 @@ struct Resp;
 
 impl Long for Resp {
     #[inline(always)]
-    fn cut(window: &Window, _: &mut Flow) -> Told {
+    fn cut<R: Room>(window: &Window, _: &mut Flow) -> Told {
         let Window { bytes, known, place, .. } = *window;
         match long_string(bytes, known, place) {
             Some((copied, end)) => Told { copied, end },
@@ -79,6 +80,13 @@ impl Long for Resp {
 /// What the programs at the tracepoints end in where a socket speaks RESP.
 #[raw_tracepoint]
 pub fn framed_resp(_: RawTracePointContext) -> i32 {
-    _ = framed::<Resp>();
+    _ = framed::<Resp, OfCpu>();
+    0
+}
+
+/// The same within TLS.
+#[uprobe]
+pub fn sealed_resp(_: ProbeContext) -> u32 {
+    _ = framed::<Resp, OfThread>();
     0
 }

@@ -63,6 +63,8 @@ pub struct SocketOffsets {
     pub third: u32,
     /// The fifth.
     pub fifth: u32,
+    /// The stack pointer there.
+    pub stack: u32,
 }
 
 impl SocketOffsets {
@@ -83,6 +85,7 @@ impl SocketOffsets {
             self.second,
             self.third,
             self.fifth,
+            self.stack,
         ];
         let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
         out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
@@ -115,6 +118,12 @@ pub mod what {
     pub const ENDING: u32 = 2;
     /// It is gone.
     pub const ENDED: u32 = 3;
+    /// No socket: the process is another program from now on.
+    pub const BEGAN: u32 = 4;
+    /// The process has begun its first connection with TLS.
+    pub const SEALED: u32 = 5;
+    /// The process begins a connection with TLS; what it says first follows.
+    pub const HELLO: u32 = 6;
 }
 
 /// What a socket speaks.
@@ -133,7 +142,7 @@ pub mod protocol {
     pub const DNS: u16 = 5;
     /// DNS in datagrams.
     pub const DATAGRAMS: u16 = 6;
-    /// It went on encrypted, and is not read any more.
+    /// It is encrypted: what is read of it is what OpenSSL is given or gives.
     pub const ENCRYPTED: u16 = 7;
     /// Room for protocols.
     pub const PLACES: u32 = 8;
@@ -173,7 +182,7 @@ pub struct Chunk {
     pub missed_sent: u32,
     /// [`what`].
     pub what: u32,
-    /// `AF_INET` or `AF_INET6`.
+    /// `AF_INET` or `AF_INET6`; 0 where the addresses are not known.
     pub family: u16,
     /// Port at this end.
     pub local_port: u16,
@@ -181,8 +190,10 @@ pub struct Chunk {
     pub remote_port: u16,
     /// [`transport`].
     pub transport: u16,
+    /// 1 where the bytes are those within TLS.
+    pub sealed: u16,
     /// Not used.
-    pub pad: [u16; 2],
+    pub pad: u16,
     /// Address of this end; of IPv4 the first four bytes.
     pub local: [u8; 16],
     /// Address of the other.
@@ -214,7 +225,8 @@ impl Chunk {
             local_port: short(46)?,
             remote_port: short(48)?,
             transport: short(50)?,
-            pad: [0; 2],
+            sealed: short(52)?,
+            pad: 0,
             local: text(56)?,
             remote: text(72)?,
             comm: text(88)?,
@@ -224,7 +236,7 @@ impl Chunk {
     }
 }
 
-const _: () = assert!(size_of::<Chunk>() == 104 && size_of::<SocketOffsets>() == 48);
+const _: () = assert!(size_of::<Chunk>() == 104 && size_of::<SocketOffsets>() == 52);
 
 /// Places in the list of what was lost.
 pub mod lost {
@@ -236,8 +248,10 @@ pub mod lost {
     pub const SOCKETS: u32 = 2;
     /// Bytes beyond what may be copied in a moment.
     pub const BYTES: u32 = 3;
+    /// Calls into OpenSSL of threads beyond those that are followed.
+    pub const THREADS: u32 = 4;
     /// Places.
-    pub const PLACES: u32 = 4;
+    pub const PLACES: u32 = 5;
 }
 
 /// A process has ended: its last thread is on its way out.

@@ -26,8 +26,15 @@ const CLOCK: u64 = 1_000_000_000;
 /// A spool older than this means that the colony does not keep up, or is not reached.
 const LAG: u64 = 30_000_000_000;
 /// Variables that are no settings.
-const OTHER_VARIABLES: &[&str] =
-    &["CORAL_SOCKET", "CORAL_DATA_DIR", "CORAL_LOG", "CORAL_BPF", "CORAL_WATCH", "CORAL_NO_EBPF"];
+const OTHER_VARIABLES: &[&str] = &[
+    "CORAL_SOCKET",
+    "CORAL_DATA_DIR",
+    "CORAL_LOG",
+    "CORAL_BPF",
+    "CORAL_WATCH",
+    "CORAL_NO_EBPF",
+    "CORAL_NO_TLS",
+];
 
 /// How one thing is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]

@@ -82,7 +82,8 @@ fn page(value: &impl Fn(&str) -> String, width: usize) -> String {
         &mut text,
         0,
         width,
-        "Nothing is seen through eBPF of programs that --watch leaves out, or at all with --no-ebpf. \
+        "Nothing is seen through eBPF of programs that --watch leaves out, or at all with --no-ebpf, \
+         and nothing within TLS with --no-tls. \
          `coral config set retention.spans 1d` keeps spans for less time; `coral incident export` replaces \
          secrets before a file leaves.",
     );

@@ -1,6 +1,6 @@
 //! Bringing the programs into the kernel, and saying what came of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::RawTracePoint;
@@ -8,6 +8,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use coral_bpf_types::{Offsets, SocketOffsets, form, lost, protocol};
 
 use super::btf::{Btf, BtfError};
+use super::probes::{self, Probes};
 use crate::counters::Counters;
 use crate::observe::requests::task::Ends as Requests;
 
@@ -69,7 +70,7 @@ impl EyesError {
 /// whichever way it comes.
 pub struct Eyes {
     // Holds programs and links.
-    _ebpf: Ebpf,
+    ebpf: Arc<Mutex<Ebpf>>,
     lost: Lost,
     /// The hooks in use for how processes end.
     pub hooks: Vec<&'static str>,
@@ -81,6 +82,8 @@ pub struct Eyes {
     pub missing: Vec<String>,
     /// The same for requests.
     pub requests_missing: Vec<String>,
+    /// Within TLS: what of it the kernel refused, or why nothing is read; `None` where nobody wants it.
+    pub tls: Option<Result<Vec<String>, String>>,
 }
 
 /// Programs for requests: the first three see them, the others only save work.
@@ -120,11 +123,12 @@ impl Lost {
 /// Process ends on their way.
 pub type EndsRing = RingBuf<MapData>;
 
-/// Loads and attaches; the programs for requests only where those are wanted.
+/// Loads and attaches; the programs for requests only where those are wanted, and those for what is
+/// within TLS (`tls`) likewise.
 ///
 /// # Errors
 /// When nothing can be seen at all.
-pub fn open(requests: bool) -> Result<(Eyes, EndsRing, Option<Requests>), EyesError> {
+pub fn open(requests: bool, tls: bool) -> Result<(Eyes, EndsRing, Option<Requests>), EyesError> {
     if OBJECT.is_empty() {
         return Err(EyesError::NotBuilt(env!("CORAL_BPF_WHY")));
     }
@@ -153,10 +157,14 @@ pub fn open(requests: bool) -> Result<(Eyes, EndsRing, Option<Requests>), EyesEr
         }
     }
     let (mut request_hooks, mut requests_missing) = (Vec::new(), Vec::new());
-    let mut protocols = Vec::new();
+    let (mut protocols, mut within) = (Vec::new(), None);
     match sockets {
         Some(Ok(_)) => match attach_requests(&mut ebpf, &mut requests_missing) {
-            Ok(attached) => (request_hooks, protocols) = attached,
+            Ok((hooks, read)) => {
+                let numbers: Vec<u16> = read.iter().map(|(_, number)| *number).collect();
+                within = tls.then(|| probes::prepare(&mut ebpf, &numbers));
+                (request_hooks, protocols) = (hooks, read.into_iter().map(|(n, _)| n).collect());
+            }
             Err(why) => requests_missing.push(why),
         },
         Some(Err(error)) => requests_missing.push(error.to_string()),
@@ -172,13 +180,22 @@ pub fn open(requests: bool) -> Result<(Eyes, EndsRing, Option<Requests>), EyesEr
         }),
     };
     let ring = map(&mut ebpf, "ENDS", RingBuf::try_from)?;
-    let eyes =
-        Eyes { _ebpf: ebpf, lost, hooks, request_hooks, protocols, missing, requests_missing };
+    let ebpf = Arc::new(Mutex::new(ebpf));
+    let eyes = Eyes {
+        ebpf,
+        lost,
+        hooks,
+        request_hooks,
+        protocols,
+        missing,
+        requests_missing,
+        tls: within,
+    };
     Ok((eyes, ring, ends))
 }
 
-/// Names of hooks, and of protocols.
-type Attached = (Vec<&'static str>, Vec<&'static str>);
+/// Names of hooks, and protocols with their names.
+type Attached = (Vec<&'static str>, Vec<(&'static str, u16)>);
 
 /// Hooks all that requests need, or nothing. A protocol whose program the kernel refuses is missing, and
 /// the others are not.
@@ -196,7 +213,7 @@ fn attach_requests(ebpf: &mut Ebpf, missing: &mut Vec<String>) -> Result<Attache
                 let read = ebpf.map_mut("READ").ok_or("no map READ")?;
                 let mut read: Array<_, u8> = Array::try_from(read).map_err(|e| told(&e))?;
                 read.set(number.into(), 1, 0).map_err(|e| told(&e))?;
-                protocols.push(name);
+                protocols.push((name, number));
             }
             Err(why) => missing.push(format!("{name}: {why}")),
         }
@@ -218,7 +235,7 @@ fn attach_requests(ebpf: &mut Ebpf, missing: &mut Vec<String>) -> Result<Attache
 }
 
 /// Loads the program of a protocol, and puts it where those at the tracepoints end in it.
-fn put_in_place(ebpf: &mut Ebpf, name: &str, number: u16) -> Result<(), String> {
+pub(super) fn put_in_place(ebpf: &mut Ebpf, name: &str, number: u16) -> Result<(), String> {
     let fd = load(ebpf, name)?.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|e| told(&e))?;
     let map = ebpf.map_mut("FRAMED").ok_or("no map FRAMED")?;
     let mut programs = ProgramArray::try_from(map).map_err(|e| told(&e))?;
@@ -273,7 +290,7 @@ fn load<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint, Str
 }
 
 /// An error with its causes on one line; the verifier's log can be long.
-fn told(error: &dyn std::error::Error) -> String {
+pub(super) fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -318,6 +335,7 @@ fn socket_offsets(btf: &Btf<'_>) -> Result<SocketOffsets, BtfError> {
         second: argument(1, "si")?,
         third: argument(2, "dx")?,
         fifth: argument(4, "r8")?,
+        stack: btf.offset("pt_regs", "sp")?,
     })
 }
 
@@ -347,5 +365,13 @@ impl Eyes {
         counters.requests_chunks_lost.set(of(lost::CHUNKS));
         counters.requests_sockets_refused.set(of(lost::SOCKETS));
         counters.requests_bytes_unread.set(of(lost::BYTES));
+        counters.requests_tls_calls_refused.set(of(lost::THREADS));
+    }
+
+    /// The programs in OpenSSL, where there are any.
+    #[must_use]
+    pub fn probes(&self) -> Option<Probes> {
+        let usable = matches!(self.tls, Some(Ok(_)));
+        usable.then(|| Probes::new(Arc::clone(&self.ebpf)))
     }
 }

@@ -7,11 +7,13 @@
 //!
 //! Now: how processes end ([`ends`]): exit code or signal, who sent it, whether memory had run out;
 //! and the bytes of HTTP, gRPC, Redis, PostgreSQL and DNS, which [`super::requests`] makes requests of.
-//! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in.
+//! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in, [`probes`]
+//! those that read what OpenSSL is given and gives.
 
 pub mod btf;
 pub mod ends;
 pub mod load;
+pub mod probes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,9 @@ pub use ends::{By, Ended, Ends};
 use load::{EndsRing, Eyes, EyesError};
 
 use crate::counters::Counters;
+use crate::observe::files::Files;
+use crate::observe::requests::tls::{self, finder::Finder};
+use crate::observe::requests::watch::Watch;
 use crate::observe::requests::{self, table::Table};
 use crate::pipeline::Pipeline;
 use crate::senses::Senses;
@@ -32,8 +37,11 @@ use crate::senses::Senses;
 /// The names of the senses.
 const SENSE: &str = "ebpf";
 const REQUESTS: &str = "requests";
+const TLS: &str = tls::finder::SENSE;
 /// What makes requests be seen.
 const WATCH: &str = "start coral-agent with --watch all, or set CORAL_WATCH=all";
+/// What makes them be seen within TLS.
+const WITH_TLS: &str = "start coral-agent without --no-tls";
 /// How often the loss counter is read.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -45,29 +53,47 @@ pub struct Setup {
     pub senses: Senses,
     /// Whose requests are seen; `None`: nobody's.
     pub requests: Option<Table>,
+    /// Whose of them within TLS, too; `None`: nobody's.
+    pub tls: Option<Watch>,
     /// Takes the requests.
     pub pipeline: Arc<Pipeline>,
 }
 
 /// Opens the eyes and reads what they see until cancelled.
 pub async fn run(setup: Setup, cancel: CancellationToken) {
-    let Setup { ends, senses, requests, pipeline } = setup;
-    let wanted = requests.is_some();
-    let opened = tokio::task::spawn_blocking(move || load::open(wanted)).await;
-    let (eyes, ring, chunks) = match opened {
+    let Setup { ends, senses, requests, tls, pipeline } = setup;
+    let (wanted, counters) = (requests.is_some(), Arc::clone(&pipeline.counters));
+    let opened = tokio::task::spawn_blocking(move || {
+        let (eyes, ring, chunks) = load::open(wanted, tls.is_some())?;
+        let finder = eyes.probes().zip(tls).map(|(probes, watch)| {
+            let mut finder = Finder::new(probes, Files::below("/"), watch, counters);
+            finder.start();
+            finder
+        });
+        Ok((eyes, ring, chunks, finder))
+    });
+    let (eyes, ring, chunks, finder) = match opened.await {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => return closed(&senses, &error),
         // The runtime is going down.
         Err(_) => return,
     };
+    senses.set(tls_sense(&eyes, finder.as_ref()));
     senses.set(sense(&eyes));
     senses.set(requests_sense(&eyes, wanted));
     let hooks = [&eyes.hooks[..], &eyes.request_hooks[..]].concat();
     tracing::info!(?hooks, missing = ?eyes.missing, "eBPF programs attached");
+    let (met, waiting) = std::sync::mpsc::sync_channel(tls::task::WAITING);
+    let finding = finder.map(|finder| {
+        let (senses, cancel) = (senses.clone(), cancel.clone());
+        tokio::task::spawn_blocking(move || tls::task::run(finder, &waiting, &senses, &cancel))
+    });
     let reader = chunks.zip(requests).map(|(chunks, table)| {
         let (pipeline, cancel) = (Arc::clone(&pipeline), cancel.clone());
         // A thread of its own: what it reads comes in bursts and must not hold up connections.
-        tokio::task::spawn_blocking(move || requests::task::run(chunks, table, &pipeline, &cancel))
+        tokio::task::spawn_blocking(move || {
+            requests::task::run(chunks, table, &met, &pipeline, &cancel);
+        })
     });
     if let Err(error) = read(&eyes, ring, &ends, &pipeline.counters, &cancel).await {
         tracing::error!(%error, "what the eBPF programs see cannot be read");
@@ -78,12 +104,39 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
     {
         senses.off(REQUESTS, "they are no longer read: see the agent's log", None);
     }
+    if let Some(finding) = finding
+        && finding.await.is_err()
+    {
+        senses.off(TLS, "no more is looked for: see the agent's log", None);
+    }
 }
 
 fn closed(senses: &Senses, error: &EyesError) {
     tracing::info!(%error, "no eBPF");
     senses.off(SENSE, error.to_string(), error.remedy());
     senses.off(REQUESTS, error.to_string(), error.remedy());
+    senses.off(TLS, error.to_string(), error.remedy());
+}
+
+fn tls_sense(eyes: &Eyes, finder: Option<&Finder<probes::Probes>>) -> Sense {
+    let mut sense = match (finder, &eyes.tls) {
+        (Some(finder), _) => finder.sense(),
+        (None, tls) => {
+            let (why, remedy) = match tls {
+                Some(Err(why)) => (why.clone(), None),
+                _ if eyes.request_hooks.is_empty() => ("requests are not seen".to_owned(), None),
+                _ => ("turned off".to_owned(), Some(WITH_TLS.to_owned())),
+            };
+            Sense { name: TLS.to_owned(), state: SenseState::Off, why, remedy }
+        }
+    };
+    if let Some(Ok(missing)) = &eyes.tls
+        && !missing.is_empty()
+    {
+        sense.state = SenseState::Partial;
+        sense.why = format!("{} · missing {}", sense.why, missing.join(" · "));
+    }
+    sense
 }
 
 fn sense(eyes: &Eyes) -> Sense {
@@ -118,6 +171,7 @@ fn requests_why(protocols: &[&str], hooks: &[&str], missing: &[String]) -> (Sens
 pub fn turned_off(senses: &Senses) {
     senses.off(SENSE, "turned off", Some("start coral-agent without --no-ebpf"));
     senses.off(REQUESTS, "turned off", Some("start coral-agent without --no-ebpf"));
+    senses.off(TLS, "turned off", Some("start coral-agent without --no-ebpf"));
 }
 
 #[allow(unsafe_code, reason = "tokio has no safe way to watch a descriptor it does not know")]

@@ -11,8 +11,8 @@
 //! HTTP/1.1, [`head`] reads heads, [`stream`] cuts a direction into messages, [`connection`] matches
 //! requests with responses, [`route`] takes ids out of paths; [`http2`] does all that of HTTP/2 and
 //! gRPC, [`redis`] of Redis, [`postgres`] of PostgreSQL, [`dns`] of DNS. [`names`] says whose process it is
-//! ([`containers`] whose container), [`watch`]
-//! which are watched, [`table`] holds it together. All of that is plain state machines; [`task`] has the
+//! ([`containers`] whose container), [`watch`] which are watched, [`table`] holds it together, [`tls`] finds
+//! where OpenSSL is. All of that is plain state machines; [`task`] has the
 //! thread, the clock and the ring.
 
 pub mod connection;
@@ -29,4 +29,5 @@ pub mod route;
 pub mod stream;
 pub mod table;
 pub mod task;
+pub mod tls;
 pub mod watch;

@@ -17,6 +17,7 @@ use super::dns::addresses::Addresses;
 use super::dns::datagrams::{Datagrams, Heard};
 use super::exchange::{Began, Exchange, Role, Told, Way};
 use super::names::{Names, Source, Verdict};
+use super::tls;
 use crate::counters::Counters;
 use crate::reduce::{Answer, Seen, Waiting};
 
@@ -24,6 +25,11 @@ use crate::reduce::{Answer, Seen, Waiting};
 pub const CONNECTIONS: usize = 20_000;
 /// A connection on which nothing moved for this long is forgotten, ns. Its end may have been lost.
 const IDLE_NS: u64 = 900 * 1_000_000_000;
+/// Names of servers remembered of connections of which nothing is read; beyond it those are called by their
+/// addresses.
+const NAMES_ASKED: usize = 4_096;
+/// A connection that went on encrypted is given so long to be read after all, ns.
+const SHAKING_NS: u64 = 5_000_000_000;
 /// `AF_INET`.
 const INET: u16 = 2;
 
@@ -71,12 +77,17 @@ impl Request {
 struct Followed {
     conversation: Conversation,
     source: Arc<Source>,
-    local: SocketAddr,
-    remote: SocketAddr,
-    /// What the other end is called, by a name that was asked for.
-    name: Option<Arc<str>>,
+    /// Address of this end and of the other; `None` where they are not known.
+    ends: Option<(SocketAddr, SocketAddr)>,
     process: u32,
     last_ns: u64,
+    /// What the other end is called: by its client, where that is within TLS, else by the name that was asked
+    /// for when its address was looked up.
+    name: Option<Arc<str>>,
+    /// What is read of it is within TLS.
+    sealed: bool,
+    /// Since when it is encrypted and not read, ns since boot.
+    encrypted_ns: Option<u64>,
 }
 
 /// What is to be done about a process that was met.
@@ -93,6 +104,8 @@ pub struct Table {
     names: Names,
     counters: Arc<Counters>,
     followed: HashMap<u64, Followed>,
+    /// What clients called the servers of connections of which nothing was read yet, by their ends.
+    names_asked: HashMap<(SocketAddr, SocketAddr), String>,
     /// Services of which something was lost, and until the end of which bucket that marks them, Unix
     /// ns.
     lossy: HashMap<u64, u64>,
@@ -118,6 +131,13 @@ fn address(family: u16, bytes: &[u8; 16], port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }
 
+/// Address of this end and of the other; `None` where they are not known.
+fn ends(chunk: &Chunk) -> Option<(SocketAddr, SocketAddr)> {
+    let local = address(chunk.family, &chunk.local, chunk.local_port);
+    let remote = address(chunk.family, &chunk.remote, chunk.remote_port);
+    (chunk.family != 0).then_some((local, remote))
+}
+
 fn bucket_end(unix_ns: u64) -> u64 {
     unix_ns / BUCKET * BUCKET + BUCKET
 }
@@ -130,6 +150,7 @@ impl Table {
             names,
             counters,
             followed: HashMap::new(),
+            names_asked: HashMap::new(),
             lossy: HashMap::new(),
             all_lossy_ns: 0,
             waited: HashMap::new(),
@@ -157,23 +178,43 @@ impl Table {
                 self.counters.requests_connections_refused.add(1);
                 return Wanted::Yes;
             }
-            let local = address(chunk.family, &chunk.local, chunk.local_port);
-            let remote = address(chunk.family, &chunk.remote, chunk.remote_port);
+            let ends = ends(chunk);
             let (process, pid) = (chunk.process, chunk.pid);
             let port = Some(chunk.local_port);
             let source = match self.names.of(process, pid, &chunk.comm, port, chunk.at_ns) {
                 Verdict::Ignore => return Wanted::No(process),
                 Verdict::Watch(source) => source,
             };
-            let conversation = Conversation::between(local.port(), remote.port());
-            let (name, last_ns) =
-                (self.addresses.name(process, remote.ip(), chunk.at_ns), chunk.at_ns);
-            let followed = Followed { conversation, source, local, remote, name, process, last_ns };
+            let conversation = match ends {
+                Some((local, remote)) => Conversation::between(local.port(), remote.port()),
+                None => Conversation::default(),
+            };
+            let (last_ns, sealed) = (chunk.at_ns, chunk.sealed != 0);
+            // What its client called it, else by what name its address was asked for.
+            let asked = ends.filter(|_| sealed).and_then(|ends| self.names_asked.remove(&ends));
+            let looked_up = || self.addresses.name(process, ends?.1.ip(), chunk.at_ns);
+            let name = asked.map(Arc::from).or_else(looked_up);
+            let encrypted_ns = None;
+            let followed = Followed {
+                conversation,
+                source,
+                ends,
+                process,
+                last_ns,
+                name,
+                sealed,
+                encrypted_ns,
+            };
             self.followed.insert(chunk.socket, followed);
         }
         let Some(followed) = self.followed.get_mut(&chunk.socket) else { return Wanted::Yes };
         let (at_ns, told) = (chunk.at_ns, &mut self.told);
         followed.last_ns = at_ns;
+        if chunk.sealed != 0 && !followed.sealed {
+            // It was agreed to go on encrypted, which is read after all: what is said now begins anew.
+            followed.conversation = Conversation::default();
+            (followed.sealed, followed.encrypted_ns) = (true, None);
+        }
         let conversation = &mut followed.conversation;
         for (way, missed) in
             [(Way::Received, chunk.missed_received), (Way::Sent, chunk.missed_sent)]
@@ -195,14 +236,40 @@ impl Table {
             self.names.serves(chunk.process, chunk.pid, &followed.source.service, at);
         }
         self.tell(chunk.socket, at_ns, epoch_ns);
-        if chunk.what == what::ENDED {
-            self.followed.remove(&chunk.socket);
+        if chunk.what == what::ENDED
+            && let Some(followed) = self.followed.remove(&chunk.socket)
+        {
+            let unread = u64::from(followed.encrypted_ns.is_some());
+            self.counters.requests_encrypted.add(unread);
         }
         Wanted::Yes
     }
 
+    /// A process begins a connection with TLS: what it calls the other end is remembered.
+    pub fn hello(&mut self, chunk: &Chunk, bytes: &[u8]) -> Wanted {
+        let Some(ends) = ends(chunk) else { return Wanted::Yes };
+        let Some(name) = tls::name::of_server(bytes) else {
+            // The ends may have been those of another connection before.
+            self.names_asked.remove(&ends);
+            return Wanted::Yes;
+        };
+        if self.names_asked.len() >= NAMES_ASKED {
+            self.names_asked.clear();
+        }
+        self.names_asked.insert(ends, name.to_ascii_lowercase());
+        Wanted::Yes
+    }
+
+    /// Whether a process is watched that has begun to speak TLS.
+    pub fn wants(&mut self, chunk: &Chunk) -> Wanted {
+        match self.names.of(chunk.process, chunk.pid, &chunk.comm, None, chunk.at_ns) {
+            Verdict::Ignore => Wanted::No(chunk.process),
+            Verdict::Watch(_) => Wanted::Yes,
+        }
+    }
+
     fn tell(&mut self, socket: u64, at_ns: u64, epoch_ns: u64) {
-        let Some(followed) = self.followed.get(&socket) else { return };
+        let Some(followed) = self.followed.get_mut(&socket) else { return };
         // Nothing is told of a connection before that is known.
         let protocol = followed.conversation.protocol().unwrap_or(Protocol::Http);
         for told in self.told.drain(..) {
@@ -211,17 +278,17 @@ impl Table {
                     self.counters.requests_unknown.add(n);
                     self.lossy.insert(followed.source.hash, bucket_end(at_ns + epoch_ns));
                 }
-                Told::Encrypted => self.counters.requests_encrypted.add(1),
+                Told::Encrypted => followed.encrypted_ns = Some(at_ns),
                 Told::Forgotten => self.counters.requests_statements_forgotten.add(1),
                 Told::Addresses(name, addresses) => {
                     self.addresses.told(followed.process, &name, &addresses, at_ns);
                 }
                 Told::Exchange(exchange) => {
                     let client = exchange.role == Role::Client;
-                    if client
-                        && followed.remote.ip().is_loopback()
-                        && self.own_ports.contains(&followed.remote.port())
-                    {
+                    let own = |(_, to): (_, SocketAddr)| {
+                        to.ip().is_loopback() && self.own_ports.contains(&to.port())
+                    };
+                    if client && followed.ends.is_some_and(own) {
                         continue;
                     }
                     if !client {
@@ -239,7 +306,7 @@ impl Table {
                         source: Arc::clone(&followed.source),
                         protocol,
                         peer: if client { followed.peer(protocol) } else { String::new() },
-                        key: followed.key(&exchange),
+                        key: followed.key(socket, &exchange),
                         sampled: lossy.is_some_and(|until| end_ns < *until)
                             || end_ns < self.all_lossy_ns,
                         exchange,
@@ -261,6 +328,10 @@ impl Table {
         for (socket, followed) in &mut self.followed {
             followed.conversation.settle(now_ns, &mut self.told);
             settled.extend(self.told.drain(..).map(|told| (*socket, told)));
+            let shaking = |since: &mut u64| now_ns.saturating_sub(*since) >= SHAKING_NS;
+            if followed.encrypted_ns.take_if(shaking).is_some() {
+                self.counters.requests_encrypted.add(1);
+            }
         }
         for (socket, told) in settled {
             self.told.push(told);
@@ -328,12 +399,14 @@ impl Table {
 }
 
 impl Followed {
-    /// Who serves, as an SDK's spans name it: a database by what it is and its address.
+    /// Who serves, as an SDK's spans name it: a database by what it is and its address. Nothing where
+    /// that is not known.
     fn peer(&self, protocol: Protocol) -> String {
+        let Some((_, to)) = self.ends else { return String::new() };
         let address = match &self.name {
             // Servers of names go by their address: it is what they are asked at.
-            Some(name) if protocol != Protocol::Dns => format!("{name}:{}", self.remote.port()),
-            _ => self.remote.to_string(),
+            Some(name) if protocol != Protocol::Dns => format!("{name}:{}", to.port()),
+            _ => to.to_string(),
         };
         match protocol {
             Protocol::Http | Protocol::Grpc => address,
@@ -342,15 +415,22 @@ impl Followed {
     }
 
     /// The same number at both ends: of their addresses, the asking one's first, and how many
-    /// requests came before.
-    fn key(&self, exchange: &Exchange) -> u64 {
+    /// requests came before. One of its own where the addresses are not known.
+    fn key(&self, socket: u64, exchange: &Exchange) -> u64 {
+        let Some((local, remote)) = self.ends else {
+            let end = format!("{socket:x} {:?} {}", exchange.role, exchange.ordinal);
+            return xxh3_64(end.as_bytes()).max(1);
+        };
         let (client, server) = match exchange.role {
-            Role::Client => (self.local, self.remote),
-            Role::Server => (self.remote, self.local),
+            Role::Client => (local, remote),
+            Role::Server => (remote, local),
         };
         xxh3_64(format!("{client} {server} {}", exchange.ordinal).as_bytes()).max(1)
     }
 }
+
+#[cfg(test)]
+mod within_tls;
 
 #[cfg(test)]
 mod tests {
@@ -393,10 +473,10 @@ mod tests {
         }
     }
 
-    const ASK: &[u8] = b"GET /cart/7?x=y HTTP/1.1\r\n\r\n";
-    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    pub(super) const ASK: &[u8] = b"GET /cart/7?x=y HTTP/1.1\r\n\r\n";
+    pub(super) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-    fn take(table: &mut Table, mut chunk: Chunk, bytes: &[u8]) -> Wanted {
+    pub(super) fn take(table: &mut Table, mut chunk: Chunk, bytes: &[u8]) -> Wanted {
         chunk.total = u32::try_from(bytes.len()).unwrap();
         chunk.copied = chunk.total;
         table.take(&chunk, bytes, 1_000)
@@ -471,7 +551,12 @@ mod tests {
             b"\0\0\0\x08\x04\xd2\x16\x2f",
         );
         take(&mut table, chunk("nginx", 3, nginx, what::SENT, 6), b"S");
-        assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 1));
+        table.settle(SHAKING_NS, 0);
+        assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 0));
+        for _ in 0..2 {
+            table.settle(SHAKING_NS + 6, 0);
+            assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 1));
+        }
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The thread that reads the ring.
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, RingBuf};
-use coral_bpf_types::Chunk;
+use coral_bpf_types::{Chunk, what};
 use coral_model::Time;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio_util::sync::CancellationToken;
 
 use super::table::{Table, Wanted};
+use super::tls::Met;
 use crate::observe::clock::Clocks;
 use crate::observe::kernel::load::Lost;
 use crate::pipeline::Pipeline;
@@ -31,8 +33,14 @@ pub struct Ends {
     pub lost: Lost,
 }
 
-/// Reads until cancelled.
-pub fn run(mut ends: Ends, mut table: Table, pipeline: &Arc<Pipeline>, cancel: &CancellationToken) {
+/// Reads until cancelled. Processes that may use OpenSSL are handed to `met`.
+pub fn run(
+    mut ends: Ends,
+    mut table: Table,
+    met: &SyncSender<Met>,
+    pipeline: &Arc<Pipeline>,
+    cancel: &CancellationToken,
+) {
     let mut told_ns = 0;
     let mut lost = 0;
     while !cancel.is_cancelled() {
@@ -45,7 +53,7 @@ pub fn run(mut ends: Ends, mut table: Table, pipeline: &Arc<Pipeline>, cancel: &
             table.lost(clocks.wall_ns);
         }
         loop {
-            let read = drain(&mut ends, &mut table, epoch_ns);
+            let read = drain(&mut ends, &mut table, met, epoch_ns);
             let now = Time(clocks.wall_ns);
             let requests: Vec<_> = table.ended().collect();
             if !requests.is_empty() {
@@ -66,13 +74,24 @@ pub fn run(mut ends: Ends, mut table: Table, pipeline: &Arc<Pipeline>, cancel: &
     }
 }
 
-fn drain(ends: &mut Ends, table: &mut Table, epoch_ns: u64) -> usize {
+fn drain(ends: &mut Ends, table: &mut Table, met: &SyncSender<Met>, epoch_ns: u64) -> usize {
     let mut read = 0;
     while read < AT_ONCE {
         let Some(item) = ends.chunks.next() else { break };
         read += 1;
         let Some((chunk, bytes)) = Chunk::from_bytes(&item) else { continue };
-        if let Wanted::No(process) = table.take(&chunk, bytes, epoch_ns) {
+        let speaks = chunk.what == what::SEALED;
+        let wanted = match chunk.what {
+            what::BEGAN => Wanted::Yes,
+            what::HELLO => table.hello(&chunk, bytes),
+            what::SEALED => table.wants(&chunk),
+            _ => table.take(&chunk, bytes, epoch_ns),
+        };
+        if wanted == Wanted::Yes && (speaks || chunk.what == what::BEGAN) && chunk.pid != 0 {
+            // Where too many wait, it is met again when it is another program.
+            _ = met.try_send(Met { pid: chunk.pid, speaks });
+        }
+        if let Wanted::No(process) = wanted {
             // Without room it is told of again, and answered so again.
             _ = ends.ignored.insert(process, 1, 0);
         }
