@@ -53,7 +53,11 @@ pub(super) fn begin(
         _ = MET.insert(&process, &1, 0);
     }
     let source = source(&offsets).unwrap_or(Source::NONE);
-    hand_over::<OfCpu>(context, Call { key, at_ns, source, direction, bytes, begins: true, new }, DNS)
+    hand_over::<OfCpu>(
+        context,
+        Call { key, at_ns, source, direction, bytes, begins: true, new },
+        DNS,
+    )
 }
 
 struct Whole;

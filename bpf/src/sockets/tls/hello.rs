@@ -7,7 +7,7 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::RawTracePointContext;
 use coral_bpf_types::protocol::ENCRYPTED;
-use coral_bpf_types::{COMM, Chunk, what};
+use coral_bpf_types::{COMM, Chunk, transport, what};
 
 use super::super::begins::is_read;
 use super::super::bytes::{Cursor, copy};
@@ -83,8 +83,9 @@ fn say(process: u32, what: u32, flags: u32) -> Option<()> {
         family: 0,
         local_port: 0,
         remote_port: 0,
+        transport: transport::STREAM,
         sealed: 0,
-        pad: [0; 2],
+        pad: 0,
         local: [0; 16],
         remote: [0; 16],
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),
