@@ -23,6 +23,7 @@ use crate::observe::files::Files;
 use crate::observe::kernel::{self, Ends};
 use crate::observe::requests::names::Names;
 use crate::observe::requests::table::Table;
+use crate::observe::requests::tls::When;
 use crate::observe::requests::watch;
 use crate::observe::{self, ServiceProcesses, logs, sources};
 use crate::pipeline::Pipeline;
@@ -77,7 +78,7 @@ pub struct Options {
     /// Whose requests are seen that way.
     pub watch: watch::Watch,
     /// Whether also within TLS.
-    pub tls: bool,
+    pub tls: When,
     /// `agent.toml`: what else is read.
     pub config: Option<PathBuf>,
 }
@@ -102,7 +103,7 @@ impl Options {
             observe: false,
             ebpf: false,
             watch: watch::Watch::none(),
-            tls: false,
+            tls: When::Never,
             config: None,
         }
     }
@@ -236,7 +237,7 @@ impl Agent {
                 ends: ends.clone(),
                 senses: agent.senses.clone(),
                 requests,
-                tls: options.tls.then(|| options.watch.clone()),
+                tls: (options.tls != When::Never).then(|| (options.watch.clone(), options.tls)),
                 pipeline: agent.pipeline.clone(),
             };
             agent.tasks.spawn(kernel::run(setup, agent.intake.clone()));

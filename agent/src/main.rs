@@ -10,6 +10,7 @@ use clap::Parser;
 use coral_agent::agent::{Agent, Listen, Options};
 use coral_agent::home::{Home, HomeError};
 use coral_agent::logfile::LogFile;
+use coral_agent::observe::requests::tls::When;
 use coral_agent::observe::requests::watch::Watch;
 use coral_agent::spool::Durability;
 use coral_agent::uplink::Colony;
@@ -64,9 +65,9 @@ struct Args {
     /// behind = where they need one, like nginx=edge,/opt/shop/*
     #[arg(long, env = "CORAL_WATCH", value_name = "LIST", default_value = "all")]
     watch: Watch,
-    /// Do not read what programs give to OpenSSL and get from it: no requests within TLS
-    #[arg(long, env = "CORAL_NO_TLS", value_parser = clap::builder::FalseyValueParser::new())]
-    no_tls: bool,
+    /// Read what watched programs give to OpenSSL and get from it: their requests within TLS
+    #[arg(long, env = "CORAL_TLS", value_enum, value_name = "WHEN", default_value = "auto")]
+    tls: When,
     /// Read this file (OTLP/JSON or a log) instead of receiving, ship it, say what it held, and leave
     #[arg(long, value_name = "FILE", requires = "colony")]
     import: Option<PathBuf>,
@@ -173,7 +174,7 @@ async fn run(args: Args, home: Home) -> anyhow::Result<()> {
         observe: !args.no_host && import.is_none(),
         ebpf: !args.no_ebpf,
         watch: args.watch,
-        tls: !args.no_tls,
+        tls: args.tls,
         config: if import.is_some() { None } else { args.config.or_else(default_config) },
     };
     let agent = Agent::start(options, home).await?;

@@ -303,7 +303,7 @@ pub const PASSING: [(&str, &str); 8] = [
     (
         "bytes of requests within TLS",
         "what programs that are watched give to OpenSSL and get from it, in clear text: read likewise, and gone likewise. No key is \
-         read. coral-agent --no-tls leaves it alone",
+         read. coral-agent --tls never leaves it alone",
     ),
     (
         "environment of a process",

@@ -175,6 +175,8 @@ impl Colony {
             ("TZ", "UTC".to_owned()),
             // Other tests' programs would be seen too; who wants to see some names them.
             ("CORAL_WATCH", "none".to_owned()),
+            // Whatever that costs here.
+            ("CORAL_TLS", "always".to_owned()),
         ];
         env.extend(self.more.iter().cloned());
         env

@@ -506,7 +506,8 @@ fn whoever_does_not_want_it_turns_it_off() {
     let colony = Colony::prepare();
     let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx", "/usr/bin/ab"]);
     let certificate = Certificate::made(colony.dir());
-    let mut colony = colony.with_env("CORAL_WATCH", programs.watch()).with_env("CORAL_NO_TLS", "1");
+    let mut colony =
+        colony.with_env("CORAL_WATCH", programs.watch()).with_env("CORAL_TLS", "never");
     colony.up();
     if !may_look(&colony) {
         return;
@@ -524,4 +525,18 @@ fn whoever_does_not_want_it_turns_it_off() {
     let status = |n| Counts::from([(("GET /marker.html".to_owned(), "200".to_owned()), n)]);
     counted(&colony, "nginx", &status(20));
     joined(&colony, "ab", "nginx", 20);
+}
+
+#[test]
+fn unasked_it_is_read_only_where_that_costs_little() {
+    let mut colony =
+        Colony::prepare().with_env("CORAL_WATCH", "curl").with_env("CORAL_TLS", "auto");
+    colony.up();
+    if !may_look(&colony) {
+        return;
+    }
+    let (state, why) = until("the agent to have tried it", || tls(&colony));
+    // Which of them depends on the machine.
+    let dear = why.contains("every call into OpenSSL") && why.ends_with("µs longer");
+    assert_eq!(state == SenseState::Off, dear, "{state:?} {why}");
 }

@@ -33,7 +33,7 @@ const OTHER_VARIABLES: &[&str] = &[
     "CORAL_BPF",
     "CORAL_WATCH",
     "CORAL_NO_EBPF",
-    "CORAL_NO_TLS",
+    "CORAL_TLS",
 ];
 
 /// How one thing is.

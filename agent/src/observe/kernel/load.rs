@@ -11,6 +11,7 @@ use super::btf::{Btf, BtfError};
 use super::probes::{self, Probes};
 use crate::counters::Counters;
 use crate::observe::requests::task::Ends as Requests;
+use crate::observe::requests::tls::When;
 
 /// Where the kernel describes its own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -83,7 +84,22 @@ pub struct Eyes {
     /// The same for requests.
     pub requests_missing: Vec<String>,
     /// Within TLS: what of it the kernel refused, or why nothing is read; `None` where nobody wants it.
-    pub tls: Option<Result<Vec<String>, String>>,
+    pub tls: Option<Result<Vec<String>, Unread>>,
+}
+
+/// Why nothing within TLS is read, and what can be done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Why.
+    pub why: String,
+    /// What can be done.
+    pub remedy: Option<&'static str>,
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self { why, remedy: None }
+    }
 }
 
 /// Programs for requests: the first three see them, the others only save work.
@@ -124,11 +140,11 @@ impl Lost {
 pub type EndsRing = RingBuf<MapData>;
 
 /// Loads and attaches; the programs for requests only where those are wanted, and those for what is
-/// within TLS (`tls`) likewise.
+/// within TLS (`tls`) likewise; unless always, only where they cost little.
 ///
 /// # Errors
 /// When nothing can be seen at all.
-pub fn open(requests: bool, tls: bool) -> Result<(Eyes, EndsRing, Option<Requests>), EyesError> {
+pub fn open(requests: bool, tls: When) -> Result<(Eyes, EndsRing, Option<Requests>), EyesError> {
     if OBJECT.is_empty() {
         return Err(EyesError::NotBuilt(env!("CORAL_BPF_WHY")));
     }
@@ -162,7 +178,8 @@ pub fn open(requests: bool, tls: bool) -> Result<(Eyes, EndsRing, Option<Request
         Some(Ok(_)) => match attach_requests(&mut ebpf, &mut requests_missing) {
             Ok((hooks, read)) => {
                 let numbers: Vec<u16> = read.iter().map(|(_, number)| *number).collect();
-                within = tls.then(|| probes::prepare(&mut ebpf, &numbers));
+                let wanted = tls != When::Never;
+                within = wanted.then(|| probes::prepare(&mut ebpf, &numbers, tls));
                 (request_hooks, protocols) = (hooks, read.into_iter().map(|(n, _)| n).collect());
             }
             Err(why) => requests_missing.push(why),

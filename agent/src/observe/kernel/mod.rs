@@ -8,12 +8,13 @@
 //! Now: how processes end ([`ends`]): exit code or signal, who sent it, whether memory had run out;
 //! and the bytes of HTTP, gRPC, Redis, PostgreSQL and DNS, which [`super::requests`] makes requests of.
 //! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in, [`probes`]
-//! those that read what OpenSSL is given and gives.
+//! those that read what OpenSSL is given and gives, where [`trial`] says that it costs little.
 
 pub mod btf;
 pub mod ends;
 pub mod load;
 pub mod probes;
+mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use load::{EndsRing, Eyes, EyesError};
 
 use crate::counters::Counters;
 use crate::observe::files::Files;
-use crate::observe::requests::tls::{self, finder::Finder};
+use crate::observe::requests::tls::{self, When, finder::Finder};
 use crate::observe::requests::watch::Watch;
 use crate::observe::requests::{self, table::Table};
 use crate::pipeline::Pipeline;
@@ -41,7 +42,7 @@ const TLS: &str = tls::finder::SENSE;
 /// What makes requests be seen.
 const WATCH: &str = "start coral-agent with --watch all, or set CORAL_WATCH=all";
 /// What makes them be seen within TLS.
-const WITH_TLS: &str = "start coral-agent without --no-tls";
+const WITH_TLS: &str = "start coral-agent with --tls auto";
 /// How often the loss counter is read.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -54,7 +55,7 @@ pub struct Setup {
     /// Whose requests are seen; `None`: nobody's.
     pub requests: Option<Table>,
     /// Whose of them within TLS, too; `None`: nobody's.
-    pub tls: Option<Watch>,
+    pub tls: Option<(Watch, When)>,
     /// Takes the requests.
     pub pipeline: Arc<Pipeline>,
 }
@@ -64,8 +65,9 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
     let Setup { ends, senses, requests, tls, pipeline } = setup;
     let (wanted, counters) = (requests.is_some(), Arc::clone(&pipeline.counters));
     let opened = tokio::task::spawn_blocking(move || {
-        let (eyes, ring, chunks) = load::open(wanted, tls.is_some())?;
-        let finder = eyes.probes().zip(tls).map(|(probes, watch)| {
+        let when = tls.as_ref().map_or(When::Never, |(_, when)| *when);
+        let (eyes, ring, chunks) = load::open(wanted, when)?;
+        let finder = eyes.probes().zip(tls).map(|(probes, (watch, _))| {
             let mut finder = Finder::new(probes, Files::below("/"), watch, counters);
             finder.start();
             finder
@@ -123,7 +125,7 @@ fn tls_sense(eyes: &Eyes, finder: Option<&Finder<probes::Probes>>) -> Sense {
         (Some(finder), _) => finder.sense(),
         (None, tls) => {
             let (why, remedy) = match tls {
-                Some(Err(why)) => (why.clone(), None),
+                Some(Err(unread)) => (unread.why.clone(), unread.remedy.map(str::to_owned)),
                 _ if eyes.request_hooks.is_empty() => ("requests are not seen".to_owned(), None),
                 _ => ("turned off".to_owned(), Some(WITH_TLS.to_owned())),
             };

@@ -8,10 +8,12 @@ use aya::maps::{Array, ProgramArray};
 use aya::programs::UProbe;
 use aya::programs::uprobe::{UProbeLinkId, UProbeScope};
 use coral_bpf_types::protocol;
+use coral_model::num::f64_from;
 
-use super::load::{put_in_place, told};
-use crate::observe::requests::tls::FUNCTIONS;
+use super::load::{Unread, put_in_place, told};
+use super::trial;
 use crate::observe::requests::tls::finder::Hook;
+use crate::observe::requests::tls::{FUNCTIONS, When};
 
 /// What a call into OpenSSL ends with.
 const RETURNED: &str = "ssl_returned";
@@ -29,13 +31,18 @@ const PROTOCOLS: [(u16, &str); 3] = [
 ///
 /// # Errors
 /// Why nothing within TLS can be read.
-pub(super) fn prepare(ebpf: &mut Ebpf, read: &[u16]) -> Result<Vec<String>, String> {
+pub(super) fn prepare(ebpf: &mut Ebpf, read: &[u16], when: When) -> Result<Vec<String>, Unread> {
     let mut loaded: Vec<&str> = FUNCTIONS.iter().map(|(_, program)| *program).collect();
     loaded.sort_unstable();
     loaded.dedup();
     loaded.push(RETURNED);
     for name in loaded {
         load(ebpf, name).map_err(|why| format!("{name}: {why}"))?;
+    }
+    let nanoseconds = trial::cost(probe(ebpf, FREE)?)?;
+    tracing::info!(nanoseconds, "what a call into OpenSSL takes longer when it is read");
+    if when == When::Auto && nanoseconds > trial::DEAR {
+        return Err(too_dear(nanoseconds));
     }
     put_in_place(ebpf, "framed_tls", protocol::ENCRYPTED)?;
     let mut missing = Vec::new();
@@ -54,6 +61,14 @@ pub(super) fn prepare(ebpf: &mut Ebpf, read: &[u16]) -> Result<Vec<String>, Stri
     }
     set(ebpf, "READ", protocol::ENCRYPTED)?;
     Ok(missing)
+}
+
+fn too_dear(nanoseconds: u64) -> Unread {
+    let why = format!(
+        "on this machine every call into OpenSSL, of any program, would take {:.0} µs longer",
+        f64_from(nanoseconds) / 1e3
+    );
+    Unread { why, remedy: Some("start coral-agent with --tls always, if that may be") }
 }
 
 fn set(ebpf: &mut Ebpf, name: &str, number: u16) -> Result<(), String> {

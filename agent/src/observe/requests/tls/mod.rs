@@ -24,6 +24,18 @@ pub const FUNCTIONS: [(&str, &str); 6] = [
 /// Without these a file is not OpenSSL.
 pub const NEEDED: [&str; 2] = ["SSL_read", "SSL_write"];
 
+/// Whether what is within TLS is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum When {
+    /// Where it costs little: the agent tries it when it starts
+    #[default]
+    Auto,
+    /// Whatever it costs
+    Always,
+    /// Nothing within TLS is read
+    Never,
+}
+
 /// A process that may use OpenSSL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Met {
