@@ -3,10 +3,18 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coral_model::view::Red;
 
 use crate::wait::until;
+
+/// One test at a time: a program that is gone before it is looked up is known by its name alone, and these
+/// tests run programs of the same names, each for an agent of its own.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Copies of programs in a folder of the test's, which alone are watched.
 pub struct Programs {

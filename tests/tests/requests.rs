@@ -3,20 +3,12 @@
 //! then the reason is printed.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row};
-use coral_tests::nginx::{Nginx, Programs, assert_as_slow};
+use coral_tests::nginx::{Nginx, Programs, alone, assert_as_slow};
 use coral_tests::{Colony, Shop, Terminal, bin_dir, counters, edges, may_look, red, unread, until};
 
 const PROGRAMS: [&str; 3] = ["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load"];
-
-/// One at a time: a program that is gone before it is looked up is known by its name alone, and these
-/// tests run programs of the same names, each for an agent of its own.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 const OF: &str = "service=nginx";
 

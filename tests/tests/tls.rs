@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, SenseState};
 use coral_tests::certificate::Certificate;
-use coral_tests::nginx::{Nginx, Programs, assert_as_slow};
+use coral_tests::nginx::{Nginx, Programs, alone, assert_as_slow};
 use coral_tests::python::Python;
 use coral_tests::{Colony, counters, edges, may_look, red, until};
 use serde_json::Value;
@@ -115,6 +115,7 @@ fn secure(nginx: &Nginx, path: &str) -> String {
 
 #[test]
 fn every_request_of_an_nginx_with_tls_is_counted_once_at_both_ends() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let asking = ["ab", "h2load", "curl"];
     let programs = ["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load", "/usr/bin/curl"];
@@ -198,6 +199,7 @@ fn every_request_of_an_nginx_with_tls_is_counted_once_at_both_ends() {
 
 #[test]
 fn a_server_that_nobody_watches_is_called_as_its_client_calls_it() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx", "/usr/bin/curl"]);
     let certificate = Certificate::made(colony.dir());
@@ -285,6 +287,7 @@ fn node(dir: &Path, name: &str) -> PathBuf {
 
 #[test]
 fn every_request_between_programs_of_node_is_counted_once_and_joined() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let [web, buyer] = ["web", "buyer"].map(|name| node(colony.dir(), name));
     let certificate = Certificate::made(colony.dir());
@@ -340,6 +343,7 @@ fn every_request_between_programs_of_node_is_counted_once_and_joined() {
 
 #[test]
 fn a_program_that_speaks_with_itself_is_both_ends() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let lone = node(colony.dir(), "lone");
     let certificate = Certificate::made(colony.dir());
@@ -365,6 +369,7 @@ fn a_program_that_speaks_with_itself_is_both_ends() {
 
 #[test]
 fn a_connection_older_than_the_agent_is_understood_and_its_ends_are_not_guessed() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx"]);
     let certificate = Certificate::made(colony.dir());
@@ -462,6 +467,7 @@ fn library() -> PathBuf {
 
 #[test]
 fn a_library_anywhere_is_found_and_nothing_stays_in_it_when_the_agent_dies() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied(colony.dir(), &["/usr/bin/openssl"]);
     let certificate = Certificate::made(colony.dir());
@@ -503,6 +509,7 @@ fn a_library_anywhere_is_found_and_nothing_stays_in_it_when_the_agent_dies() {
 
 #[test]
 fn whoever_does_not_want_it_turns_it_off() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx", "/usr/bin/ab"]);
     let certificate = Certificate::made(colony.dir());
@@ -529,6 +536,7 @@ fn whoever_does_not_want_it_turns_it_off() {
 
 #[test]
 fn unasked_it_is_read_only_where_that_costs_little() {
+    let _alone = alone();
     let mut colony =
         Colony::prepare().with_env("CORAL_WATCH", "curl").with_env("CORAL_TLS", "auto");
     colony.up();
