@@ -69,6 +69,8 @@ struct Known {
     facts: Facts,
     /// By port, for interpreters; else by 0.
     sources: HashMap<u16, Arc<Source>>,
+    /// The first port that it was seen to serve at, where it is called by one.
+    at: Option<u16>,
     /// It was noted as a process that serves.
     serves: bool,
 }
@@ -104,7 +106,7 @@ impl Names {
     }
 
     /// Whose requests these are. `process` tells processes apart, `pid` is the one below `/proc` (0
-    /// where it is not visible), `port` the one it serves at.
+    /// where it is not visible), `port` the one it serves at; `None` where it asks, or that is not known.
     pub fn of(
         &mut self,
         process: u32,
@@ -119,19 +121,23 @@ impl Names {
                 self.known.clear();
             }
             // Gone by now: it stays what it was, or is what the thread that was seen calls itself.
-            let before = self.known.remove(&process).map(|known| known.facts);
-            let facts = self.look(pid, comm, now_ns).or(before);
+            let before = self.known.remove(&process);
+            let at = before.as_ref().and_then(|known| known.at);
+            let facts = self.look(pid, comm, now_ns).or(before.map(|known| known.facts));
             let facts =
                 facts.unwrap_or_else(|| Facts { executable: name_of(comm), ..Facts::default() });
             if rule(&self.watch, &facts).is_none() {
                 return Verdict::Ignore;
             }
-            let known = Known { looked_ns: now_ns, facts, sources: HashMap::new(), serves: false };
+            let sources = HashMap::new();
+            let known = Known { looked_ns: now_ns, facts, sources, at, serves: false };
             self.known.insert(process, known);
         }
         let Some(known) = self.known.get_mut(&process) else { return Verdict::Ignore };
         let facts = &known.facts;
-        let port = port.filter(|_| needs_port(&facts.executable)).unwrap_or(0);
+        // Who asks others is called as it is when it serves.
+        known.at = known.at.or(port).filter(|_| needs_port(&facts.executable));
+        let port = port.filter(|_| known.at.is_some()).or(known.at).unwrap_or(0);
         let (watch, host) = (&self.watch, self.host.as_str());
         let source = known.sources.entry(port).or_insert_with(|| {
             let rule = rule(watch, facts).flatten();

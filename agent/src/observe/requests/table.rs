@@ -86,6 +86,8 @@ struct Followed {
     name: Option<Arc<str>>,
     /// What is read of it is within TLS.
     sealed: bool,
+    /// It turned out to be the end that serves, and its program is called so.
+    serves: bool,
     /// Since when it is encrypted and not read, ns since boot.
     encrypted_ns: Option<u64>,
 }
@@ -180,8 +182,7 @@ impl Table {
             }
             let ends = ends(chunk);
             let (process, pid) = (chunk.process, chunk.pid);
-            let port = Some(chunk.local_port);
-            let source = match self.names.of(process, pid, &chunk.comm, port, chunk.at_ns) {
+            let source = match self.names.of(process, pid, &chunk.comm, None, chunk.at_ns) {
                 Verdict::Ignore => return Wanted::No(process),
                 Verdict::Watch(source) => source,
             };
@@ -203,6 +204,7 @@ impl Table {
                 last_ns,
                 name,
                 sealed,
+                serves: false,
                 encrypted_ns,
             };
             self.followed.insert(chunk.socket, followed);
@@ -232,6 +234,14 @@ impl Table {
             _ => conversation.ended(at_ns, told),
         }
         if followed.conversation.role() == Some(Role::Server) {
+            if !std::mem::replace(&mut followed.serves, true) {
+                // Some programs are known by the port that they serve at.
+                let (process, pid, port) = (chunk.process, chunk.pid, Some(chunk.local_port));
+                let named = self.names.of(process, pid, &chunk.comm, port, at_ns);
+                if let Verdict::Watch(source) = named {
+                    followed.source = source;
+                }
+            }
             let at = Time(at_ns.saturating_add(epoch_ns));
             self.names.serves(chunk.process, chunk.pid, &followed.source.service, at);
         }
@@ -433,208 +443,4 @@ impl Followed {
 mod within_tls;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::observe::ServiceProcesses;
-    use crate::observe::files::Files;
-
-    pub(super) fn table(counters: &Arc<Counters>) -> Table {
-        let services = Arc::new(ServiceProcesses::new("h"));
-        let files = Files::below("/nowhere");
-        let watch = "nginx,ab".parse().unwrap();
-        let names = Names::new(files, "h", watch, services);
-        Table::new(names, vec![4318], Arc::clone(counters))
-    }
-
-    pub(super) fn chunk(
-        name: &str,
-        socket: u64,
-        ports: (u16, u16),
-        what: u32,
-        at_ns: u64,
-    ) -> Chunk {
-        let mut comm = [0; 16];
-        comm[..name.len()].copy_from_slice(name.as_bytes());
-        let mut local = [0; 16];
-        local[..4].copy_from_slice(&[127, 0, 0, 1]);
-        let process = u32::try_from(name.len()).unwrap();
-        Chunk {
-            at_ns,
-            socket,
-            process,
-            what,
-            family: INET,
-            local_port: ports.0,
-            remote_port: ports.1,
-            local,
-            remote: local,
-            comm,
-            ..Chunk::default()
-        }
-    }
-
-    pub(super) const ASK: &[u8] = b"GET /cart/7?x=y HTTP/1.1\r\n\r\n";
-    pub(super) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-
-    pub(super) fn take(table: &mut Table, mut chunk: Chunk, bytes: &[u8]) -> Wanted {
-        chunk.total = u32::try_from(bytes.len()).unwrap();
-        chunk.copied = chunk.total;
-        table.take(&chunk, bytes, 1_000)
-    }
-
-    #[test]
-    fn both_ends_of_a_request_have_one_key() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        for n in 0..2 {
-            let at = 10 * n;
-            let (ab, nginx) = ((40_000, 80), (80, 40_000));
-            take(&mut table, chunk("ab", 1, ab, what::SENT, at + 1), ASK);
-            take(&mut table, chunk("nginx", 2, nginx, what::RECEIVED, at + 2), ASK);
-            take(&mut table, chunk("nginx", 2, nginx, what::SENT, at + 3), ANSWER);
-            take(&mut table, chunk("ab", 1, ab, what::RECEIVED, at + 4), ANSWER);
-        }
-        let requests: Vec<Request> = table.ended().collect();
-        let seen: Vec<Seen<'_>> = requests.iter().map(Request::seen).collect();
-        let of = |n: usize| (seen[n].kind, seen[n].peer, seen[n].start_ns, seen[n].end_ns);
-        assert_eq!(of(0), (SpanKind::Server, "", 1_002, 1_003));
-        assert_eq!(of(1), (SpanKind::Client, "127.0.0.1:80", 1_001, 1_004));
-        assert_eq!((seen[0].operation, seen[0].answer), ("GET /cart/{id}", Answer::Status(200)));
-        assert_eq!((seen[0].protocol, seen[1].peer_kind), ("http", PeerKind::External));
-        assert!(seen[0].key == seen[1].key && seen[2].key == seen[3].key);
-        assert_ne!(seen[0].key, seen[2].key);
-        assert!(seen.iter().all(|s| !s.sampled));
-        assert_eq!(counters.requests_seen.get(), 4);
-    }
-
-    #[test]
-    fn a_command_is_told_with_the_database_it_was_sent_to() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        let (ab, nginx) = ((40_000, 6379), (6379, 40_000));
-        let ask = b"*2\r\n$3\r\nget\r\n$6\r\nsecret\r\n";
-        take(&mut table, chunk("ab", 1, ab, what::SENT, 1), ask);
-        take(&mut table, chunk("nginx", 2, nginx, what::RECEIVED, 2), ask);
-        take(&mut table, chunk("nginx", 2, nginx, what::SENT, 3), b"-WRONGTYPE Operation\r\n");
-        take(&mut table, chunk("ab", 1, ab, what::RECEIVED, 4), b"-WRONGTYPE Operation\r\n");
-        let requests: Vec<Request> = table.ended().collect();
-        let seen: Vec<Seen<'_>> = requests.iter().map(Request::seen).collect();
-        assert_eq!((seen[0].kind, seen[0].peer, seen[0].protocol), (SpanKind::Server, "", "redis"));
-        let client = (seen[1].peer, seen[1].peer_kind, seen[1].key == seen[0].key);
-        assert_eq!(client, ("redis@127.0.0.1:6379", PeerKind::Database, true));
-        for seen in seen {
-            assert_eq!((seen.operation, seen.answer), ("GET", Answer::Failed("WRONGTYPE")));
-        }
-    }
-
-    #[test]
-    fn a_statement_is_told_likewise_and_what_is_encrypted_is_counted() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        let (ab, nginx) = ((40_000, 5432), (5432, 40_000));
-        let ask = b"Q\0\0\0\x1eSELECT * FROM t WHERE a=7\0";
-        let answer = b"E\0\0\0\x10C42P01\0Mno\0\0Z\0\0\0\x05I";
-        take(&mut table, chunk("ab", 1, ab, what::SENT, 1), ask);
-        take(&mut table, chunk("nginx", 2, nginx, what::RECEIVED, 2), ask);
-        take(&mut table, chunk("nginx", 2, nginx, what::SENT, 3), answer);
-        take(&mut table, chunk("ab", 1, ab, what::RECEIVED, 4), answer);
-        let requests: Vec<Request> = table.ended().collect();
-        let seen: Vec<Seen<'_>> = requests.iter().map(Request::seen).collect();
-        let client = (seen[1].peer, seen[1].peer_kind, seen[1].key == seen[0].key);
-        assert_eq!(client, ("postgresql@127.0.0.1:5432", PeerKind::Database, true));
-        for seen in seen {
-            assert_eq!((seen.operation, seen.answer), ("SELECT t", Answer::Failed("42P01")));
-        }
-        take(
-            &mut table,
-            chunk("nginx", 3, nginx, what::RECEIVED, 5),
-            b"\0\0\0\x08\x04\xd2\x16\x2f",
-        );
-        take(&mut table, chunk("nginx", 3, nginx, what::SENT, 6), b"S");
-        table.settle(SHAKING_NS, 0);
-        assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 0));
-        for _ in 0..2 {
-            table.settle(SHAKING_NS + 6, 0);
-            assert_eq!((table.ended().count(), counters.requests_encrypted.get()), (0, 1));
-        }
-    }
-
-    #[test]
-    fn who_is_not_watched_is_told_once_and_own_ports_are_nobodys() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        let ssh = chunk("sshd", 1, (22, 5), what::RECEIVED, 1);
-        assert_eq!(take(&mut table, ssh, ASK), Wanted::No(4));
-        take(&mut table, chunk("ab", 2, (40_000, 4318), what::SENT, 1), ASK);
-        take(&mut table, chunk("ab", 2, (40_000, 4318), what::RECEIVED, 2), ANSWER);
-        assert_eq!(table.ended().count(), 0);
-    }
-
-    #[test]
-    fn a_loss_marks_its_service_until_the_bucket_ends() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        let ports = (80, 40_000);
-        take(&mut table, chunk("nginx", 1, ports, what::RECEIVED, 1), ASK);
-        let lossy = Chunk { missed_sent: 40, ..chunk("nginx", 1, ports, what::RECEIVED, 2) };
-        take(&mut table, lossy, ASK);
-        take(&mut table, chunk("nginx", 1, ports, what::SENT, 3), ANSWER);
-        let later = BUCKET + 3;
-        take(&mut table, chunk("nginx", 1, ports, what::RECEIVED, later), ASK);
-        take(&mut table, chunk("nginx", 1, ports, what::SENT, later), ANSWER);
-        let sampled: Vec<bool> = table.ended().map(|r| r.sampled).collect();
-        assert_eq!((sampled, counters.requests_unknown.get()), (vec![true, false], 1));
-    }
-
-    #[test]
-    fn a_loss_of_nobody_known_marks_everybody() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        table.lost(BUCKET / 2);
-        for at in [1, BUCKET + 1] {
-            take(&mut table, chunk("nginx", 1, (80, 40_000), what::RECEIVED, at), ASK);
-            take(&mut table, chunk("nginx", 1, (80, 40_000), what::SENT, at), ANSWER);
-        }
-        let sampled: Vec<bool> = table.ended().map(|r| r.sampled).collect();
-        assert_eq!(sampled, [true, false]);
-    }
-
-    #[test]
-    fn requests_in_flight_are_told_until_there_are_none() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        let ports = (80, 40_000);
-        take(&mut table, chunk("nginx", 1, ports, what::RECEIVED, 7), ASK);
-        take(&mut table, chunk("ab", 2, (40_000, 80), what::SENT, 7), ASK);
-        let told = |table: &mut Table| {
-            let mut told = Vec::new();
-            table.waiting(20, 1_000, |w| told.push((w.count, w.oldest_ns)));
-            told
-        };
-        assert_eq!(told(&mut table), [(1, 1_007)]);
-        take(&mut table, chunk("nginx", 1, ports, what::SENT, 9), ANSWER);
-        assert_eq!(told(&mut table), [(0, 0)]);
-        assert_eq!(told(&mut table), []);
-        // One that came and went in between.
-        take(&mut table, chunk("nginx", 1, ports, what::RECEIVED, 10), ASK);
-        take(&mut table, chunk("nginx", 1, ports, what::SENT, 11), ANSWER);
-        assert_eq!(told(&mut table), [(0, 0)]);
-    }
-
-    #[test]
-    fn connections_are_bounded_and_idle_ones_forgotten() {
-        let counters = Arc::new(Counters::default());
-        let mut table = table(&counters);
-        for socket in 0..CONNECTIONS as u64 + 5 {
-            take(&mut table, chunk("nginx", socket, (80, 1), what::RECEIVED, 1), b"GET / HTTP");
-        }
-        assert_eq!(table.followed.len(), CONNECTIONS);
-        assert_eq!(counters.requests_connections_refused.get(), 5);
-        table.sweep(2 * IDLE_NS, 0);
-        assert_eq!(table.followed.len(), 0);
-        take(&mut table, chunk("nginx", 1, (80, 1), what::RECEIVED, 1), ASK);
-        take(&mut table, chunk("nginx", 1, (80, 1), what::ENDED, 2), b"");
-        assert!(table.followed.is_empty());
-        assert_eq!(table.ended().count(), 1);
-    }
-}
+mod tests;
