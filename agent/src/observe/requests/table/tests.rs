@@ -200,9 +200,11 @@ fn a_port_names_who_serves_at_it_and_nobody_who_asks_from_it() {
     let mut table = table(&counters);
     let process = |number: u32, chunk: Chunk| Chunk { process: number, ..chunk };
     let (asks, serves) = ((40_000, 8000), (8000, 40_000));
-    for (number, socket, ports, ways) in
-        [(1, 1, asks, [what::SENT, what::RECEIVED]), (2, 2, serves, [what::RECEIVED, what::SENT])]
-    {
+    for (number, socket, ports, ways) in [
+        (1, 1, asks, [what::SENT, what::RECEIVED]),
+        (2, 2, serves, [what::RECEIVED, what::SENT]),
+        (2, 3, asks, [what::SENT, what::RECEIVED]),
+    ] {
         for (way, bytes) in ways.into_iter().zip([ASK, ANSWER]) {
             take(&mut table, process(number, chunk("python3", socket, ports, way, 1)), bytes);
         }
