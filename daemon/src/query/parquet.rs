@@ -187,7 +187,7 @@ mod tests {
         let of_cart: BTreeMap<String, u64> = named(&["cartpay", "webcart"]);
         assert_eq!(of("service=cart"), of_cart, "a database of that name is no service");
         assert_eq!(
-            of("-service=cart"),
+            of("not:service=cart"),
             [("webpay".to_owned(), 1), ("webcart".to_owned(), 1)].into()
         );
         assert_eq!(of("name=cart"), [("webcart".to_owned(), 2), ("cartpay".to_owned(), 1)].into());
