@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, RedRow};
 use coral_tests::certificate::Certificate;
+use coral_tests::nginx::alone;
 use coral_tests::nginx::free_port;
 use coral_tests::{Colony, calls, counters, edge, may_look, red, unread, until};
 
@@ -334,6 +335,7 @@ fn fail(client: &mut Client) -> [BTreeMap<String, u64>; 2] {
 
 #[test]
 fn every_statement_of_an_uninstrumented_postgres_is_counted_once() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied();
     let postgres = Postgres::start(&programs, &[]);
@@ -467,6 +469,7 @@ fn every_statement_of_an_uninstrumented_postgres_is_counted_once() {
 
 #[test]
 fn a_postgres_that_nobody_watches_is_a_database_to_who_asks_it() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied();
     let mut colony = colony.with_env("CORAL_WATCH", programs.watched(&["pgbench"]));
@@ -490,6 +493,7 @@ fn a_postgres_that_nobody_watches_is_a_database_to_who_asks_it() {
 
 #[test]
 fn who_is_turned_away_failed_and_what_is_encrypted_is_counted_or_read() {
+    let _alone = alone();
     ["never", "always"].into_iter().for_each(encrypted);
 }
 
@@ -539,6 +543,7 @@ fn encrypted(read: &'static str) {
 
 #[test]
 fn what_is_lost_of_postgres_is_said_and_the_rest_is_right() {
+    let _alone = alone();
     let colony = Colony::prepare();
     let programs = Programs::copied();
     let mut colony = colony.with_env("CORAL_WATCH", programs.watched(&["postgres"]));
