@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the sample shop finds redis-server and PostgreSQL, and the tests a clock they may set
-# (libfaketime), an nginx with somebody to ask it (ab, h2load, curl), a dnsmasq likewise (dig) and openssl, and leaves no system service behind: the shop starts private ones of its own. Prints where
+# (libfaketime), an nginx with somebody to ask it (ab, h2load, curl), a dnsmasq likewise (dig), openssl, and what makes hosts of network
+# namespaces (ip, nft), and leaves no system service behind: the shop starts private ones of its own. Prints where
 # they are. Run again, it only looks.
 #
 # Debian's redis-tools is enough: it holds the server's program under the name redis-check-rdb, and no service
@@ -59,6 +60,8 @@ has ab || missing+=(apache2-utils)
 has h2load || missing+=(nghttp2-client)
 [ -x /usr/sbin/dnsmasq ] || missing+=(dnsmasq-base)
 has dig || missing+=(bind9-dnsutils)
+has ip || missing+=(iproute2)
+has nft || missing+=(nftables)
 [ -n "$(faketime)" ] || missing+=(libfaketime)
 # Makes journal files for the test that follows one; journalctl itself reads them without any daemon.
 journal_remote() { find /lib/systemd /usr/lib/systemd -maxdepth 1 -name systemd-journal-remote 2>/dev/null | head -n 1; }
@@ -76,4 +79,6 @@ say "libfaketime  $faketime"
 say "nginx        /usr/sbin/nginx, $(command -v ab), $(command -v h2load)"
 [ -x /usr/sbin/dnsmasq ] && has dig || fail "dnsmasq or dig is still missing"
 say "dnsmasq      /usr/sbin/dnsmasq, $(command -v dig)"
+has ip && has nft || fail "ip or nft is still missing"
+say "namespaces   $(command -v ip), $(command -v nft)"
 say "journal      $(command -v journalctl), $(journal_remote)"

@@ -21,7 +21,7 @@ run "build" cargo build --release --workspace --bins --examples --locked
 run "applications" tools/apps.sh
 run "services" tools/services.sh
 # One selection of packages throughout: another one has other features, and compiles dependencies anew. Two at a
-# time, because tests from outside start whole colonies.
+# time, because tests from outside start whole colonies. A run that fails says everything that fails.
 run "unit, property, snapshots, fuzz corpora, end to end" \
-    cargo test --release --workspace --locked -- --test-threads 2
+    cargo test --release --workspace --locked --no-fail-fast -- --test-threads 2
 run "nothing left behind" tools/leftovers.sh

@@ -22,6 +22,7 @@ use crate::home::{Home, HomeError, Ports};
 use crate::observe::files::Files;
 use crate::observe::kernel::{self, Ends};
 use crate::observe::requests::names::Names;
+use crate::observe::requests::nat::Nat;
 use crate::observe::requests::table::Table;
 use crate::observe::requests::tls::When;
 use crate::observe::requests::watch;
@@ -299,7 +300,8 @@ impl Agent {
         let ports = [self.otlp_grpc, self.otlp_http].into_iter().flatten().map(|a| a.port());
         let files = Files::below("/");
         let names = Names::new(files, &options.host, options.watch.clone(), services);
-        Some(Table::new(names, ports.collect(), self.counters.clone()))
+        let table = Table::new(names, ports.collect(), self.counters.clone());
+        Some(table.with_nat(Nat::open()))
     }
 
     fn observe(&self, host: &str, services: Arc<ServiceProcesses>, ends: Arc<Ends>) {

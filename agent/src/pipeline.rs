@@ -14,7 +14,7 @@ use prost::Message as _;
 use crate::counters::Counters;
 use crate::observe::{Peer, ServiceProcesses, Sighting, Witness};
 use crate::reduce::decode::Batch;
-use crate::reduce::{Limits, Reducer, Resource, Seen, Waiting, emit};
+use crate::reduce::{Connected, Limits, Reducer, Resource, Seen, Waiting, emit};
 use crate::spool::{AppendError, Class, Spool, Ticket};
 
 /// Reducer and spool of one agent.
@@ -134,9 +134,19 @@ impl Pipeline {
 
     /// Counts requests that the kernel saw end. Those that find no room are dropped and counted.
     pub fn see<'a>(&self, requests: impl Iterator<Item = Seen<'a>>, now: Time) {
+        self.add(requests, now, |reducer, request| reducer.see(request, now.0));
+    }
+
+    /// Adds each, and makes room where `add` says that there is none.
+    fn add<T>(
+        &self,
+        items: impl Iterator<Item = T>,
+        now: Time,
+        add: impl Fn(&mut Reducer, &T) -> bool,
+    ) {
         let mut reducer = lock(&self.reducer);
         let mut full = reducer.is_full();
-        for request in requests {
+        for item in items {
             if full {
                 drop(reducer);
                 let flushed = self.flush(now);
@@ -146,8 +156,13 @@ impl Pipeline {
                     continue;
                 }
             }
-            full = reducer.see(&request, now.0);
+            full = add(&mut reducer, &item);
         }
+    }
+
+    /// Counts connections that programs opened. Those that find no room are dropped and counted.
+    pub fn connect<'a>(&self, connected: impl Iterator<Item = Connected<'a>>, now: Time) {
+        self.add(connected, now, |reducer, connected| reducer.connect(connected, now.0));
     }
 
     /// Notes how many requests the kernel sees in flight.

@@ -1,7 +1,7 @@
 //! Programs that run in the kernel.
 //!
-//! Only raw tracepoints: they need no tracefs, no kprobe, and cost nothing where nothing happens.
-//! Nothing is written to anyone's memory. What a program cannot hand over because the ring is full is
+//! Raw tracepoints: they need no tracefs, no kprobe, and cost nothing where nothing happens; and, for what is
+//! within TLS, uprobes in OpenSSL ([`sockets`]). No program writes to anyone's memory. What a program cannot hand over because the ring is full is
 //! counted in `LOST`, by kind.
 
 #![no_std]

@@ -11,9 +11,13 @@
 //! parts, but what is long and of no interest. Each of them has a program of its own ([`framed`]),
 //! which these here end in: so that each is small enough to be verified, and one that a kernel refuses
 //! takes no other with it.
+//!
+//! Of connections that programs open it is told that they come about and end, whatever passes on them
+//! ([`connections`]).
 
 mod begins;
 mod bytes;
+mod connections;
 mod datagrams;
 mod dns;
 mod framed;
@@ -48,6 +52,7 @@ use crate::{count, member, offsets, pid_seen_by_agent};
 static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     kind: 0,
     family: 0,
+    state: 0,
     local_port: 0,
     remote_port: 0,
     local4: 0,
@@ -59,6 +64,12 @@ static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     third: 0,
     fifth: 0,
     stack: 0,
+    error: 0,
+    bytes_sent: 0,
+    bytes_again: 0,
+    bytes_received: 0,
+    round_trip: 0,
+    retransmits: 0,
 };
 
 /// [`Chunk`]s on their way to the agent, each with its bytes. Made small where they are not wanted.
@@ -85,6 +96,8 @@ static SPENT: PerCpuArray<Spent> = PerCpuArray::with_max_entries(1, 0);
 #[derive(Clone, Copy)]
 struct Socket {
     id: u64,
+    /// Where the kernel has it.
+    place: u64,
     process: u32,
     pid: u32,
     missed: [u32; 2],
@@ -101,7 +114,9 @@ struct Socket {
     protocol: u16,
     /// 1 where what is read of it is what OpenSSL is given or gives.
     sealed: u16,
-    pad: [u16; 3],
+    /// 1 where it was closed before it was met: what came in while it was still being written to broke it off.
+    over: u16,
+    pad: [u16; 2],
     local: [u8; 16],
     remote: [u8; 16],
     comm: [u8; COMM],
@@ -134,6 +149,8 @@ const SOCK_DGRAM: u16 = 2;
 const MSG_PEEK: i32 = 0x2;
 const MSG_TRUNC: i32 = 0x20;
 const MSG_ERRQUEUE: i32 = 0x2000;
+const TCP_ESTABLISHED: i32 = 1;
+const TCP_SYN_SENT: i32 = 2;
 const TCP_FIN_WAIT1: i32 = 4;
 const TCP_CLOSE: i32 = 7;
 const TCP_LAST_ACK: i32 = 9;
@@ -191,7 +208,8 @@ fn describe<R: Room>(
     unsafe {
         let socket = &mut *R::meeting()?;
         let family: u16 = member(sk, offsets.family)?;
-        socket.id = at_ns.rotate_left(20) ^ key;
+        socket.id = connections::number_of(key).unwrap_or_else(|| number(key, at_ns));
+        socket.place = key;
         socket.process = process;
         socket.pid = pid_seen_by_agent(&crate::offsets());
         socket.missed = [0; 2];
@@ -202,22 +220,31 @@ fn describe<R: Room>(
         socket.local_port = member(sk, offsets.local_port)?;
         socket.remote_port = u16::from_be(member(sk, offsets.remote_port)?);
         socket.protocol = protocol;
-        (socket.sealed, socket.pad) = (R::SEALED, [0; 3]);
+        let over = i32::from(member::<u8>(sk, offsets.state)?) == TCP_CLOSE;
+        (socket.sealed, socket.over, socket.pad) = (R::SEALED, over.into(), [0; 2]);
         socket.comm = bpf_get_current_comm().unwrap_or([0; COMM]);
-        if family == AF_INET {
-            let (local, remote): ([u8; 4], [u8; 4]) =
-                (member(sk, offsets.local4)?, member(sk, offsets.remote4)?);
-            let put = |to: &mut [u8; 16], [p, q, r, s]: [u8; 4]| {
-                *to = [p, q, r, s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            };
-            put(&mut socket.local, local);
-            put(&mut socket.remote, remote);
-        } else {
-            socket.local = member(sk, offsets.local6)?;
-            socket.remote = member(sk, offsets.remote6)?;
-        }
+        (socket.local, socket.remote) = addresses(sk, family, offsets)?;
         Some(socket)
     }
+}
+
+/// Addresses of both ends, this one's first.
+#[inline(always)]
+fn addresses(sk: *const u8, family: u16, offsets: &SocketOffsets) -> Option<([u8; 16], [u8; 16])> {
+    // SAFETY: `sk` is what the kernel handed over.
+    unsafe {
+        if family != AF_INET {
+            return Some((member(sk, offsets.local6)?, member(sk, offsets.remote6)?));
+        }
+        let wide = |[a, b, c, d]: [u8; 4]| [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        Some((wide(member(sk, offsets.local4)?), wide(member(sk, offsets.remote4)?)))
+    }
+}
+
+/// The number of a socket that was met then.
+#[inline(always)]
+fn number(key: u64, at_ns: u64) -> u64 {
+    at_ns.rotate_left(20) ^ key
 }
 
 /// `SOCK_STREAM` of TCP, `SOCK_DGRAM` of UDP; `None` where it is neither.
@@ -311,7 +338,14 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
                 return None;
             }
             new = is_new(process);
-            SOCKETS.get_ptr_mut(&key)?
+            match SOCKETS.get_ptr_mut(&key) {
+                Some(known) => known,
+                None => {
+                    // Its end came in between; that it is over is noted now.
+                    _ = meet::<OfCpu>(key, process, begins, &offsets, at_ns)?;
+                    SOCKETS.get_ptr_mut(&key)?
+                }
+            }
         }
     };
     // SAFETY: `sk` is what the kernel handed over.
@@ -413,6 +447,10 @@ fn pass_on<R: Room>(
     };
     scratch.chunk = chunk(socket, at_ns, direction, bytes, copied);
     tell(scratch, socket, new);
+    if socket.over != 0 {
+        // Nothing else would take it out.
+        _ = SOCKETS.remove(&key);
+    }
     Some(())
 }
 
@@ -422,6 +460,7 @@ fn chunk(socket: &Socket, at_ns: u64, what: u32, total: u32, copied: u32) -> Chu
     Chunk {
         at_ns,
         socket: socket.id,
+        place: socket.place,
         process: socket.process,
         pid: socket.pid,
         total,
@@ -434,7 +473,7 @@ fn chunk(socket: &Socket, at_ns: u64, what: u32, total: u32, copied: u32) -> Chu
         remote_port: socket.remote_port,
         transport: transport::STREAM,
         sealed: socket.sealed,
-        pad: 0,
+        over: socket.over,
         local: socket.local,
         remote: socket.remote,
         comm: socket.comm,
@@ -482,29 +521,36 @@ pub fn sock_send_length(context: RawTracePointContext) -> i32 {
 /// `inet_sock_set_state(sk, oldstate, newstate)`. May run in anybody's time.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn inet_sock_set_state(context: RawTracePointContext) -> i32 {
-    let state: i32 = context.arg(2);
-    let what = match state {
-        TCP_FIN_WAIT1 | TCP_LAST_ACK => what::ENDING,
-        TCP_CLOSE => what::ENDED,
-        _ => return 0,
-    };
     let key: u64 = context.arg(0);
-    let Some(known) = SOCKETS.get_ptr_mut(&key) else { return 0 };
+    let (old, state): (i32, i32) = (context.arg(1), context.arg(2));
+    match state {
+        TCP_SYN_SENT => connections::begins(key),
+        TCP_ESTABLISHED if old == TCP_SYN_SENT => connections::opened(key),
+        TCP_FIN_WAIT1 | TCP_LAST_ACK => ending(key),
+        TCP_CLOSE => {
+            connections::ended(key, old);
+            _ = SOCKETS.remove(&key);
+        }
+        _ => {}
+    }
+    0
+}
+
+/// This end of a socket that is followed sends no more.
+#[inline(always)]
+fn ending(key: u64) {
+    let Some(known) = SOCKETS.get_ptr_mut(&key) else { return };
     // SAFETY: an entry stays in memory while a program runs that looked it up.
     let socket = unsafe { &*known };
     // Not by way of the scratch: this may run in the middle of `moved`.
     match CHUNKS.reserve::<Chunk>(0) {
         Some(mut slot) => {
             // SAFETY: a helper without arguments.
-            slot.write(chunk(socket, unsafe { bpf_ktime_get_boot_ns() }, what, 0, 0));
+            slot.write(chunk(socket, unsafe { bpf_ktime_get_boot_ns() }, what::ENDING, 0, 0));
             slot.submit(u64::from(BPF_RB_NO_WAKEUP));
         }
         None => count(lost::CHUNKS, 1),
     }
-    if what == what::ENDED {
-        _ = SOCKETS.remove(&key);
-    }
-    0
 }
 
 /// `sched_process_fork(parent, child)`: what is not wanted of a process is not wanted of its children.

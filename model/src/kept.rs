@@ -211,6 +211,23 @@ pub const STORED: [Kept; 10] = [
                 "how long they took where they were answered",
             ),
             field(&["sampled", "evidence"], &[Coral], "whether some are missing, who saw them"),
+            field(
+                &[
+                    "conn_opened",
+                    "conn_failed",
+                    "conn_refused",
+                    "conn_reset",
+                    "retransmits",
+                    "sent_bytes",
+                    "received_bytes",
+                    "rtt_sum_ns",
+                    "rtt_count",
+                    "conn_open_ns",
+                    "conn_busy_ns",
+                ],
+                &[Ebpf],
+                "connections that who calls opened: how many, how they ended, bytes, round-trip times, how long open and in use",
+            ),
         ],
     },
     Kept {

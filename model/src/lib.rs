@@ -16,6 +16,7 @@
 )]
 
 pub mod config;
+pub mod connections;
 pub mod dice;
 pub mod filter;
 pub mod hist;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coral_model::view::{EdgeRow, RedRow, Row, SenseState};
+use coral_model::view::{EdgeRow, Evidence, RedRow, Row, SenseState};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::colony::Colony;
@@ -80,6 +80,31 @@ pub fn calls(colony: &Colony, filter: &str) -> Result<BTreeMap<String, (u64, u64
     Ok(red(colony, &[filter, "--by", "operation"])?.into_iter().map(of).collect())
 }
 
+/// Requests by operation and status.
+pub type Counts = BTreeMap<(String, String), u64>;
+
+/// What the kernel alone has told of a service, all of it.
+///
+/// # Errors
+/// As of [`red`].
+///
+/// # Panics
+/// When somebody else told of it, or some of it is missing.
+pub fn counts(colony: &Colony, service: &str) -> Result<Counts, String> {
+    let of = format!("service={service}");
+    let mut counts = Counts::new();
+    for row in red(colony, &[&of, "--by", "operation"])? {
+        assert!(row.red.evidence == Evidence::Ebpf && !row.red.sampled, "{row:?}");
+        let operation = row.operation.unwrap();
+        let one = format!("operation={operation:?}");
+        for row in red(colony, &[&of, &one, "--by", "status"])? {
+            let status = row.by.get("status").cloned().flatten().unwrap_or_default();
+            _ = counts.insert((operation.clone(), status), row.red.requests);
+        }
+    }
+    Ok(counts)
+}
+
 /// Who asks whom, in the last half hour.
 ///
 /// # Errors
@@ -98,6 +123,31 @@ pub fn edge(colony: &Colony, from: &str, to: &str) -> Result<EdgeRow, String> {
     let edges = edges(colony)?;
     let found = edges.iter().find(|edge| edge.from == from && edge.to == to).cloned();
     found.ok_or_else(|| format!("{edges:?}"))
+}
+
+/// The same, once it has so many requests.
+///
+/// # Panics
+/// When it never has.
+#[track_caller]
+pub fn asks(colony: &Colony, from: &str, to: &str, least: u64) -> EdgeRow {
+    until("who asks", || {
+        let edge = edge(colony, from, to).map_err(|e| format!("{e} {:?}", counters(colony)))?;
+        if edge.red.requests >= least { Ok(edge) } else { Err(format!("{least}: {edge:?}")) }
+    })
+}
+
+/// The agent has lost nothing of what it saw, nor of what these counters count.
+///
+/// # Panics
+/// When it has.
+#[track_caller]
+pub fn nothing_lost(colony: &Colony, more: &[&str]) {
+    let counters = counters(colony);
+    let always = ["requests_chunks_lost", "requests_unknown", "requests_bytes_unread"];
+    for lost in always.iter().chain(more) {
+        assert_eq!(counters[*lost], 0, "{lost}: {counters:?}");
+    }
 }
 
 /// Does something while the one agent stands still, so that nobody reads what the kernel tells.

@@ -20,12 +20,26 @@ impl Shop {
     #[must_use]
     #[track_caller]
     pub fn start(colony: &Colony, rps: u32) -> Self {
+        Self::telling(colony, rps, &format!("http://{}", colony.otlp_grpc))
+    }
+
+    /// The same without any telemetry of its own.
+    ///
+    /// # Panics
+    /// Likewise.
+    #[must_use]
+    #[track_caller]
+    pub fn silent(colony: &Colony, rps: u32) -> Self {
+        Self::telling(colony, rps, "off")
+    }
+
+    #[track_caller]
+    fn telling(colony: &Colony, rps: u32, otlp: &str) -> Self {
         let dir = colony.dir().join("shop");
         std::fs::create_dir_all(&dir).expect("a folder");
         let log = std::fs::File::create(dir.join("run.log")).expect("a log");
         let run = Command::new(bin_dir().join("coral-shop"))
-            .args(["run", "--rps", &rps.to_string(), "--otlp"])
-            .arg(format!("http://{}", colony.otlp_grpc))
+            .args(["run", "--rps", &rps.to_string(), "--otlp", otlp])
             .arg("--dir")
             .arg(&dir)
             .stdin(Stdio::null())

@@ -8,13 +8,10 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind};
+use coral_model::view::{EdgeEnds, NodeKind};
 use coral_tests::eyes::{edges, red};
 use coral_tests::nginx::{Programs, free_port};
-use coral_tests::{Colony, counters, may_look, until};
-
-/// Queries by operation and status.
-type Counts = BTreeMap<(String, String), u64>;
+use coral_tests::{Colony, Counts, asks, counters, counts, may_look, nothing_lost, until};
 
 /// Addresses of this machine that nobody else uses.
 struct Net([u8; 2]);
@@ -134,38 +131,6 @@ fn run_with(programs: &Programs, resolv: &str, program: &str, args: &[&str]) -> 
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What Coral has counted of a service.
-fn seen(colony: &Colony, service: &str) -> Result<Counts, String> {
-    let of = format!("service={service}");
-    let mut counts = Counts::new();
-    for row in red(colony, &[&of, "--by", "operation"])? {
-        assert!(row.red.evidence == Evidence::Ebpf && !row.red.sampled, "{row:?}");
-        let operation = row.operation.unwrap();
-        let one = format!("operation={operation:?}");
-        for row in red(colony, &[&of, &one, "--by", "status"])? {
-            let status = row.by.get("status").cloned().flatten().unwrap_or_default();
-            _ = counts.insert((operation.clone(), status), row.red.requests);
-        }
-    }
-    Ok(counts)
-}
-
-fn edge(colony: &Colony, from: &str, to: &str, least: u64) -> EdgeRow {
-    until("who asks", || {
-        let edges = edges(colony)?;
-        let found = edges.iter().find(|e| e.from == from && e.to == to).cloned();
-        let all = found.filter(|e| e.red.requests >= least);
-        all.ok_or_else(|| format!("{from} {to} {least}: {edges:?} {:?}", counters(colony)))
-    })
-}
-
-fn nothing_lost(colony: &Colony) {
-    let counters = counters(colony);
-    for lost in ["requests_chunks_lost", "requests_unknown", "requests_bytes_unread"] {
-        assert_eq!(counters[lost], 0, "{lost}: {counters:?}");
-    }
-}
-
 const PROGRAMS: [&str; 5] =
     ["/usr/sbin/dnsmasq", "/usr/bin/dig", "/usr/bin/getent", "/usr/bin/node", "/usr/bin/curl"];
 
@@ -268,12 +233,12 @@ fn every_query_of_an_uninstrumented_dnsmasq_is_counted_once() {
     assert_eq!(dnsmasq.asked(), by_operation);
     let total: u64 = answered.values().sum();
     let rows = until("Coral to have counted them", || {
-        let seen = seen(&colony, "dnsmasq")?;
+        let seen = counts(&colony, "dnsmasq")?;
         let all = seen.values().sum::<u64>() >= total;
         if all { Ok(seen) } else { Err(format!("{seen:?}\n{answered:?}\n{:?}", counters(&colony))) }
     });
     assert_eq!(rows, answered, "{:?}", counters(&colony));
-    nothing_lost(&colony);
+    nothing_lost(&colony, &[]);
 
     // What does not exist is an error, and what was only tried is none; nor has it an answer where
     // nobody gave one.
@@ -293,7 +258,7 @@ fn every_query_of_an_uninstrumented_dnsmasq_is_counted_once() {
     // The other dnsmasq, at a port of its own and at every address.
     let far = upstream.asked();
     let seen_far = until("what was asked of the other", || {
-        let seen = seen(&colony, "upstream")?;
+        let seen = counts(&colony, "upstream")?;
         if seen.values().sum::<u64>() >= 32 { Ok(seen) } else { Err(format!("{seen:?}")) }
     });
     let far_by_operation = seen_far.iter().map(|((operation, _), n)| (operation.clone(), *n));
@@ -301,16 +266,16 @@ fn every_query_of_an_uninstrumented_dnsmasq_is_counted_once() {
 
     // Who asks whom, from both ends; who does not answer is known by its address.
     let asked = by_dig + 50 + 3;
-    let by_dig = edge(&colony, "dig", "dnsmasq", asked);
+    let by_dig = asks(&colony, "dig", "dnsmasq", asked);
     assert_eq!((by_dig.red.requests, by_dig.red.no_answer), (asked, 3), "{by_dig:?}");
     assert_eq!((by_dig.protocol.as_deref(), by_dig.ends), (Some("dns"), EdgeEnds::Both));
     for (from, n) in [("getent", 24), ("node", 22)] {
-        let edge = edge(&colony, from, "dnsmasq", n);
+        let edge = asks(&colony, from, "dnsmasq", n);
         assert_eq!((edge.red.requests, edge.ends), (n, EdgeEnds::Both), "{edge:?}");
     }
-    let edge_far = edge(&colony, "dnsmasq", "upstream", 32);
+    let edge_far = asks(&colony, "dnsmasq", "upstream", 32);
     assert_eq!((edge_far.red.requests, edge_far.ends), (32, EdgeEnds::Both), "{edge_far:?}");
-    let edge_slow = edge(&colony, "dnsmasq", &format!("dns@{silent}:53"), 3);
+    let edge_slow = asks(&colony, "dnsmasq", &format!("dns@{silent}:53"), 3);
     assert_eq!((edge_slow.red.requests, edge_slow.red.no_answer), (3, 3), "{edge_slow:?}");
     assert_eq!((edge_slow.ends, edge_slow.to_kind), (EdgeEnds::One, NodeKind::External));
     // Nobody else is drawn, and no order's number is kept.
@@ -364,19 +329,19 @@ fn a_peer_that_nobody_watches_has_the_name_it_was_asked_by() {
     {
         assert_eq!(run_with(&programs, &resolv, "curl", &["-sS", &url]), "ok");
     }
-    let named = edge(&colony, "curl", &format!("api.shop.test:{port}"), 2);
+    let named = asks(&colony, "curl", &format!("api.shop.test:{port}"), 2);
     assert_eq!((named.red.requests, named.to_kind), (2, NodeKind::External), "{named:?}");
     assert_eq!((named.ends, named.protocol.as_deref()), (EdgeEnds::One, Some("http")));
     // Who is asked for names goes by its address.
     let asked = dnsmasq.asked().values().sum();
-    let names = edge(&colony, "curl", &format!("dns@{at}:53"), asked);
+    let names = asks(&colony, "curl", &format!("dns@{at}:53"), asked);
     assert_eq!((names.red.requests, names.to_kind), (asked, NodeKind::External), "{names:?}");
     // Whoever goes by an address that has a name here goes there too.
     let url = format!("http://{web}:{port}/");
     let output = Command::new(programs.path("curl")).args(["-sS", &url]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "ok", "{output:?}");
-    let named = edge(&colony, "curl", &format!("api.shop.test:{port}"), 3);
+    let named = asks(&colony, "curl", &format!("api.shop.test:{port}"), 3);
     assert_eq!(named.red.requests, 3);
     serve.join().unwrap();
-    nothing_lost(&colony);
+    nothing_lost(&colony, &[]);
 }

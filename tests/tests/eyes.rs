@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use coral_model::view::{EventKind, EventRow, Row, SenseState};
 use coral_tests::nginx::{Nginx, Programs, free_port};
-use coral_tests::{Colony, MemoryLimit, Python, Shop, may, may_look, until};
+use coral_tests::{Colony, MemoryLimit, Python, Running, Shop, may, may_look, until};
 
 fn pid_of(colony: &Colony, service: &str) -> u32 {
     until(&format!("the process of {service}"), || {
@@ -96,36 +96,32 @@ fn a_service_that_says_nothing_of_itself_is_followed() {
     assert!(event.text.ends_with("nginx.conf changed") && !event.text.contains(','), "{event:?}");
 }
 
+/// A colony whose agent sees the requests of `cart`; `None` where it may not.
+fn watching_cart() -> Option<Colony> {
+    let colony = Colony::prepare();
+    let watch = colony.dir().join("cart").display().to_string();
+    let mut colony = colony.with_env("CORAL_WATCH", watch);
+    colony.up();
+    may_look(&colony).then_some(colony)
+}
+
 /// A server in Python that is called `cart`.
-struct Cart(Child);
+struct Cart(Running);
 
 impl Cart {
     fn start(colony: &Colony, port: u16, environment: &[(&str, &str)]) -> Self {
         let mut python = Python::find().called(colony.dir(), "cart");
         python.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]);
         python.current_dir(colony.dir()).stdout(Stdio::null()).stderr(Stdio::null());
-        let cart = Self(python.envs(environment.iter().copied()).spawn().unwrap());
+        let cart = Self(Running::start(python.envs(environment.iter().copied())));
         until("cart to answer", || get(port, "/nothing"));
         cart
     }
 }
 
-impl Drop for Cart {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 #[test]
 fn what_came_back_different_is_told_without_its_values() {
-    let colony = Colony::prepare();
-    let watch = colony.dir().join("cart").display().to_string();
-    let mut colony = colony.with_env("CORAL_WATCH", watch);
-    colony.up();
-    if !may_look(&colony) {
-        return;
-    }
+    let Some(colony) = watching_cart() else { return };
     let port = free_port();
     let cart = Cart::start(&colony, port, &[("LIMIT", "hunter2"), ("OLD", "1"), ("SAME", "1")]);
     assert_eq!(pid_of(&colony, "cart"), cart.0.id());
@@ -162,18 +158,12 @@ fn get(port: u16, path: &str) -> Result<String, String> {
 #[test]
 fn who_ran_out_of_memory_is_named() {
     let Some(limit) = MemoryLimit::of(96 << 20) else { return };
-    let colony = Colony::prepare();
-    let watch = colony.dir().join("cart").display().to_string();
-    let mut colony = colony.with_env("CORAL_WATCH", watch);
-    colony.up();
-    if !may_look(&colony) {
-        return;
-    }
+    let Some(colony) = watching_cart() else { return };
     let port = free_port();
     let mut python = Python::find().called(colony.dir(), "cart");
     python.args(["-c", GROWING, &port.to_string()]);
     let mut python = limit.around(&python);
-    let cart = Cart(python.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let cart = Cart(Running::start(python.stdout(Stdio::null()).stderr(Stdio::null())));
     until("cart to answer", || get(port, "/small"));
     let pid = pid_of(&colony, "cart");
     _ = get(port, "/grow");

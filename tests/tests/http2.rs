@@ -4,38 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{ChildStdin, ChildStdout, Stdio};
 
-use coral_model::view::{EdgeEnds, EdgeRow, Evidence, RedRow, Row};
+use coral_model::view::{EdgeEnds, Evidence, RedRow, Row};
 use coral_tests::nginx::{Nginx, Programs, assert_as_slow, free_port};
-use coral_tests::{Colony, Python, counters, edge, may_look, red, unread, until};
+use coral_tests::{
+    Colony, Counts, Python, Running, asks, counters, counts, may_look, nothing_lost, red, unread,
+    until,
+};
 use serde_json::Value;
-
-/// Requests by operation and status.
-type Counts = BTreeMap<(String, String), u64>;
-
-/// What Coral has counted of a service, and that it has counted all there is.
-fn seen(colony: &Colony, service: &str) -> Result<Counts, String> {
-    let of = format!("service={service}");
-    let mut counts = Counts::new();
-    for row in red(colony, &[&of, "--by", "operation"])? {
-        assert!(row.red.evidence == Evidence::Ebpf && !row.red.sampled, "{row:?}");
-        let operation = row.operation.unwrap();
-        let one = format!("operation={operation:?}");
-        for row in red(colony, &[&of, &one, "--by", "status"])? {
-            let status = row.by.get("status").cloned().flatten().unwrap_or_default();
-            _ = counts.insert((operation.clone(), status), row.red.requests);
-        }
-    }
-    Ok(counts)
-}
-
-fn asks(colony: &Colony, from: &str, to: &str, least: u64) -> EdgeRow {
-    until("who asks", || {
-        let edge = edge(colony, from, to)?;
-        if edge.red.requests >= least { Ok(edge) } else { Err(format!("{edge:?}")) }
-    })
-}
 
 fn inflight(colony: &Colony, service: &str, expected: u64) {
     let service = format!("service={service}");
@@ -48,13 +25,6 @@ fn inflight(colony: &Colony, service: &str, expected: u64) {
         let found = rows.next();
         if found == Some((Some(expected), true)) { Ok(()) } else { Err(format!("{found:?}")) }
     });
-}
-
-fn nothing_lost(colony: &Colony) {
-    let counters = counters(colony);
-    for lost in ["requests_chunks_lost", "requests_unknown", "requests_bytes_unread"] {
-        assert_eq!(counters[lost], 0, "{lost}: {counters:?}");
-    }
 }
 
 /// What nginx has logged, as Coral names it.
@@ -112,12 +82,12 @@ fn every_request_of_http2_is_counted_once() {
     });
     assert_eq!(log.values().sum::<u64>(), told);
     let counted = until("Coral to have counted them", || {
-        let seen = seen(&colony, "nginx")?;
+        let seen = counts(&colony, "nginx")?;
         let all = seen.values().sum::<u64>() >= told;
         if all { Ok(seen) } else { Err(format!("{seen:?}\n{log:?}\n{:?}", counters(&colony))) }
     });
     assert_eq!(counted, log, "{:?}", counters(&colony));
-    nothing_lost(&colony);
+    nothing_lost(&colony, &[]);
     let rows = red(&colony, &["service=nginx", "--by", "operation"]).unwrap();
     let slow = rows.iter().find(|row| row.operation.as_deref() == Some("GET /slow.bin")).unwrap();
     assert_as_slow(&nginx.logged(), "/slow.bin", &slow.red);
@@ -176,24 +146,23 @@ fn what_is_lost_of_http2_is_said_and_the_rest_is_right() {
 
 /// The application of `tests/apps/python/rpc.py`, run by a Python of the test's own.
 struct App {
-    child: Child,
+    _child: Running,
     stdin: ChildStdin,
     out: BufReader<ChildStdout>,
 }
 
 impl App {
     fn start(colony: &Colony, name: &str, args: &[&str]) -> Self {
-        let mut child = Python::find()
-            .called(colony.dir(), name)
+        let mut python = Python::find().called(colony.dir(), name);
+        let command = python
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/apps/python/rpc.py"))
             .args(args)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        let mut child = Running::start(command);
         let stdin = child.stdin.take().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdin, out }
+        Self { _child: child, stdin, out }
     }
 
     fn say(&mut self, words: &str) {
@@ -210,13 +179,6 @@ impl App {
     fn call(&mut self, words: &str) -> BTreeMap<String, u64> {
         self.say(words);
         serde_json::from_value(self.hear()).unwrap()
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 
@@ -272,7 +234,7 @@ fn every_call_of_grpc_is_counted_once_by_its_method_and_status() {
 
     let told = expected.values().sum::<u64>();
     let counted = until("Coral to have counted them", || {
-        let seen = seen(&colony, "cart")?;
+        let seen = counts(&colony, "cart")?;
         let all = seen.values().sum::<u64>() >= told;
         if all { Ok(seen) } else { Err(format!("{seen:?} {:?}", counters(&colony))) }
     });
@@ -286,7 +248,7 @@ fn every_call_of_grpc_is_counted_once_by_its_method_and_status() {
         slow.filter(|row| row.red.requests >= 5).ok_or_else(|| "not yet".to_owned())
     });
     assert_eq!((slow.red.requests, slow.red.errors, slow.red.no_answer), (5, 5, 5));
-    nothing_lost(&colony);
+    nothing_lost(&colony, &[]);
     inflight(&colony, "cart", 0);
 
     // Errors: the server's are INTERNAL and UNIMPLEMENTED, and who asks failed with all but OK.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, RedRow};
 use coral_tests::certificate::Certificate;
 use coral_tests::nginx::free_port;
-use coral_tests::{Colony, calls, counters, edge, may_look, red, unread, until};
+use coral_tests::{Colony, asks, calls, counters, edge, may_look, red, unread, until};
 
 /// Programs of the test's own, so that nobody else's Redis is counted: copies in its folder.
 struct Programs {
@@ -275,7 +275,7 @@ fn a_redis_that_nobody_watches_is_a_database_to_who_asks_it() {
     // Two connections' worth of CONFIG GET come before it.
     let asked = redis.client().stats().values().map(|(n, _)| n).sum::<u64>() - 1;
     let to = format!("redis@127.0.0.1:{}", redis.port);
-    let edge = until("the database", || edge(&colony, "redis-benchmark", &to));
+    let edge = asks(&colony, "redis-benchmark", &to, asked);
     assert_eq!((edge.to_kind, edge.ends), (NodeKind::Database, EdgeEnds::One));
     assert_eq!((edge.red.requests, edge.red.errors), (asked, 0));
     assert_eq!(edge.red.evidence, Evidence::Ebpf);

@@ -3,15 +3,15 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use coral_model::view::{EventKind, MetricKind, MetricRow, Row, SenseState};
-use coral_tests::{Colony, until};
+use coral_tests::{Colony, Running, until};
 use serde_json::Value;
 
 /// The application of `tests/apps/python/metrics.py`.
 struct App {
-    child: Child,
+    _child: Running,
     stdin: ChildStdin,
     out: BufReader<ChildStdout>,
     port: u64,
@@ -24,15 +24,15 @@ impl App {
         let python =
             cache.unwrap_or_else(|| home.join(".cache/coral")).join("apps/python/bin/python");
         assert!(python.exists(), "no {}: run tools/apps.sh first", python.display());
-        let mut child = Command::new(python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/apps/python/metrics.py"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the application runs");
+        let mut child = Running::start(
+            Command::new(python)
+                .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/apps/python/metrics.py"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped()),
+        );
         let stdin = child.stdin.take().expect("its input");
         let out = BufReader::new(child.stdout.take().expect("its output"));
-        let mut app = Self { child, stdin, out, port: 0 };
+        let mut app = Self { _child: child, stdin, out, port: 0 };
         app.port = app.line()["port"].as_u64().expect("a port");
         app
     }
@@ -47,13 +47,6 @@ impl App {
     fn say(&mut self, words: &str) -> Value {
         writeln!(self.stdin, "{words}").expect("it listens");
         self.line()
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 

@@ -6,17 +6,16 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, SenseState};
 use coral_tests::certificate::Certificate;
 use coral_tests::nginx::{Nginx, Programs, alone, assert_as_slow};
 use coral_tests::python::Python;
-use coral_tests::{Colony, counters, edges, may_look, red, until};
+use coral_tests::{
+    Colony, Counts, Running, asks, counters, counts, edges, may_look, nothing_lost, red, until,
+};
 use serde_json::Value;
-
-/// Requests by operation and status.
-type Counts = BTreeMap<(String, String), u64>;
 
 /// Whether the agent may put its programs into OpenSSL; where not, why is printed.
 fn may_read(colony: &Colony) -> bool {
@@ -43,28 +42,12 @@ fn tls(colony: &Colony) -> Result<(SenseState, String), String> {
     tls.map(|sense| (sense.state, sense.why.clone())).ok_or_else(|| "nothing yet".to_owned())
 }
 
-/// What Coral has counted of a service.
-fn seen(colony: &Colony, service: &str) -> Result<Counts, String> {
-    let of = format!("service={service}");
-    let mut counts = Counts::new();
-    for row in red(colony, &[&of, "--by", "operation"])? {
-        assert!(row.red.evidence == Evidence::Ebpf && !row.red.sampled, "{row:?}");
-        let operation = row.operation.unwrap();
-        let one = format!("operation={operation:?}");
-        for row in red(colony, &[&of, &one, "--by", "status"])? {
-            let status = row.by.get("status").cloned().flatten().unwrap_or_default();
-            _ = counts.insert((operation.clone(), status), row.red.requests);
-        }
-    }
-    Ok(counts)
-}
-
 /// Waits until Coral has counted that many requests of a service, and gives them.
 #[track_caller]
 fn counted(colony: &Colony, service: &str, expected: &Counts) {
     let least: u64 = expected.values().sum();
     let found = until("Coral to have counted them", || {
-        let seen = seen(colony, service)?;
+        let seen = counts(colony, service)?;
         let all = seen.values().sum::<u64>() >= least;
         if all { Ok(seen) } else { Err(format!("{seen:?}\n{expected:?}\n{:?}", counters(colony))) }
     });
@@ -74,30 +57,18 @@ fn counted(colony: &Colony, service: &str, expected: &Counts) {
 /// An edge of exactly so many requests, seen by both ends.
 #[track_caller]
 fn joined(colony: &Colony, from: &str, to: &str, requests: u64) {
-    let edge = until("who asks", || {
-        let edges = edges(colony)?;
-        let found = edges.iter().find(|e| e.from == from && e.to == to).cloned();
-        found.filter(|e| e.red.requests >= requests).ok_or_else(|| format!("{edges:?}"))
-    });
+    let edge = asks(colony, from, to, requests);
     assert_eq!((edge.red.requests, edge.ends), (requests, EdgeEnds::Both), "{edge:?}");
     assert_eq!((edge.protocol.as_deref(), edge.red.evidence), (Some("http"), Evidence::Ebpf));
 }
 
-#[track_caller]
-fn nothing_lost(colony: &Colony) {
-    let counters = counters(colony);
-    for lost in [
-        "requests_chunks_lost",
-        "requests_unknown",
-        "requests_bytes_unread",
-        "requests_connections_refused",
-        "requests_encrypted",
-        "requests_tls_files_refused",
-        "requests_tls_calls_refused",
-    ] {
-        assert_eq!(counters[lost], 0, "{lost}: {counters:?}");
-    }
-}
+/// What would be lost of TLS.
+const LOST: [&str; 4] = [
+    "requests_connections_refused",
+    "requests_encrypted",
+    "requests_tls_files_refused",
+    "requests_tls_calls_refused",
+];
 
 /// What nginx has logged, as Coral names it.
 fn logged(nginx: &Nginx) -> Counts {
@@ -182,7 +153,7 @@ fn every_request_of_an_nginx_with_tls_is_counted_once_at_both_ends() {
     });
     assert_eq!(log.values().sum::<u64>(), told, "{log:?}");
     counted(&colony, "nginx", &log);
-    nothing_lost(&colony);
+    nothing_lost(&colony, &LOST);
     for (name, requests) in asking.iter().zip([of_ab, of_h2load, of_curl]) {
         joined(&colony, name, "nginx", requests);
     }
@@ -227,17 +198,17 @@ fn a_server_that_nobody_watches_is_called_as_its_client_calls_it() {
 
 /// A program that is told what to ask for.
 struct App {
-    child: Child,
+    _child: Running,
     stdin: ChildStdin,
     out: BufReader<ChildStdout>,
 }
 
 impl App {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let stdin = child.stdin.take().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdin, out }
+        Self { _child: child, stdin, out }
     }
 
     fn hear(&mut self) -> Value {
@@ -258,13 +229,6 @@ impl App {
                 if status == "404" { "{not found}" } else { path.split('?').next().unwrap() };
             *expected.entry((format!("{method} {path}"), status)).or_default() += n;
         }
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 
@@ -334,7 +298,7 @@ fn every_request_between_programs_of_node_is_counted_once_and_joined() {
     assert_eq!(expected[&("GET /broken".to_owned(), "503".to_owned())], 30);
     counted(&colony, "web", &expected);
     joined(&colony, "buyer", "web", told);
-    nothing_lost(&colony);
+    nothing_lost(&colony, &LOST);
     let rows = red(&colony, &["service=web", "--by", "operation"]).unwrap();
     let slow = rows.iter().find(|row| row.operation.as_deref() == Some("GET /slow")).unwrap();
     let p50 = slow.red.p50_ns.unwrap();
@@ -364,7 +328,7 @@ fn a_program_that_speaks_with_itself_is_both_ends() {
     program.call("h2 GET /broken 100 5 0 keep", &mut expected);
     counted(&colony, "lone", &expected);
     joined(&colony, "lone", "lone", 190);
-    nothing_lost(&colony);
+    nothing_lost(&colony, &LOST);
 }
 
 #[test]

@@ -43,7 +43,8 @@ impl<'t> Tables<'t> {
 /// Writes it down. `covers` is the last OTLP record it includes.
 #[must_use]
 pub fn reduced(taken: Taken, covers: u64) -> v1::Reduced {
-    let Taken { at_ns, rows, series, halves, half_series, inflight, resources, words } = taken;
+    let Taken { at_ns, rows, series, halves, half_series, inflight, .. } = taken;
+    let Taken { connections, resources, words, .. } = taken;
     // Codes as text, made once.
     let codes: Vec<String> = series
         .iter()
@@ -116,6 +117,28 @@ pub fn reduced(taken: Taken, covers: u64) -> v1::Reduced {
             exact: snapshot.exact,
         })
         .collect();
+    let connections = connections
+        .iter()
+        .map(|(key, tally)| v1::ConnectionDelta {
+            bucket: key.bucket,
+            resource: tables.resource(who(key.resource)),
+            protocol: tables.string(word(key.protocol)),
+            peer: tables.string(word(key.peer)),
+            peer_kind: u32::try_from(i32::from(key.peer_kind)).unwrap_or(0),
+            opened: tally.opened,
+            failed: tally.failed,
+            refused: tally.refused,
+            reset: tally.reset,
+            retransmits: tally.retransmits,
+            sent_bytes: tally.sent_bytes,
+            received_bytes: tally.received_bytes,
+            rtt_sum_ns: tally.rtt_sum_ns,
+            rtt_count: tally.rtt_count,
+            open_ns: tally.open_ns,
+            busy_ns: tally.busy_ns,
+        })
+        .collect();
     let Tables { strings, resources, .. } = tables;
-    v1::Reduced { at_ns, covers_seq: covers, strings, resources, red, half_edges, inflight }
+    let covers_seq = covers;
+    v1::Reduced { at_ns, covers_seq, strings, resources, red, half_edges, inflight, connections }
 }

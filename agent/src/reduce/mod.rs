@@ -18,6 +18,7 @@ mod seen;
 
 use std::sync::Arc;
 
+use coral_model::connections::Tally;
 use coral_model::hist;
 use coral_model::time::BUCKET;
 use coral_model::view::SpanKind;
@@ -28,7 +29,8 @@ use decode::{Batch, CodeKey, Fact};
 use inflight::Inflight;
 pub use names::Resource;
 use names::{Names, ResourceIndex};
-pub use seen::{Answer, Seen, Waiting};
+use seen::ConnectionKey;
+pub use seen::{Answer, Connected, Seen, Waiting};
 
 /// The name that everything beyond a bound on names is counted under.
 pub const OTHER: &str = "__other__";
@@ -137,6 +139,7 @@ pub struct Taken {
     pub(crate) halves: Halves,
     pub(crate) half_series: Vec<HalfKey>,
     pub(crate) inflight: Vec<inflight::Snapshot>,
+    pub(crate) connections: Vec<(ConnectionKey, Tally)>,
     pub(crate) resources: Vec<Arc<Resource>>,
     pub(crate) words: Vec<Arc<str>>,
 }
@@ -156,6 +159,7 @@ pub struct Reducer {
     inflight: Inflight,
     /// Requests in flight that the kernel sees, since the last take.
     seen_inflight: Vec<inflight::Snapshot>,
+    connections: hashbrown::HashMap<ConnectionKey, Tally>,
     rebuilt_ns: u64,
     resolved: Vec<ResourceIndex>,
     counters: Arc<Counters>,
@@ -174,6 +178,7 @@ impl Reducer {
             names: Names::new(limits),
             inflight: Inflight::new(limits.inflight),
             seen_inflight: Vec::new(),
+            connections: hashbrown::HashMap::new(),
             limits,
             series: Vec::new(),
             series_index: hashbrown::HashMap::new(),
@@ -192,7 +197,9 @@ impl Reducer {
     /// Whether so much has been learnt that it must be taken before more is applied.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= self.limits.rows || self.halves.key.len() >= self.limits.halves
+        self.rows.len() >= self.limits.rows
+            || self.halves.key.len() >= self.limits.halves
+            || self.connections.len() >= self.limits.rows
     }
 
     /// RED rows waiting to be taken.
@@ -341,7 +348,8 @@ impl Reducer {
     pub fn take(&mut self, now_ns: u64) -> Option<Taken> {
         let mut inflight = self.inflight.snapshot(now_ns, &self.counters);
         inflight.append(&mut self.seen_inflight);
-        if self.rows.is_empty() && self.halves.key.is_empty() && inflight.is_empty() {
+        let requests = !self.rows.is_empty() || !self.halves.key.is_empty();
+        if !requests && inflight.is_empty() && self.connections.is_empty() {
             self.rebuild(now_ns);
             return None;
         }
@@ -358,6 +366,7 @@ impl Reducer {
             halves: std::mem::take(&mut self.halves),
             half_series: std::mem::take(&mut self.half_series),
             inflight,
+            connections: self.connections.drain().collect(),
             resources: self.names.resources(),
             words: self.names.words(),
         };

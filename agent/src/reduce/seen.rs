@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use coral_model::connections::Tally;
+use coral_model::num::u32_sat;
+use coral_model::time::BUCKET;
 use coral_model::view::SpanKind;
 use coral_proto::otlp::meaning;
 use coral_proto::v1;
@@ -70,7 +73,48 @@ pub struct Waiting<'a> {
     pub oldest_trace: [u8; 16],
 }
 
+/// Connections that a program opened to somebody, as [`Seen`] names both.
+#[derive(Debug, Clone, Copy)]
+pub struct Connected<'a> {
+    /// Whose.
+    pub resource: (&'a [u8], u64),
+    /// What is spoken on them; `tcp` where that is not known.
+    pub protocol: &'a str,
+    /// Who is at the other end.
+    pub peer: &'a str,
+    /// What that is.
+    pub peer_kind: v1::PeerKind,
+    /// When, Unix ns.
+    pub at_ns: u64,
+    /// What became of them.
+    pub tally: Tally,
+}
+
+/// Whose connections to whom, in one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionKey {
+    pub(crate) bucket: u32,
+    pub(crate) resource: u32,
+    pub(crate) protocol: u32,
+    pub(crate) peer: u32,
+    pub(crate) peer_kind: v1::PeerKind,
+}
+
 impl Reducer {
+    /// Adds connections. True as of [`Reducer::see`].
+    pub fn connect(&mut self, connected: &Connected<'_>, now_ns: u64) -> bool {
+        let (bytes, hash) = connected.resource;
+        let (index, _) = self.names.resource(hash, bytes, now_ns, &self.counters);
+        let protocol = self.names.word(connected.protocol).0;
+        let (peer, folded) = self.names.word(connected.peer);
+        self.counters.folded_peers.add(u64::from(folded));
+        let bucket = u32_sat(connected.at_ns / BUCKET);
+        let (resource, peer_kind) = (index.resource, connected.peer_kind);
+        let key = ConnectionKey { bucket, resource, protocol, peer, peer_kind };
+        self.connections.entry(key).or_default().add(&connected.tally);
+        self.is_full()
+    }
+
     /// Adds a request. True when so much waits that it must be taken before more is added.
     pub fn see(&mut self, seen: &Seen<'_>, now_ns: u64) -> bool {
         let (bytes, hash) = seen.resource;
@@ -246,6 +290,37 @@ mod tests {
         let halves = reduced.half_edges.unwrap();
         // Failed: 1; no answer: 2.
         assert_eq!(halves.flags, [[0, 0, 1, 3, 3, 3], [0, 1, 1, 3, 3, 3]].concat());
+    }
+
+    #[test]
+    fn connections_add_up_by_bucket_and_peer() {
+        let mut reducer = Reducer::new(Limits::default(), Arc::default());
+        let resource = nginx();
+        let tally = Tally { opened: 1, busy_ns: 5, ..Tally::default() };
+        for (at_ns, peer) in [(9, "a:1"), (19, "a:1"), (9, "a:1"), (9, "b:1")] {
+            let connected = Connected {
+                resource: (&resource, 1),
+                protocol: "tcp",
+                peer,
+                peer_kind: PeerKind::External,
+                at_ns: at_ns * SECOND,
+                tally,
+            };
+            assert!(!reducer.connect(&connected, SECOND));
+        }
+        let reduced = taken(&mut reducer);
+        let text = |at: u32| reduced.strings[at as usize].as_str();
+        let mut rows: Vec<_> = reduced
+            .connections
+            .iter()
+            .map(|c| (c.bucket, text(c.peer), text(c.protocol), c.opened, c.busy_ns))
+            .collect();
+        rows.sort_unstable();
+        assert_eq!(
+            rows,
+            [(0, "a:1", "tcp", 2, 10), (0, "b:1", "tcp", 1, 5), (1, "a:1", "tcp", 1, 5)]
+        );
+        assert!(reduced.half_edges.is_none() && reducer.take(SECOND).is_none());
     }
 
     #[test]

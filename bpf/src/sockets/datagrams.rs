@@ -246,6 +246,7 @@ fn datagram() -> Option<()> {
     scratch.chunk = Chunk {
         at_ns,
         socket: 0,
+        place: 0,
         process,
         pid: pid_seen_by_agent(&crate::offsets()),
         total: bytes,
@@ -258,7 +259,7 @@ fn datagram() -> Option<()> {
         remote_port,
         transport: transport::DATAGRAM,
         sealed: 0,
-        pad: 0,
+        over: 0,
         local,
         remote,
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),

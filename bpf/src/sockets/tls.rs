@@ -235,7 +235,8 @@ fn meet_alone(key: u64, process: u32, protocol: u16, at_ns: u64) -> Option<Resul
     socket.flow = [Flow::LOST; 2];
     socket.places = [Place::NEW; 2];
     (socket.family, socket.local_port, socket.remote_port) = (0, 0, 0);
-    (socket.protocol, socket.sealed, socket.pad) = (protocol, OfThread::SEALED, [0; 3]);
+    (socket.protocol, socket.sealed) = (protocol, OfThread::SEALED);
+    (socket.place, socket.over, socket.pad) = (0, 0, [0; 2]);
     (socket.local, socket.remote) = ([0; 16], [0; 16]);
     socket.comm = bpf_get_current_comm().unwrap_or([0; COMM]);
     Some(SOCKETS.insert(&key, &*socket, 0))

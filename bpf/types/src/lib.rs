@@ -43,6 +43,8 @@ pub struct SocketOffsets {
     pub kind: u32,
     /// `sock_common.skc_family`.
     pub family: u32,
+    /// `sock_common.skc_state`.
+    pub state: u32,
     /// `sock_common.skc_num`: the local port.
     pub local_port: u32,
     /// `sock_common.skc_dport`: the remote one, in network order.
@@ -65,6 +67,18 @@ pub struct SocketOffsets {
     pub fifth: u32,
     /// The stack pointer there.
     pub stack: u32,
+    /// `sock.sk_err`.
+    pub error: u32,
+    /// `tcp_sock.bytes_sent`.
+    pub bytes_sent: u32,
+    /// `tcp_sock.bytes_retrans`.
+    pub bytes_again: u32,
+    /// `tcp_sock.bytes_received`.
+    pub bytes_received: u32,
+    /// `tcp_sock.srtt_us`.
+    pub round_trip: u32,
+    /// `tcp_sock.total_retrans`.
+    pub retransmits: u32,
 }
 
 impl SocketOffsets {
@@ -75,6 +89,7 @@ impl SocketOffsets {
         let words = [
             self.kind,
             self.family,
+            self.state,
             self.local_port,
             self.remote_port,
             self.local4,
@@ -86,6 +101,12 @@ impl SocketOffsets {
             self.third,
             self.fifth,
             self.stack,
+            self.error,
+            self.bytes_sent,
+            self.bytes_again,
+            self.bytes_received,
+            self.round_trip,
+            self.retransmits,
         ];
         let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
         out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
@@ -116,7 +137,7 @@ pub mod what {
     pub const SENT: u32 = 1;
     /// This end sends no more.
     pub const ENDING: u32 = 2;
-    /// It is gone.
+    /// It is gone; [`super::Numbers`] follow.
     pub const ENDED: u32 = 3;
     /// No socket: the process is another program from now on.
     pub const BEGAN: u32 = 4;
@@ -124,6 +145,10 @@ pub mod what {
     pub const SEALED: u32 = 5;
     /// The process begins a connection with TLS; what it says first follows.
     pub const HELLO: u32 = 6;
+    /// A connection that the program opened has come about; [`super::Numbers`] follow.
+    pub const OPENED: u32 = 7;
+    /// What the kernel has counted of it so far, because the agent asked: [`super::Numbers`] follow.
+    pub const NUMBERS: u32 = 8;
 }
 
 /// What a socket speaks.
@@ -168,6 +193,8 @@ pub struct Chunk {
     pub at_ns: u64,
     /// Which socket; another one has another number.
     pub socket: u64,
+    /// Where the kernel has it; another one may come to be there.
+    pub place: u64,
     /// The process, as the first pid namespace numbers it.
     pub process: u32,
     /// As the agent's does; 0 when it is not in there.
@@ -192,8 +219,8 @@ pub struct Chunk {
     pub transport: u16,
     /// 1 where the bytes are those within TLS.
     pub sealed: u16,
-    /// Not used.
-    pub pad: u16,
+    /// 1 where the socket was closed already when it was met: no end of it is told.
+    pub over: u16,
     /// Address of this end; of IPv4 the first four bytes.
     pub local: [u8; 16],
     /// Address of the other.
@@ -214,29 +241,93 @@ impl Chunk {
         let chunk = Self {
             at_ns: long(0)?,
             socket: long(8)?,
-            process: word(16)?,
-            pid: word(20)?,
-            total: word(24)?,
-            copied: word(28)?,
-            missed_received: word(32)?,
-            missed_sent: word(36)?,
-            what: word(40)?,
-            family: short(44)?,
-            local_port: short(46)?,
-            remote_port: short(48)?,
-            transport: short(50)?,
-            sealed: short(52)?,
-            pad: 0,
-            local: text(56)?,
-            remote: text(72)?,
-            comm: text(88)?,
+            place: long(16)?,
+            process: word(24)?,
+            pid: word(28)?,
+            total: word(32)?,
+            copied: word(36)?,
+            missed_received: word(40)?,
+            missed_sent: word(44)?,
+            what: word(48)?,
+            family: short(52)?,
+            local_port: short(54)?,
+            remote_port: short(56)?,
+            transport: short(58)?,
+            sealed: short(60)?,
+            over: short(62)?,
+            local: text(64)?,
+            remote: text(80)?,
+            comm: text(96)?,
         };
         let copied = usize::try_from(chunk.copied).ok()?;
         Some((chunk, rest.get(..copied)?))
     }
 }
 
-const _: () = assert!(size_of::<Chunk>() == 104 && size_of::<SocketOffsets>() == 52);
+/// What the kernel counts of a connection.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// When this end began to open it; 0 where it did not, or nobody looked then.
+    pub began_ns: u64,
+    /// Bytes sent, those that were sent again included.
+    pub bytes_sent: u64,
+    /// Bytes sent again.
+    pub bytes_again: u64,
+    /// Bytes received; the other end's end counts as one.
+    pub bytes_received: u64,
+    /// Eight times the smoothed round-trip time, µs; 0 before there was one.
+    pub round_trip: u32,
+    /// Segments sent again.
+    pub retransmits: u32,
+    /// Why it broke off (`errno`); 0 where it did not.
+    pub error: u32,
+    /// [`numbers`].
+    pub flags: u32,
+}
+
+/// What [`Numbers::flags`] says.
+pub mod numbers {
+    /// It came about.
+    pub const OPEN: u32 = 1;
+    /// It ended while this end had not ended it.
+    pub const ABRUPT: u32 = 2;
+}
+
+impl Numbers {
+    /// From how they lie in memory; `None` when they are cut off.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; size_of::<Self>()] = bytes.first_chunk()?;
+        let long = |at| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+        let word = |at| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+        Some(Self {
+            began_ns: long(0)?,
+            bytes_sent: long(8)?,
+            bytes_again: long(16)?,
+            bytes_received: long(24)?,
+            round_trip: word(32)?,
+            retransmits: word(36)?,
+            error: word(40)?,
+            flags: word(44)?,
+        })
+    }
+
+    /// As they lie in memory.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
+        let mut out = [0; size_of::<Self>()];
+        let long = [self.began_ns, self.bytes_sent, self.bytes_again, self.bytes_received];
+        let words = [self.round_trip, self.retransmits, self.error, self.flags];
+        let bytes = long.iter().flat_map(|word| word.to_ne_bytes());
+        let bytes = bytes.chain(words.iter().flat_map(|word| word.to_ne_bytes()));
+        out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        out
+    }
+}
+
+const _: () = assert!(size_of::<Chunk>() == 112 && size_of::<SocketOffsets>() == 80);
+const _: () = assert!(size_of::<Numbers>() == 48);
 
 /// Places in the list of what was lost.
 pub mod lost {

@@ -10,6 +10,7 @@ use coral_daemon::store::columns::logs::Log;
 use coral_daemon::store::columns::spans::Span;
 use coral_daemon::store::schema::Signal;
 use coral_daemon::store::{Batch, EdgeDelta, Node, RedDelta};
+use coral_model::connections::Tally;
 use coral_model::dice::Dice;
 use coral_model::hist::Histogram;
 use coral_model::id::{ResourceId, SpanId, TraceId};
@@ -317,6 +318,7 @@ impl<'w> Past<'w> {
                 callee: Histogram::default(),
                 sampled: false,
                 evidence: Evidence::Otlp,
+                connections: Tally::default(),
             }
         });
         row.histogram.record(duration);

@@ -56,10 +56,12 @@ impl Known {
     }
 }
 
-/// Resources the batch says nothing new of: an agent goes on counting requests in flight of a service
-/// that has long fallen silent.
+/// Resources the batch says nothing new of: an agent goes on counting requests in flight, and
+/// connections that stay open, of a service that has long fallen silent.
 fn silent(batch: &Batch) -> HashSet<ResourceId> {
-    let mut silent: HashSet<_> = batch.inflight.iter().map(|reading| reading.resource).collect();
+    let waiting = batch.inflight.iter().map(|reading| reading.resource);
+    let open = batch.connections.iter().map(|delta| delta.series.resource);
+    let mut silent: HashSet<_> = waiting.chain(open).collect();
     if silent.is_empty() {
         return silent;
     }

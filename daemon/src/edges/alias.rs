@@ -21,12 +21,13 @@ pub struct Aliases {
     by_name: HashMap<(Arc<str>, Arc<str>), Meaning>,
     bound: usize,
     unlearnt: u64,
+    fresh: bool,
 }
 
 impl Aliases {
     /// At most `bound` names.
     pub fn new(bound: usize) -> Self {
-        Self { by_name: HashMap::new(), bound, unlearnt: 0 }
+        Self { by_name: HashMap::new(), bound, unlearnt: 0, fresh: false }
     }
 
     /// What `caller` means by `name`.
@@ -58,9 +59,15 @@ impl Aliases {
     fn learn(&mut self, caller: &Arc<str>, name: &Arc<str>, meaning: Meaning) {
         if self.by_name.len() < self.bound {
             self.by_name.insert((Arc::clone(caller), Arc::clone(name)), meaning);
+            self.fresh = true;
         } else {
             self.unlearnt += 1;
         }
+    }
+
+    /// Whether a name was learnt that meant nothing before, since the last call.
+    pub fn take_fresh(&mut self) -> bool {
+        std::mem::take(&mut self.fresh)
     }
 
     /// Times a name could not be learnt for want of room, since the last call.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use coral_model::connections::Tally;
 use coral_model::hist::Histogram;
 use coral_model::time::{BUCKET, SECOND, Time};
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, SpanKind};
@@ -10,7 +11,7 @@ use hashbrown::HashMap;
 
 use super::alias::{Aliases, Meaning};
 use crate::store::additive::Buckets;
-use crate::store::{EdgeDelta, HalfEdge, HalfSeries, Node};
+use crate::store::{ConnectionDelta, EdgeDelta, HalfEdge, HalfSeries, Node};
 
 /// Name of callers that nobody sees.
 const OUTSIDE: &str = "external";
@@ -23,17 +24,28 @@ pub struct Limits {
     /// How long an end waits for the other, in ns.
     pub window: u64,
     /// How long a failed request to a name nobody ever answered for waits, in ns: past the pause
-    /// between two exports of an SDK, and short enough for somebody who looks for a wrong name.
-    pub failed: u64,
+    /// between two exports of an SDK, and short enough for somebody who looks for a wrong name. One
+    /// that the kernel saw, failed or not, waits as long.
+    /// Connections to a name that nobody explained yet wait as long.
+    pub soon: u64,
     /// Ends remembered; beyond it the oldest stops waiting early, counted.
     pub ends: usize,
     /// Peer names learnt.
     pub names: usize,
+    /// Rows of connections that wait for their peer's name to be explained; beyond it the oldest
+    /// stops waiting early, counted.
+    pub connections: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { window: 60 * SECOND, failed: 10 * SECOND, ends: 400_000, names: 20_000 }
+        Self {
+            window: 60 * SECOND,
+            soon: 10 * SECOND,
+            ends: 400_000,
+            names: 20_000,
+            connections: 20_000,
+        }
     }
 }
 
@@ -103,6 +115,13 @@ struct Due {
     at: Time,
 }
 
+/// Connections to a peer whose name meant nothing when they came.
+#[derive(Debug)]
+struct Unexplained {
+    at: Time,
+    delta: ConnectionDelta,
+}
+
 /// See [`super`].
 #[derive(Debug)]
 pub struct Joiner {
@@ -110,9 +129,10 @@ pub struct Joiner {
     next: u64,
     floor: u64,
     due: VecDeque<Due>,
-    /// Failed callers that are counted before their window ends; each has its place in `due` too.
-    failed: VecDeque<Due>,
+    /// Callers that are counted before their window ends; each has its place in `due` too.
+    soon: VecDeque<Due>,
     by_key: HashMap<u64, Slot>,
+    unexplained: VecDeque<Unexplained>,
     aliases: Aliases,
     out: Buckets<EdgeDelta>,
     kept: Vec<Kept>,
@@ -128,8 +148,9 @@ impl Joiner {
             next,
             floor: next,
             due: VecDeque::new(),
-            failed: VecDeque::new(),
+            soon: VecDeque::new(),
             by_key: HashMap::new(),
+            unexplained: VecDeque::new(),
             aliases: Aliases::new(limits.names),
             out: Buckets::default(),
             kept: Vec::new(),
@@ -154,8 +175,8 @@ impl Joiner {
             if fate == Fate::Met {
                 slot.callees.clear();
             }
-            if fate == Fate::Waiting && failed(&half) {
-                self.failed.push_back(Due { n, key, at: stamp.plus(self.limits.failed) });
+            if fate == Fate::Waiting && counts_soon(&half) {
+                self.soon.push_back(Due { n, key, at: stamp.plus(self.limits.soon) });
             }
             slot.caller = Some(End { n, half, fate });
         } else if fate == Fate::Met {
@@ -184,24 +205,50 @@ impl Joiner {
         }
     }
 
+    /// Takes in connections that are committed as of `stamp`. They belong to the service that answers
+    /// to their peer's name; where that is not known yet they wait for it, 10 s at most, and are then
+    /// told by the name itself. A restart, and a commit that fails, forget those that wait, unlike ends: at most 10 s of the
+    /// connections to peers it had not met before.
+    pub fn connections(&mut self, delta: ConnectionDelta, stamp: Time) {
+        if delta.tally.is_empty() {
+            return;
+        }
+        if self.explained(&delta.series) {
+            self.connected(&delta);
+            return;
+        }
+        self.unexplained.push_back(Unexplained { at: stamp.plus(self.limits.soon), delta });
+        while self.unexplained.len() > self.limits.connections
+            && let Some(oldest) = self.unexplained.pop_front()
+        {
+            self.connected(&oldest.delta);
+            self.evicted += 1;
+        }
+    }
+
     /// Ends the waits that are over at `stamp`. Call it before the ends of a commit are offered.
     pub fn expire(&mut self, stamp: Time) {
-        while let Some(due) = self.failed.pop_front_if(|due| due.at <= stamp) {
-            self.count_failed(due, stamp);
+        while let Some(due) = self.soon.pop_front_if(|due| due.at <= stamp) {
+            self.count_soon(due, stamp);
         }
         while self.due.front().is_some_and(|due| due.at <= stamp) {
             self.stop_waiting();
+        }
+        while let Some(over) = self.unexplained.pop_front_if(|waits| waits.at <= stamp) {
+            self.connected(&over.delta);
         }
     }
 
     /// When [`Joiner::expire`] has something to do next.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Time> {
-        [self.failed.front(), self.due.front()].into_iter().flatten().map(|due| due.at).min()
+        let ends = [self.soon.front(), self.due.front()].into_iter().flatten().map(|due| due.at);
+        ends.chain(self.unexplained.front().map(|waits| waits.at)).min()
     }
 
     /// Edges since the last call, added up per edge and bucket.
     pub fn take_edges(&mut self) -> Vec<EdgeDelta> {
+        self.explain();
         self.out.drain()
     }
 
@@ -234,7 +281,7 @@ impl Joiner {
         self.due.is_empty()
     }
 
-    /// Ends that stopped waiting early because there were too many, since the last call.
+    /// Ends and connections that stopped waiting early because there were too many, since the last call.
     pub fn take_evicted(&mut self) -> u64 {
         std::mem::take(&mut self.evicted)
     }
@@ -352,6 +399,45 @@ impl Joiner {
         Node { name: Arc::clone(&series.peer), kind }
     }
 
+    /// Whether it is known who answers to the name of a peer, or that nobody does: waiting is no use.
+    fn explained(&self, series: &HalfSeries) -> bool {
+        series.peer.is_empty() || self.aliases.get(&series.service, &series.peer).is_some()
+    }
+
+    /// Tells of the connections that wait for a name which has been learnt since.
+    fn explain(&mut self) {
+        if !self.aliases.take_fresh() || self.unexplained.is_empty() {
+            return;
+        }
+        for waits in std::mem::take(&mut self.unexplained) {
+            if self.explained(&waits.delta.series) {
+                self.connected(&waits.delta);
+            } else {
+                self.unexplained.push_back(waits);
+            }
+        }
+    }
+
+    /// Connections to whoever their peer's name stands for by now.
+    fn connected(&mut self, delta: &ConnectionDelta) {
+        let series = &delta.series;
+        let edge = EdgeDelta {
+            bucket: delta.bucket.align(BUCKET),
+            from: service(series),
+            to: self.peer_of(series),
+            protocol: Arc::clone(&series.protocol),
+            ends: EdgeEnds::One,
+            errors: 0,
+            no_answer: 0,
+            histogram: Histogram::default(),
+            callee: Histogram::default(),
+            sampled: false,
+            evidence: series.evidence,
+            connections: delta.tally,
+        };
+        self.out.add(&edge);
+    }
+
     fn learn(&mut self, caller: &HalfEdge, callee: &HalfEdge) {
         let from = &caller.series;
         self.aliases.answered(&from.service, &from.peer, &callee.series.service);
@@ -405,8 +491,8 @@ impl Joiner {
     fn keep_caller(&mut self, half: HalfEdge, fate: Fate, stamp: Time) {
         let n = self.keep(half.clone(), fate, stamp);
         let key = half.key;
-        if fate == Fate::Waiting && failed(&half) {
-            self.failed.push_back(Due { n, key, at: stamp.plus(self.limits.failed) });
+        if fate == Fate::Waiting && counts_soon(&half) {
+            self.soon.push_back(Due { n, key, at: stamp.plus(self.limits.soon) });
         }
         let earlier = self.by_key.entry(key).or_default().caller.replace(End { n, half, fate });
         // Two callers with one key are a broken SDK or a hash collision; both are counted.
@@ -424,13 +510,18 @@ impl Joiner {
         slot.callees.push(End { n, half, fate: Fate::Waiting });
     }
 
-    /// Counts a failed request with one end, and goes on remembering it: its callee may still report.
-    fn count_failed(&mut self, due: Due, stamp: Time) {
+    /// Counts a request with one end, and goes on remembering it: its callee may still report.
+    fn count_soon(&mut self, due: Due, stamp: Time) {
         let slot = self.by_key.get_mut(&due.key);
         let waits = |end: &mut End| end.n == due.n && end.fate == Fate::Waiting;
         let Some(caller) = slot.and_then(|slot| slot.caller.take_if(waits)) else { return };
-        let to = self.peer_of(&caller.half.series);
-        self.one_end(&caller.half, service(&caller.half.series), to);
+        let series = &caller.half.series;
+        let to = self.peer_of(series);
+        self.one_end(&caller.half, service(series), to);
+        if series.evidence == Evidence::Ebpf {
+            // Its other end would be here by now: who asks next need not wait.
+            self.aliases.unanswered(&series.service, &series.peer);
+        }
         // Kept anew, as counted: a restart must not count it again.
         self.keep_caller(caller.half, Fate::Counted, stamp);
     }
@@ -465,8 +556,11 @@ fn is_caller(series: &HalfSeries) -> bool {
     matches!(series.kind, SpanKind::Client | SpanKind::Producer)
 }
 
-fn failed(half: &HalfEdge) -> bool {
-    half.series.kind == SpanKind::Client && (half.error || half.no_answer)
+/// Whether a caller's end is worth to be counted before its callee must have reported: it failed, or the
+/// kernel saw it, which tells of both ends at once.
+fn counts_soon(half: &HalfEdge) -> bool {
+    let seen = half.series.evidence == Evidence::Ebpf;
+    half.series.kind == SpanKind::Client && (half.error || half.no_answer || seen)
 }
 
 fn service(series: &HalfSeries) -> Node {
@@ -496,5 +590,6 @@ fn delta(half: &HalfEdge, from: Node, to: Node) -> EdgeDelta {
         callee: Histogram::default(),
         sampled: half.series.sampled,
         evidence: half.series.evidence,
+        connections: Tally::default(),
     }
 }

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use coral_model::connections::Tally;
 use coral_model::time::{BUCKET, SECOND, Time};
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, SpanKind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::{EdgeDelta, HalfEdge, HalfSeries};
+use crate::store::{ConnectionDelta, EdgeDelta, HalfEdge, HalfSeries};
 
 const NOW: u64 = 1_000 * SECOND;
 
@@ -126,13 +127,16 @@ fn a_database_that_the_kernel_sees_waits_for_its_own_end() {
     // Where nobody watches the server, the caller's end is all there is.
     let ask = |key| half("cart", SpanKind::Client, key, "redis@10.0.0.8:6379", NodeKind::Database);
     joiner.offer(seen(ask(6)), at(2));
+    joiner.expire(at(11));
     assert!(joiner.take_edges().is_empty());
-    joiner.expire(at(62));
+    joiner.expire(at(12));
     let want = ["cart ▸ redis@10.0.0.8:6379 database one 1/0"];
     assert_eq!(show(&joiner.take_edges()), want);
     // That is known now.
-    joiner.offer(seen(ask(7)), at(63));
+    joiner.offer(seen(ask(7)), at(13));
     assert_eq!(show(&joiner.take_edges()), want);
+    joiner.expire(at(200));
+    assert!(joiner.take_edges().is_empty(), "each is counted once");
 }
 
 #[test]
@@ -202,6 +206,94 @@ fn a_full_memory_stops_waiting_early_and_counts() {
     }
     assert_eq!((joiner.len(), joiner.take_evicted()), (10, 15));
     assert_eq!(show(&joiner.take_edges()), ["cart ▸ unknown external one 15/0"]);
+}
+
+/// So many connections that a service opened to a peer.
+fn connections(service: &str, peer: &str, opened: u64) -> ConnectionDelta {
+    let half = half(service, SpanKind::Client, 0, peer, NodeKind::External);
+    let series = HalfSeries { evidence: Evidence::Ebpf, ..(*half.series).clone() };
+    let tally = Tally { opened, ..Tally::default() };
+    ConnectionDelta { bucket: Time(NOW).align(BUCKET), series: Arc::new(series), tally }
+}
+
+/// `cart▸pay service 3` is three connections opened, no request.
+fn opened(edges: &[EdgeDelta]) -> Vec<String> {
+    let told = edges.iter().filter(|edge| !edge.connections.is_empty()).map(|edge| {
+        assert_eq!((edge.histogram.count(), edge.callee.count(), edge.errors), (0, 0, 0));
+        assert_eq!((edge.ends, edge.evidence), (EdgeEnds::One, Evidence::Ebpf));
+        let (from, to) = (&edge.from.name, &edge.to);
+        format!("{from} ▸ {} {} {}", to.name, to.kind, edge.connections.opened)
+    });
+    let mut lines: Vec<String> = told.collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn connections_to_a_peer_that_is_known_are_told_at_once() {
+    let mut joiner = joiner();
+    joiner.offer(client("cart", 1, "pay:80"), at(0));
+    joiner.offer(server("pay", 1), at(0));
+    joiner.offer(client("cart", 2, "api.example.com:443"), at(0));
+    joiner.expire(at(60));
+    joiner.take_edges();
+    joiner.connections(connections("cart", "pay:80", 3), at(61));
+    joiner.connections(connections("cart", "pay:80", 2), at(61));
+    joiner.connections(connections("cart", "api.example.com:443", 1), at(61));
+    joiner.connections(connections("cart", "", 4), at(61));
+    joiner.connections(connections("cart", "silent:80", 0), at(61));
+    let want = [
+        "cart ▸ api.example.com:443 external 1",
+        "cart ▸ pay service 5",
+        "cart ▸ unknown external 4",
+    ];
+    assert_eq!(opened(&joiner.take_edges()), want);
+    assert_eq!(joiner.next_expiry(), None, "nothing waits, not even for what tells nothing");
+}
+
+#[test]
+fn connections_to_a_new_peer_wait_until_it_is_known() {
+    let mut joiner = joiner();
+    joiner.connections(connections("cart", "pay:80", 3), at(0));
+    joiner.connections(connections("web", "pay:80", 1), at(0));
+    assert!(joiner.take_edges().is_empty());
+    assert_eq!(joiner.next_expiry(), Some(at(10)));
+    joiner.expire(at(1));
+    joiner.offer(client("cart", 7, "pay:80"), at(1));
+    joiner.offer(server("pay", 7), at(1));
+    let edges = joiner.take_edges();
+    assert_eq!(opened(&edges), ["cart ▸ pay service 3"], "web may mean somebody else");
+    assert!(show(&edges).contains(&"cart ▸ pay service both 1/1".to_owned()), "{edges:?}");
+}
+
+#[test]
+fn connections_to_a_peer_that_nobody_explains_are_told_by_its_name() {
+    let mut joiner = joiner();
+    joiner.connections(connections("cart", "10.0.0.5:6379", 3), at(0));
+    joiner.expire(at(9));
+    assert!(joiner.take_edges().is_empty());
+    joiner.expire(at(10));
+    assert_eq!(opened(&joiner.take_edges()), ["cart ▸ 10.0.0.5:6379 external 3"]);
+    assert_eq!(joiner.next_expiry(), None);
+    // Ten seconds taught nobody who that is.
+    joiner.connections(connections("cart", "10.0.0.5:6379", 1), at(11));
+    assert_eq!(joiner.next_expiry(), Some(at(21)));
+}
+
+#[test]
+fn too_many_connections_to_new_peers_are_told_early_and_counted() {
+    let mut joiner = Joiner::new(Limits { connections: 2, ..Limits::default() }, 1);
+    for peer in ["a:1", "b:1", "c:1", "d:1"] {
+        joiner.connections(connections("cart", peer, 1), at(0));
+    }
+    let want = ["cart ▸ a:1 external 1", "cart ▸ b:1 external 1"];
+    assert_eq!(
+        (opened(&joiner.take_edges()), joiner.take_evicted()),
+        (want.map(str::to_owned).to_vec(), 2)
+    );
+    joiner.expire(at(10));
+    let want = ["cart ▸ c:1 external 1", "cart ▸ d:1 external 1"];
+    assert_eq!(opened(&joiner.take_edges()), want);
 }
 
 /// What happens: an end arrives in the current commit, or time passes and a commit ends.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coral_model::Time;
+use coral_model::connections::Tally;
 use coral_model::hist::{BUCKETS, Histogram};
 use coral_model::id::{AgentId, ResourceId, SpanId, TraceId};
 use coral_model::view::{
@@ -137,6 +138,37 @@ struct EdgeLine {
     callee_hist_count: Option<Vec<u64>>,
     sampled: bool,
     evidence: Text,
+    // Files of earlier builds lack all of these.
+    conn_opened: Option<u64>,
+    conn_failed: Option<u64>,
+    conn_refused: Option<u64>,
+    conn_reset: Option<u64>,
+    retransmits: Option<u64>,
+    sent_bytes: Option<u64>,
+    received_bytes: Option<u64>,
+    rtt_sum_ns: Option<u64>,
+    rtt_count: Option<u64>,
+    conn_open_ns: Option<u64>,
+    conn_busy_ns: Option<u64>,
+}
+
+impl EdgeLine {
+    fn connections(&self) -> Tally {
+        let number = |n: Option<u64>| n.unwrap_or_default();
+        Tally {
+            opened: number(self.conn_opened),
+            failed: number(self.conn_failed),
+            refused: number(self.conn_refused),
+            reset: number(self.conn_reset),
+            retransmits: number(self.retransmits),
+            sent_bytes: number(self.sent_bytes),
+            received_bytes: number(self.received_bytes),
+            rtt_sum_ns: number(self.rtt_sum_ns),
+            rtt_count: number(self.rtt_count),
+            open_ns: number(self.conn_open_ns),
+            busy_ns: number(self.conn_busy_ns),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -356,6 +388,7 @@ fn edges(line: EdgeLine, batch: &mut Batch) -> Result<(), String> {
         let kind = kind.parse::<NodeKind>().map_err(|e| e.to_string())?;
         Ok::<_, String>(Node { name: shared(name), kind })
     };
+    let connections = line.connections();
     batch.edges.push(EdgeDelta {
         bucket: Time(line.bucket_ns),
         from: node(line.from_name, &line.from_kind)?,
@@ -372,6 +405,7 @@ fn edges(line: EdgeLine, batch: &mut Batch) -> Result<(), String> {
         )?,
         sampled: line.sampled,
         evidence: evidence(&line.evidence)?,
+        connections,
     });
     Ok(())
 }

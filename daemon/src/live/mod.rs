@@ -10,6 +10,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use coral_model::connections::Tally;
 use coral_model::id::ResourceId;
 use coral_model::time::{BUCKET, SECOND, Time};
 use hashbrown::{HashMap, HashSet};
@@ -88,7 +89,8 @@ impl Live {
     }
 
     /// When something was last committed that an answer over requests may say: requests, ends of
-    /// them, requests in flight, events. Readings of hosts come all the time and are no such news.
+    /// them, requests in flight, connections on which something happens, events. Readings of hosts, and of
+    /// connections that stay open, come all the time and are no such news.
     /// The start, before there was any.
     #[must_use]
     pub fn heard(&self) -> Time {
@@ -173,8 +175,8 @@ impl Inner {
 
     fn take(&mut self, batch: &Batch, stamp: Time) {
         let waiting = batch.inflight.iter().any(|reading| reading.count > 0);
-        let requests =
-            !(batch.red.is_empty() && batch.half_edges.is_empty() && batch.edges.is_empty());
+        let requests = !(batch.red.is_empty() && batch.half_edges.is_empty())
+            || batch.edges.iter().any(happened);
         if waiting || requests || !batch.events.is_empty() {
             self.heard = self.heard.max(stamp);
         }
@@ -227,6 +229,14 @@ impl Inner {
         self.resources.retain(|id, _| used.contains(id));
         self.resource_bytes = self.resources.values().map(|(r, _)| resource_bytes(r)).sum();
     }
+}
+
+/// Whether anything happened along an edge: that connections are still open is no news.
+fn happened(edge: &EdgeDelta) -> bool {
+    let Tally { open_ns, rtt_sum_ns, rtt_count, .. } = edge.connections;
+    let still_open = Tally { open_ns, rtt_sum_ns, rtt_count, ..Tally::default() };
+    let requests = edge.histogram.count() > 0 || edge.callee.count() > 0;
+    requests || edge.connections != still_open
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
+use coral_model::connections::Tally;
 use coral_model::hist::Histogram;
 use coral_model::id::TraceId;
-use coral_model::view::{Evidence, SpanKind};
+use coral_model::view::{EdgeEnds, Evidence, NodeKind, SpanKind};
 
 use super::*;
+use crate::store::Node;
 
 fn delta(bucket: u64, operation: &str, ns: u64) -> RedDelta {
     let mut histogram = Histogram::default();
@@ -52,6 +54,37 @@ fn the_first_whole_bucket_after_start_is_the_first_that_is_here() {
     );
     assert_eq!(counts(&live), [(11, 2)]);
     live.visit(|v| assert!(v.resource(ResourceId(1)).is_some()));
+}
+
+#[test]
+fn a_connection_that_stays_open_is_no_news() {
+    let node = |name: &str| Node { name: name.into(), kind: NodeKind::Service };
+    let edge = |connections: Tally| EdgeDelta {
+        bucket: Time(11 * BUCKET),
+        from: node("cart"),
+        to: node("pay"),
+        protocol: "http".into(),
+        ends: EdgeEnds::One,
+        errors: 0,
+        no_answer: 0,
+        histogram: Histogram::default(),
+        callee: Histogram::default(),
+        sampled: false,
+        evidence: Evidence::Ebpf,
+        connections,
+    };
+    let live = Live::new(Time(10 * BUCKET), Limits::default());
+    let apply = |connections, stamp: u64| {
+        let batch = Batch { edges: vec![edge(connections)], ..Batch::default() };
+        live.apply([&batch], Time(stamp * BUCKET));
+        live.heard().0 / BUCKET
+    };
+    assert_eq!(
+        apply(Tally { open_ns: 5, rtt_sum_ns: 6, rtt_count: 1, ..Tally::default() }, 12),
+        10
+    );
+    assert_eq!(apply(Tally { failed: 1, ..Tally::default() }, 13), 13);
+    assert_eq!(apply(Tally { open_ns: 5, sent_bytes: 9, ..Tally::default() }, 14), 14);
 }
 
 #[test]

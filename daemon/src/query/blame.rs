@@ -39,7 +39,7 @@ impl<'a> Graph<'a> {
             scene.services.iter().map(|j| (j.row.service.as_str(), j.worst)).collect();
         let mut graph =
             Self { levels: BTreeMap::new(), down: BTreeMap::new(), up: BTreeMap::new() };
-        for edge in scene.edges {
+        for edge in scene.edges.iter().filter(|edge| edge.carries()) {
             graph.down.entry(&edge.row.from).or_default().push(edge);
             graph.up.entry(&edge.row.to).or_default().push(edge);
         }

@@ -88,6 +88,7 @@ impl Recent for Live {
                         callee: Buckets::Pairs(row.callee.buckets()),
                         sampled: row.sampled,
                         evidence: row.evidence,
+                        connections: row.connections,
                     });
                 });
             }

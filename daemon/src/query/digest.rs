@@ -296,12 +296,13 @@ fn movers(scene: &Scene<'_>) -> Vec<Mover> {
 
 fn mover(judged: &Judged, off: &Off) -> Mover {
     let measure = match off.what {
-        What::Errors => Change::Errors,
+        // Services have no connections of their own: those are edges'.
+        What::Errors | What::Connects => Change::Errors,
         What::P99 => Change::P99,
         What::P90 => Change::P90,
         What::P50 => Change::P50,
         What::Rate => Change::Rate,
-        What::NoAnswer | What::Hung => Change::Inflight,
+        What::NoAnswer | What::Hung | What::Busy => Change::Inflight,
         What::Silence => Change::Silence,
     };
     let (mut now, mut before) = (off.now, off.before);

@@ -2,9 +2,13 @@
 //!
 //! Like [`super::cells`], for who calls whom: an edge is its two nodes and protocol, a cell one
 //! delta of it. The same two nodes seen from both ends and from one are one edge; it says `both
-//! ends` when any of its requests was seen from both.
+//! ends` when any of its requests was seen from both. Connections are added to the edge whose requests
+//! they carry, and change nothing else of it.
 
-use coral_model::num::{f64_from, u32_sat};
+use std::hash::Hash;
+
+use coral_model::connections::{self, UNREAD};
+use coral_model::num::{f64_from, u32_sat, usize_sat};
 use coral_model::time::{Time, Window};
 use coral_model::view::{EdgeEnds, Evidence, NodeKind};
 use hashbrown::{HashMap, HashSet};
@@ -14,6 +18,7 @@ use super::dense::{Buckets, Tally};
 use super::fetch::{self, Sql};
 use super::symbols::{Symbol, Symbols};
 use crate::store::Reading;
+use crate::store::columns::tallies::Tallies;
 use crate::store::schema::Signal;
 
 /// Share of the calls from outside that the kernel must have seen for their callers to be known: ends
@@ -49,6 +54,8 @@ pub struct EdgeDelta<'a> {
     pub sampled: bool,
     /// What saw them.
     pub evidence: Evidence,
+    /// Connections that the caller opened.
+    pub connections: connections::Tally,
 }
 
 /// A node: its name and what it is.
@@ -86,15 +93,19 @@ pub struct EdgeSum {
     pub sampled: bool,
     /// What saw them.
     pub evidence: Evidence,
+    /// Connections that the caller opened.
+    pub connections: connections::Tally,
+    /// For how long those were open whose protocol is read, in ns, all together.
+    pub read_ns: u64,
     /// First and last bucket.
     pub span: (Time, Time),
 }
 
 impl EdgeSum {
-    /// The same edge without a request.
-    pub fn silent(&self) -> Self {
+    /// An edge without a request, seen in a bucket.
+    fn new(evidence: Evidence, bucket: Time) -> Self {
         Self {
-            ends: self.ends,
+            ends: EdgeEnds::One,
             requests: 0,
             errors: 0,
             no_answer: 0,
@@ -102,10 +113,30 @@ impl EdgeSum {
             durations: Tally::default(),
             callee: Tally::default(),
             sampled: false,
-            evidence: self.evidence,
-            span: self.span,
+            evidence,
+            connections: connections::Tally::default(),
+            read_ns: 0,
+            span: (bucket, bucket),
         }
     }
+
+    /// The same edge without a request or connection.
+    pub fn silent(&self) -> Self {
+        Self { ends: self.ends, span: self.span, ..Self::new(self.evidence, self.span.0) }
+    }
+
+    /// Widens what it was seen in.
+    fn seen(&mut self, bucket: Time) {
+        self.span = (self.span.0.min(bucket), self.span.1.max(bucket));
+    }
+}
+
+/// Connections of a cell.
+#[derive(Debug)]
+struct Opened {
+    tally: connections::Tally,
+    /// Whether the protocol on them is read.
+    read: bool,
 }
 
 #[derive(Debug)]
@@ -121,6 +152,32 @@ struct EdgeCell {
     callee: (usize, usize),
     sampled: bool,
     evidence: Evidence,
+    /// Most cells have none.
+    connections: Option<Box<Opened>>,
+}
+
+impl EdgeCell {
+    /// Whether it tells of connections and of no request.
+    fn only_connections(&self) -> bool {
+        self.connections.is_some() && self.requests == 0 && self.callee.0 == self.callee.1
+    }
+
+    /// Without its requests; `None` where nothing is left.
+    fn without_requests(self) -> Option<Self> {
+        let connections = Some(self.connections?);
+        Some(Self {
+            ends: EdgeEnds::One,
+            requests: 0,
+            errors: 0,
+            no_answer: 0,
+            sum_ns: 0,
+            durations: (0, 0),
+            callee: (0, 0),
+            sampled: false,
+            connections,
+            ..self
+        })
+    }
 }
 
 /// The table.
@@ -149,6 +206,10 @@ impl Edges {
         });
         let durations = self.keep(delta.durations);
         let callee = self.keep(delta.callee);
+        let connections = (!delta.connections.is_empty()).then(|| {
+            let read = !delta.protocol.is_empty() && delta.protocol != UNREAD;
+            Box::new(Opened { tally: delta.connections, read })
+        });
         self.cells.push(EdgeCell {
             edge: at,
             bucket: delta.bucket,
@@ -161,6 +222,7 @@ impl Edges {
             callee,
             sampled: delta.sampled,
             evidence: delta.evidence,
+            connections,
         });
     }
 
@@ -177,20 +239,12 @@ impl Edges {
     /// Sums per edge over the buckets of a window, by number of the edge.
     pub fn sums(&self, window: Window) -> HashMap<usize, EdgeSum> {
         let mut sums: HashMap<usize, EdgeSum> = HashMap::new();
-        for cell in self.cells.iter().filter(|c| window.contains(c.bucket)) {
-            let sum =
-                sums.entry(coral_model::num::usize_sat(cell.edge)).or_insert_with(|| EdgeSum {
-                    ends: EdgeEnds::One,
-                    requests: 0,
-                    errors: 0,
-                    no_answer: 0,
-                    lone_errors: 0,
-                    durations: Tally::default(),
-                    callee: Tally::default(),
-                    sampled: false,
-                    evidence: cell.evidence,
-                    span: (cell.bucket, cell.bucket),
-                });
+        let inside = || self.cells.iter().filter(move |c| window.contains(c.bucket));
+        // Requests first: what saw them is what an edge with requests rests on.
+        for cell in inside().filter(|c| !c.only_connections()) {
+            let sum = sums
+                .entry(usize_sat(cell.edge))
+                .or_insert_with(|| EdgeSum::new(cell.evidence, cell.bucket));
             match cell.ends {
                 EdgeEnds::Both => sum.ends = EdgeEnds::Both,
                 EdgeEnds::One => sum.lone_errors = sum.lone_errors.saturating_add(cell.errors),
@@ -202,7 +256,18 @@ impl Edges {
             sum.callee.add(self.kept(cell.callee), 0);
             sum.sampled |= cell.sampled;
             sum.evidence = sum.evidence.with(cell.evidence);
-            sum.span = (sum.span.0.min(cell.bucket), sum.span.1.max(cell.bucket));
+            sum.seen(cell.bucket);
+        }
+        for cell in inside() {
+            let Some(opened) = &cell.connections else { continue };
+            let sum = sums
+                .entry(usize_sat(cell.edge))
+                .or_insert_with(|| EdgeSum::new(cell.evidence, cell.bucket));
+            sum.connections.add(&opened.tally);
+            if opened.read {
+                sum.read_ns = sum.read_ns.saturating_add(opened.tally.open_ns);
+            }
+            sum.seen(cell.bucket);
         }
         sums
     }
@@ -212,35 +277,83 @@ impl Edges {
     /// outside, and the kernel saw which services made about as many calls, these are those calls. A
     /// database goes by another name in spans than its address, or than the service that serves it: of
     /// who calls one with a protocol, what spans tell of that protocol's databases counts.
+    ///
+    /// Connections stay: spans know nothing of them. Those of an edge that is left out are those of the
+    /// one that spans tell of instead.
     pub fn settle_evidence(&mut self) {
         if self.cells.iter().all(|cell| cell.evidence != Evidence::Ebpf) {
             return;
         }
-        let ends = |cell: &EdgeCell| {
-            self.edges.get(coral_model::num::usize_sat(cell.edge)).map(|e| (e.from, e.to))
-        };
-        let otlp = || self.cells.iter().filter(|c| c.evidence == Evidence::Otlp && c.requests > 0);
-        let told: HashSet<(Node, Node)> = otlp().filter_map(ends).collect();
-        let edge = |cell: &EdgeCell| self.edges.get(coral_model::num::usize_sat(cell.edge));
-        let named = |e: &&Edge| e.to.1 == NodeKind::Database && e.protocol != 0;
-        let to_databases = otlp().filter_map(edge).filter(named);
-        let databases: HashSet<(Node, Symbol)> =
-            to_databases.map(|e| (e.from, e.protocol)).collect();
-        let called: HashSet<Node> = told.iter().map(|(_, to)| *to).collect();
+        self.leave_out_what_spans_tell();
+        self.settle_unread();
+        self.leave_out_known_callers();
+    }
+
+    fn leave_out_what_spans_tell(&mut self) {
+        let mut told: HashMap<Edge, u32> = HashMap::new();
+        let mut between: HashMap<(Node, Node), Option<u32>> = HashMap::new();
+        let mut databases: HashMap<(Node, Symbol), Option<u32>> = HashMap::new();
+        let mut called: HashSet<Node> = HashSet::new();
+        let otlp = self.cells.iter().filter(|c| c.evidence == Evidence::Otlp && c.requests > 0);
+        for number in otlp.map(|cell| cell.edge) {
+            let Some(edge) = self.edges.get(usize_sat(number)) else { continue };
+            if told.insert(*edge, number).is_some() {
+                continue;
+            }
+            only(&mut between, (edge.from, edge.to), number);
+            called.insert(edge.to);
+            if edge.to.1 == NodeKind::Database && edge.protocol != 0 {
+                only(&mut databases, (edge.from, edge.protocol), number);
+            }
+        }
         let twice = |edge: &Edge| {
-            told.contains(&(edge.from, edge.to))
-                || databases.contains(&(edge.from, edge.protocol))
+            between.contains_key(&(edge.from, edge.to))
+                || databases.contains_key(&(edge.from, edge.protocol))
                 || edge.from.1 == NodeKind::External && called.contains(&edge.to)
         };
+        let home = |edge: &Edge| {
+            let same = told.get(edge).copied();
+            let alone = || between.get(&(edge.from, edge.to)).copied().flatten();
+            let database = || databases.get(&(edge.from, edge.protocol)).copied().flatten();
+            same.or_else(alone).or_else(database)
+        };
+        let homes: Vec<Option<u32>> = self.edges.iter().map(home).collect();
         let twice: Vec<bool> = self.edges.iter().map(twice).collect();
-        self.cells.retain(|cell| {
-            let twice = twice.get(coral_model::num::usize_sat(cell.edge)).copied();
-            cell.evidence != Evidence::Ebpf || !twice.unwrap_or(false)
+        let settled = std::mem::take(&mut self.cells).into_iter().filter_map(|cell| {
+            let number = usize_sat(cell.edge);
+            if cell.evidence != Evidence::Ebpf || !twice.get(number).copied().unwrap_or(false) {
+                return Some(cell);
+            }
+            let edge = homes.get(number).copied().flatten().unwrap_or(cell.edge);
+            cell.without_requests().map(|cell| EdgeCell { edge, ..cell })
         });
+        self.cells = settled.collect();
+    }
+
+    /// A connection on which nothing has passed yet is one of those on which something has, where
+    /// there is one protocol between the two.
+    fn settle_unread(&mut self) {
+        let Some(unread) = self.symbols.known(UNREAD) else { return };
+        let mut read: HashMap<(Node, Node), Option<u32>> = HashMap::new();
+        for number in self.cells.iter().map(|cell| cell.edge) {
+            let edge = self.edges.get(usize_sat(number));
+            if let Some(edge) = edge.filter(|e| e.protocol != unread && e.protocol != 0) {
+                only(&mut read, (edge.from, edge.to), number);
+            }
+        }
+        for cell in self.cells.iter_mut().filter(|cell| cell.only_connections()) {
+            let edge = self.edges.get(usize_sat(cell.edge)).filter(|e| e.protocol == unread);
+            let home = edge.and_then(|e| read.get(&(e.from, e.to)).copied().flatten());
+            cell.edge = home.unwrap_or(cell.edge);
+        }
+    }
+
+    fn leave_out_known_callers(&mut self) {
         let callers = |evidence: Evidence, kind: NodeKind| {
             let mut calls: HashMap<Node, u64> = HashMap::new();
-            for cell in self.cells.iter().filter(|cell| cell.evidence == evidence) {
-                let edge = self.edges.get(coral_model::num::usize_sat(cell.edge));
+            let of = |cell: &&EdgeCell| cell.evidence == evidence && !cell.only_connections();
+            for cell in self.cells.iter().filter(of) {
+                let edge = self.edges.get(usize_sat(cell.edge));
                 if let Some(edge) = edge.filter(|edge| edge.from.1 == kind) {
                     *calls.entry(edge.to).or_default() += cell.requests;
                 }
@@ -259,7 +372,7 @@ impl Edges {
         if !known.is_empty() {
             let edges = &self.edges;
             self.cells.retain(|cell| {
-                let edge = edges.get(coral_model::num::usize_sat(cell.edge));
+                let edge = edges.get(usize_sat(cell.edge));
                 let outside =
                     edge.is_some_and(|e| e.from.1 == NodeKind::External && known.contains(&e.to));
                 !outside || cell.evidence != Evidence::Otlp
@@ -292,7 +405,9 @@ impl Edges {
         let sql = Sql::new(format!(
             "SELECT bucket_ns, from_name, from_kind, to_name, to_kind, protocol, ends, requests, \
              errors, no_answer, sum_ns, hist_index, hist_count, callee_hist_index, \
-             callee_hist_count, sampled, evidence FROM {} WHERE true",
+             callee_hist_count, sampled, evidence, conn_opened, conn_failed, conn_refused, \
+             conn_reset, retransmits, sent_bytes, received_bytes, rtt_sum_ns, rtt_count, \
+             conn_open_ns, conn_busy_ns FROM {} WHERE true",
             conn.buckets(Signal::Edges, from, to, resolution)
         ))
         .within("bucket_ns", from, to);
@@ -308,6 +423,7 @@ impl Edges {
             let (index, count) = (batch.lists(11)?, batch.lists(12)?);
             let (callee_index, callee_count) = (batch.lists(13)?, batch.lists(14)?);
             let (sampled, evidence) = (batch.bools(15)?, batch.texts(16)?);
+            let connections = Tallies::of(17, |at| batch.u64s(at))?;
             for row in 0..batch.len() {
                 self.push(&EdgeDelta {
                     bucket: fetch::time(bucket, row),
@@ -329,9 +445,18 @@ impl Edges {
                     callee: fetch::buckets(callee_index, callee_count, row),
                     sampled: fetch::flag(sampled, row),
                     evidence: fetch::evidence(evidence, row),
+                    connections: connections.at(row),
                 });
             }
             Ok(())
         })
+    }
+}
+
+/// Notes that an edge is there by some key; of several none is the only one.
+fn only<K: Hash + Eq>(edges: &mut HashMap<K, Option<u32>>, key: K, edge: u32) {
+    let had = edges.entry(key).or_insert(Some(edge));
+    if *had != Some(edge) {
+        *had = None;
     }
 }

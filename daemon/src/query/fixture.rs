@@ -2,6 +2,7 @@
 //!
 //! The tables are made by the store's own schema, so a column that changes there fails here.
 
+use coral_model::connections::Tally;
 use coral_model::hist::Histogram;
 use coral_model::question::View;
 use coral_model::time::{BUCKET, SECOND, Time, Window};
@@ -109,6 +110,7 @@ pub struct EdgeRow {
     pub no_answer: u64,
     pub durations: Vec<u64>,
     pub evidence: Evidence,
+    pub connections: Tally,
 }
 
 impl EdgeRow {
@@ -124,7 +126,14 @@ impl EdgeRow {
             no_answer: 0,
             durations: durations.to_vec(),
             evidence: Evidence::Otlp,
+            connections: Tally::default(),
         }
+    }
+
+    /// Connections from one service to another, and no request.
+    pub fn connections(bucket: Time, from: &str, to: &str, connections: Tally) -> Self {
+        let (ends, evidence) = (EdgeEnds::One, Evidence::Ebpf);
+        Self { ends, evidence, connections, ..Self::new(bucket, from, to, &[]) }
     }
 }
 
@@ -322,7 +331,7 @@ impl Fixture {
                     );
                     format!(
                         "({}, 0, {}, '{}', {}, '{}', '{}', {}, {}, {}, {}, {}, {index}, {count}, \
-                         0, {index}, {count}, false, '{}')",
+                         0, {index}, {count}, false, '{}', {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
                         r.bucket.0,
                         quote(&r.from.0),
                         r.from.1,
@@ -335,6 +344,17 @@ impl Fixture {
                         r.no_answer,
                         h.sum_ns(),
                         r.evidence,
+                        r.connections.opened,
+                        r.connections.failed,
+                        r.connections.refused,
+                        r.connections.reset,
+                        r.connections.retransmits,
+                        r.connections.sent_bytes,
+                        r.connections.received_bytes,
+                        r.connections.rtt_sum_ns,
+                        r.connections.rtt_count,
+                        r.connections.open_ns,
+                        r.connections.busy_ns,
                     )
                 })
                 .collect();

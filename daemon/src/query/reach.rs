@@ -207,6 +207,7 @@ mod tests {
             ends: coral_model::view::EdgeEnds::Both,
             red,
             callee_p99_ns: None,
+            connections: None,
             baseline: None,
             level: 0,
             hop: None,

@@ -10,10 +10,13 @@
 //! | errors | ≥ 1 %, ≥ 3× what it was | ≥ 5 % and ≥ 3× what it was; ≥ 20 % whatever it was | ≥ 10 requests, ≥ 3 (5) errors |
 //! | no answer | ≥ 3 | ≥ 3 and ≥ 1 % of requests | |
 //! | hung | – | the oldest request in flight is ≥ 10 s and ≥ 10× the usual p99 | ≥ 3 in flight; where that is a lower bound, ≥ 5 % of the requests usual in that time (at most a minute) |
+//! | connects | ≥ 1 % of connections did not come about, ≥ 3× what it was; ≥ 10 % as they always did | > 10 % and ≥ 3× what it was | ≥ 3 that did not |
+//! | busy | ≥ 95 % of the time of connections that carry one request at a time | – | below 80 % before; ≥ 2 open, each used for ≥ 10 requests; ≥ 30 requests |
 //! | rate | ≤ ⅓ or ≥ 3× of what it was | – | ≥ 50 requests before, ≥ 30 expected now |
 //! | silence | none where ≥ 30 were expected | – | as rate |
 
 use coral_model::Histogram;
+use coral_model::connections::Tally;
 use coral_model::num::f64_from;
 use coral_model::time::{MILLI, SECOND};
 
@@ -53,6 +56,22 @@ pub const ERROR_FACTOR: f64 = 3.0;
 pub const UNANSWERED: u64 = 3;
 /// No answer: share that counts as failing.
 pub const UNANSWERED_RATIO: f64 = 0.01;
+/// Connects: at least this many that did not come about.
+pub const UNCONNECTED: u64 = 3;
+/// Connects: share that counts as moved.
+pub const SOME_UNCONNECTED: f64 = 0.01;
+/// Connects: share beyond which it counts as failing.
+pub const MANY_UNCONNECTED: f64 = 0.10;
+/// Busy: share of their time in which connections are in use.
+pub const ALL_BUSY: f64 = 0.95;
+/// Busy: and below this before: workers that each keep a connection busy always do.
+pub const BUSY_BEFORE: f64 = 0.80;
+/// Busy: connections open on average, rounded; the newest are reported late.
+pub const BUSY_OPEN: f64 = 1.5;
+/// Busy: requests.
+pub const BUSY_REQUESTS: u64 = 30;
+/// Busy: requests for each connection that was opened; what opens one per request is no pool.
+pub const BUSY_REUSE: u64 = 10;
 /// Hung: requests in flight.
 pub const HUNG_REQUESTS: u64 = 3;
 /// Hung: age of the oldest.
@@ -117,6 +136,8 @@ pub enum What {
     Errors,
     /// Requests without an answer, as a share.
     NoAnswer,
+    /// Connections that did not come about, as a share.
+    Connects,
     /// 99th percentile, ns.
     P99,
     /// 90th percentile, ns, where there are too few requests for the 99th.
@@ -125,6 +146,8 @@ pub enum What {
     P50,
     /// Requests in flight for very long.
     Hung,
+    /// Time in which connections are in use, as a share.
+    Busy,
     /// Requests per second.
     Rate,
     /// No requests at all.
@@ -143,8 +166,13 @@ pub fn judge(now: &Stretch, before: Option<&Stretch>) -> Vec<Off> {
     .into_iter()
     .flatten()
     .collect();
-    off.sort_by(|a, b| (b.level, a.what).cmp(&(a.level, b.what)));
+    sort(&mut off);
     off
+}
+
+/// Worst first.
+pub fn sort(off: &mut [Off]) {
+    off.sort_by(|a, b| (b.level, a.what).cmp(&(a.level, b.what)));
 }
 
 /// The worst level among what is out of line.
@@ -267,9 +295,95 @@ pub fn hung(waiting: Waiting, usual: &Stretch) -> Option<Off> {
     })
 }
 
+/// Connections that a caller opened to a callee over one stretch of time, for [`connects`] and
+/// [`busy`].
+#[derive(Debug, Clone, Copy)]
+pub struct Connected {
+    /// What is known of them.
+    pub tally: Tally,
+    /// Requests on them.
+    pub requests: u64,
+    /// How many were open, on average.
+    pub open: f64,
+    /// Share of their time in which they were in use; `None` where nobody read it.
+    pub busy: Option<f64>,
+    /// Whether a connection carries one request at a time.
+    pub one_at_a_time: bool,
+}
+
+/// Whether connections do not come about. Those that never did, as of a program that tries an address
+/// nobody listens at before the one that is right, are worth a mark at most.
+pub fn connects(now: &Connected, before: Option<&Connected>) -> Option<Off> {
+    let share = |t: &Tally| f64_from(t.failed) / f64_from(t.opened.saturating_add(t.failed).max(1));
+    let is = share(&now.tally);
+    let tried = |c: &&Connected| c.tally.opened.saturating_add(c.tally.failed) >= UNCONNECTED;
+    let was = before.filter(tried).map(|b| share(&b.tally));
+    if now.tally.failed < UNCONNECTED {
+        return None;
+    }
+    let (many, risen) = (is > MANY_UNCONNECTED, was.is_none_or(|w| is >= ERROR_FACTOR * w));
+    let level = match () {
+        () if many && risen => 2,
+        () if many || (risen && is >= SOME_UNCONNECTED) => 1,
+        () => return None,
+    };
+    Some(Off { what: What::Connects, level, now: is, before: was })
+}
+
+/// Whether all connections of a pool have come to be in use all the time: whoever wants one waits.
+pub fn busy(now: &Connected, before: Option<&Connected>) -> Option<Off> {
+    let (is, was) = (now.busy?, before.and_then(|b| b.busy)?);
+    let reused = now.requests >= now.tally.opened.saturating_mul(BUSY_REUSE);
+    let pool = now.one_at_a_time && now.open >= BUSY_OPEN && reused;
+    let worse = is >= ALL_BUSY && was < BUSY_BEFORE;
+    (pool && worse && now.requests >= BUSY_REQUESTS).then_some(Off {
+        what: What::Busy,
+        level: 1,
+        now: is,
+        before: Some(was),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn connected(opened: u64, failed: u64) -> Connected {
+        let tally = Tally { opened, failed, ..Tally::default() };
+        Connected { tally, requests: 600, open: 10.0, busy: Some(0.3), one_at_a_time: true }
+    }
+
+    #[test]
+    fn connections_that_do_not_come_about_are_flagged() {
+        let level = |now: Connected, before: Option<&Connected>| {
+            connects(&now, before).map(|off| off.level)
+        };
+        assert_eq!(level(connected(0, 14), None), Some(2));
+        assert_eq!(level(connected(0, 14), Some(&connected(50, 0))), Some(2));
+        assert_eq!(level(connected(0, 14), Some(&connected(0, 1))), Some(2), "once is not always");
+        assert_eq!(level(connected(0, 14), Some(&connected(0, 14))), Some(1), "as always");
+        assert_eq!(level(connected(90, 4), Some(&connected(90, 0))), Some(1));
+        assert_eq!(level(connected(90, 4), Some(&connected(90, 4))), None);
+        assert_eq!(level(connected(900, 4), None), None);
+        assert_eq!(level(connected(0, 2), None), None);
+    }
+
+    #[test]
+    fn a_pool_is_exhausted_only_where_it_was_not_before() {
+        let calm = connected(2, 0);
+        let full = Connected { busy: Some(0.97), ..calm };
+        let off = busy(&full, Some(&calm)).unwrap();
+        assert_eq!((off.what, off.level, off.now), (What::Busy, 1, 0.97));
+        // Workers that always were as busy, what opens a connection per request, a single one, what
+        // carries many requests at once, and what nobody read.
+        assert!(busy(&full, Some(&full)).is_none() && busy(&full, None).is_none());
+        assert!(busy(&Connected { tally: connected(600, 0).tally, ..full }, Some(&calm)).is_none());
+        assert!(busy(&Connected { open: 1.0, ..full }, Some(&calm)).is_none());
+        assert!(busy(&Connected { one_at_a_time: false, ..full }, Some(&calm)).is_none());
+        assert!(busy(&Connected { busy: None, ..full }, Some(&calm)).is_none());
+        assert!(busy(&Connected { requests: 25, ..full }, Some(&calm)).is_none());
+        assert!(busy(&calm, Some(&calm)).is_none());
+    }
 
     fn stretch(requests: u64, errors: u64, ns: u64, seconds: f64) -> Stretch {
         let mut histogram = Histogram::default();

@@ -2,7 +2,9 @@
 
 use coral_model::text::{clean, duration, fit};
 use coral_model::time::{Time, Window};
-use coral_model::view::{EdgeEnds, EventKind, EventRow, Health, HostRow, Line, NodeKind};
+use coral_model::view::{
+    Connections, EdgeEnds, EventKind, EventRow, Health, HostRow, Line, NodeKind,
+};
 
 use super::blame::Blame;
 use super::case::Judged;
@@ -89,8 +91,18 @@ fn times(now: f64, before: f64) -> String {
     if x >= 10.0 { format!(" {arrow}{x:.0}×") } else { format!(" {arrow}{x:.1}×") }
 }
 
+/// Connections out of line, as text: `14 of 14 connections refused`, `all 10 connections busy (97%)`.
+fn connections(off: &Off, now: Option<&Connections>) -> String {
+    let Some(now) = now else { return format!("connections out of line ({})", percent(off.now)) };
+    if off.what == What::Busy {
+        return format!("all {:.0} connections busy ({})", now.open, percent(off.now));
+    }
+    let how = if now.refused == now.failed { "refused" } else { "failed" };
+    format!("{} of {} connections {how}", now.failed, now.opened.saturating_add(now.failed))
+}
+
 /// One number out of line, as text.
-fn number(off: &Off, now: &rules::Stretch) -> String {
+fn number(off: &Off, now: &rules::Stretch, below: Option<&Connections>) -> String {
     let ns = |x: f64| duration(coral_model::num::u64_from_f64(x));
     let before = off.before;
     match off.what {
@@ -111,6 +123,7 @@ fn number(off: &Off, now: &rules::Stretch) -> String {
         What::NoAnswer => {
             format!("{} requests got no answer ({})", now.no_answer, percent(off.now))
         }
+        What::Connects | What::Busy => connections(off, below),
         What::Hung => {
             format!("{} requests hang in flight", coral_model::num::u64_from_f64(off.now))
         }
@@ -177,7 +190,8 @@ fn trouble(scene: &Scene<'_>, blame: &Blame, first: Option<Time>, lines: &mut Ve
         blame.callees.iter().filter_map(|n| scene.edges.get(*n)).filter(|e| e.trouble() > 0).take(2)
     {
         let stretch = rules::Stretch { no_answer: edge.row.red.no_answer, ..Default::default() };
-        let all: Vec<String> = edge.off.iter().map(|o| number(o, &stretch)).collect();
+        let all: Vec<String> =
+            edge.off.iter().map(|o| number(o, &stretch, edge.row.connections.as_ref())).collect();
         let ends = if edge.row.ends == EdgeEnds::One { ", seen from its side only" } else { "" };
         lines.push(line(
             "WHY",
@@ -188,7 +202,7 @@ fn trouble(scene: &Scene<'_>, blame: &Blame, first: Option<Time>, lines: &mut Ve
 
 fn numbers(judged: &Judged, scene: &Scene<'_>, first: Option<Time>) -> String {
     let name = clean(&judged.row.service);
-    let mut parts: Vec<String> = judged.off.iter().map(|o| number(o, &judged.now)).collect();
+    let mut parts: Vec<String> = judged.off.iter().map(|o| number(o, &judged.now, None)).collect();
     if parts.is_empty() && judged.row.red.is_none() {
         parts.push("no requests".to_owned());
     }
@@ -306,4 +320,33 @@ fn not_seen(scene: &Scene<'_>, blame: &Blame) -> Vec<Line> {
         parts.push(format!("{} more", scene.blind.len() - UNSEEN));
     }
     if parts.is_empty() { Vec::new() } else { vec![line("not seen", &parts.join(" · "))] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_out_of_line_are_told_by_their_number() {
+        let seen = Connections {
+            open: 9.7,
+            busy_share: Some(0.97),
+            opened: 0,
+            failed: 14,
+            refused: 14,
+            reset: 0,
+            retransmits: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            rtt_ns: None,
+        };
+        let told = |what, now, seen: &Connections| {
+            let off = Off { what, level: 1, now, before: None };
+            number(&off, &rules::Stretch::default(), Some(seen))
+        };
+        assert_eq!(told(What::Connects, 1.0, &seen), "14 of 14 connections refused");
+        assert_eq!(told(What::Busy, 0.97, &seen), "all 10 connections busy (97%)");
+        let seen = Connections { opened: 6, refused: 2, ..seen };
+        assert_eq!(told(What::Connects, 0.7, &seen), "14 of 20 connections failed");
+    }
 }

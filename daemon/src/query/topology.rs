@@ -6,20 +6,23 @@
 
 use std::collections::BTreeMap;
 
+use coral_model::connections::UNREAD;
 use coral_model::filter::{Expr, FieldValue, Fields, Key};
 use coral_model::num::f64_from;
 use coral_model::time::{SECOND, Time, Window};
-use coral_model::view::{EdgeRow, NodeKind, NodeRow, Red, Row, State};
+use coral_model::view::{Connections, EdgeEnds, EdgeRow, NodeKind, NodeRow, Red, Row, State};
 
 use super::answer::{self, Found, Inputs};
 use super::case::{Case, Judged};
 use super::edges::{EdgeSum, Edges};
 use super::group::baseline;
 use super::plan::Plan;
-use super::rules::{self, Off, Stretch, What};
-
+use super::rules::{self, Connected, Off, Stretch, What};
 use super::shift::{self, Side};
 use super::{QueryError, reach, services, timeline};
+
+/// Protocols of which a connection carries one request at a time, so that one in use is taken.
+const ONE_AT_A_TIME: [&str; 2] = ["postgresql", "redis"];
 
 /// An edge with what the rules say about it.
 #[derive(Debug, Clone)]
@@ -40,6 +43,14 @@ impl JudgedEdge {
     pub fn trouble(&self) -> u8 {
         let own = self.off.iter().filter(|o| !matches!(o.what, What::Rate | What::Silence));
         own.map(|o| o.level).max().unwrap_or(0)
+    }
+
+    /// Whether requests went along it, or ought to have: a connection that only stays open passes no
+    /// trouble on.
+    pub fn carries(&self) -> bool {
+        let before = self.row.baseline.as_ref().and_then(|b| b.red.as_ref());
+        let asked = self.row.red.requests > 0 || before.is_some_and(|red| red.requests > 0);
+        asked || self.row.connections.is_none() || self.trouble() > 0
     }
 }
 
@@ -155,7 +166,46 @@ fn stretch(sum: &EdgeSum, seconds: f64) -> Stretch {
     }
 }
 
-/// Every edge with requests in `now`, against `before`, worst first.
+/// Share of their time in which connections were in use, where their protocol is read at all.
+fn busy_share(sum: &EdgeSum) -> Option<f64> {
+    let busy = f64_from(sum.connections.busy_ns) / f64_from(sum.connections.open_ns.max(1));
+    (sum.read_ns > 0).then(|| busy.min(1.0))
+}
+
+/// How many connections were open at a time, on average.
+fn open(sum: &EdgeSum, seconds: f64) -> f64 {
+    f64_from(sum.connections.open_ns) / (seconds.max(1.0) * f64_from(SECOND))
+}
+
+/// The connections below an edge, as the row shows them.
+fn connections(sum: &EdgeSum, seconds: f64) -> Option<Connections> {
+    let tally = &sum.connections;
+    (!tally.is_empty()).then(|| Connections {
+        open: open(sum, seconds),
+        busy_share: busy_share(sum),
+        opened: tally.opened,
+        failed: tally.failed,
+        refused: tally.refused,
+        reset: tally.reset,
+        retransmits: tally.retransmits,
+        sent_bytes: tally.sent_bytes,
+        received_bytes: tally.received_bytes,
+        rtt_ns: tally.rtt_sum_ns.checked_div(tally.rtt_count),
+    })
+}
+
+/// The same as the rules look at them; `None` where nobody saw any.
+fn connected(sum: &EdgeSum, seconds: f64, protocol: Option<&str>) -> Option<Connected> {
+    (!sum.connections.is_empty()).then(|| Connected {
+        tally: sum.connections,
+        requests: sum.requests,
+        open: open(sum, seconds),
+        busy: busy_share(sum),
+        one_at_a_time: protocol.is_some_and(|p| ONE_AT_A_TIME.contains(&p)),
+    })
+}
+
+/// Every edge with requests or connections in `now`, against `before`, worst first.
 pub fn judge(edges: &Edges, now: Window, before: Window, at: Time) -> Vec<JudgedEdge> {
     let (sums, earlier) = (edges.sums(now), edges.sums(before));
     // An edge is observed since its first bucket anywhere in what was read.
@@ -174,10 +224,21 @@ pub fn judge(edges: &Edges, now: Window, before: Window, at: Time) -> Vec<Judged
             let silent = was.map(EdgeSum::silent);
             let sum = sums.get(number).or(silent.as_ref())?;
             let first = was.map_or(sum.span.0, |w| w.span.0.min(sum.span.0));
-            let now_red = red(sum, seconds(now, first));
+            let mut now_red = red(sum, seconds(now, first));
+            // Connections that are left of an edge do not change what its requests rested on.
+            let asked = was.filter(|w| w.requests > 0 && sum.requests == 0);
+            now_red.evidence = asked.map_or(now_red.evidence, |w| w.evidence);
             let then =
                 was.map(|w| (red(w, seconds(before, first)), stretch(w, seconds(before, first))));
-            let off = rules::judge(&stretch(sum, seconds(now, first)), then.as_ref().map(|t| &t.1));
+            let mut off =
+                rules::judge(&stretch(sum, seconds(now, first)), then.as_ref().map(|t| &t.1));
+            let protocol = edges.symbols.word(edge.protocol);
+            if let Some(is) = connected(sum, seconds(now, first), protocol) {
+                let was = was.and_then(|w| connected(w, seconds(before, first), protocol));
+                off.extend(rules::connects(&is, was.as_ref()));
+                off.extend(rules::busy(&is, was.as_ref()));
+                rules::sort(&mut off);
+            }
             let name = |symbol| edges.symbols.owned(symbol).unwrap_or_default();
             let callee = sum.callee.histogram();
             let row = EdgeRow {
@@ -186,10 +247,11 @@ pub fn judge(edges: &Edges, now: Window, before: Window, at: Time) -> Vec<Judged
                 to: name(edge.to.0),
                 to_kind: edge.to.1,
                 protocol: edges.symbols.owned(edge.protocol),
-                ends: sum.ends,
+                ends: asked.filter(|w| w.ends == EdgeEnds::Both).map_or(sum.ends, |w| w.ends),
                 baseline: Some(baseline(before, &now_red, then.map(|t| t.0))),
                 red: now_red,
                 callee_p99_ns: callee.quantile_ns(0.99),
+                connections: connections(sum, seconds(now, first)),
                 level: rules::level(&off),
                 hop: None,
             };
@@ -261,7 +323,8 @@ pub fn nodes(judged: &[Judged], edges: &[JudgedEdge], plan: &Plan) -> Vec<NodeRo
                 hop: None,
             });
             if other && callee {
-                node.system = node.system.take().or_else(|| edge.protocol.clone());
+                let read = || edge.protocol.clone().filter(|protocol| protocol != UNREAD);
+                node.system = node.system.take().or_else(read);
                 node.last_seen = Some(newest);
                 node.level = node.level.max(edge.level);
             }

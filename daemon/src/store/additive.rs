@@ -96,6 +96,7 @@ impl Additive for EdgeDelta {
         self.no_answer = self.no_answer.saturating_add(other.no_answer);
         self.histogram.merge(&other.histogram);
         self.callee.merge(&other.callee);
+        self.connections.add(&other.connections);
     }
 
     fn bytes(&self) -> usize {

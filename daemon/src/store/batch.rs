@@ -9,7 +9,9 @@ use hashbrown::{HashMap, HashSet};
 use super::columns::logs::LogColumns;
 use super::columns::metrics::MetricColumns;
 use super::columns::spans::SpanColumns;
-use super::rows::{EdgeDelta, HalfEdge, HostReading, InflightReading, Mark, RedDelta, Resource};
+use super::rows::{
+    ConnectionDelta, EdgeDelta, HalfEdge, HostReading, InflightReading, Mark, RedDelta, Resource,
+};
 use coral_model::id::ResourceId;
 
 /// Decoded rows and the marks that say which records they came from: all of it is committed, or
@@ -33,6 +35,8 @@ pub struct Batch {
     pub red: Vec<RedDelta>,
     /// Ends of requests.
     pub half_edges: Vec<HalfEdge>,
+    /// Connections, by the names that who opened them has for its peers.
+    pub connections: Vec<ConnectionDelta>,
     /// Joined edges.
     pub edges: Vec<EdgeDelta>,
     /// Requests in flight.
@@ -64,6 +68,7 @@ impl Batch {
             + self.metrics.rows()
             + self.red.len()
             + self.half_edges.len()
+            + self.connections.len()
             + self.edges.len()
             + self.inflight.len()
             + self.hosts.len()

@@ -23,6 +23,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::additive::Additive;
 use super::columns::spans::trace_id;
+use super::columns::tallies::Tallies;
 use super::columns::{Chunk, small};
 use super::rows::{EdgeDelta, Node, RedDelta};
 use super::schema::Signal;
@@ -209,7 +210,9 @@ impl Coarse for RedDelta {
 impl Coarse for EdgeDelta {
     const COLUMNS: &'static str = "bucket_ns, received_ns, from_name, from_kind, to_name, to_kind, \
         protocol, ends, errors, no_answer, sum_ns, hist_index, hist_count, callee_sum_ns, \
-        callee_hist_index, callee_hist_count, sampled, evidence";
+        callee_hist_index, callee_hist_count, sampled, evidence, conn_opened, conn_failed, \
+        conn_refused, conn_reset, retransmits, sent_bytes, received_bytes, rtt_sum_ns, rtt_count, \
+        conn_open_ns, conn_busy_ns";
     const KEYS: &'static str =
         "from_name, from_kind, to_name, to_kind, protocol, ends, sampled, evidence";
 
@@ -228,6 +231,7 @@ impl Coarse for EdgeDelta {
         let (callee_sum, callees) = (number(13)?, Histograms::of(batch, 14)?);
         let sampled = column::<BooleanArray>(batch, 16)?;
         let evidence = text(17)?;
+        let connections = Tallies::of(18, number)?;
         let kind_of = |column: &StringArray, row: usize| {
             column.value(row).parse().unwrap_or(NodeKind::External)
         };
@@ -244,6 +248,7 @@ impl Coarse for EdgeDelta {
                 callee: callees.at(row, callee_sum.value(row)),
                 sampled: sampled.value(row),
                 evidence: evidence_of(evidence, row),
+                connections: connections.at(row),
             };
             take(row, delta);
         }

@@ -56,7 +56,8 @@ pub use error::{StoreError, says_no_memory, says_no_room};
 pub use options::{Clock, DiskProbe, DiskRoom, Fault, Options, Point};
 pub use reading::Reading;
 pub use rows::{
-    EdgeDelta, HalfEdge, HalfSeries, HostReading, InflightReading, Mark, Node, RedDelta, Resource,
+    ConnectionDelta, EdgeDelta, HalfEdge, HalfSeries, HostReading, InflightReading, Mark, Node,
+    RedDelta, Resource,
 };
 pub(crate) use tables::text;
 

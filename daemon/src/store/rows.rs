@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use coral_model::connections::Tally;
 use coral_model::hist::Histogram;
 use coral_model::id::{AgentId, ResourceId, SegmentId, TraceId};
 use coral_model::time::Time;
@@ -74,7 +75,7 @@ pub struct Node {
     pub kind: NodeKind,
 }
 
-/// Requests along one edge that ended in one bucket: additive.
+/// Requests along one edge that ended in one bucket, and the connections below them: additive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EdgeDelta {
     /// Start of the 10 s bucket.
@@ -101,6 +102,20 @@ pub struct EdgeDelta {
     pub sampled: bool,
     /// What saw them.
     pub evidence: Evidence,
+    /// Connections that the caller opened to the callee. A delta without requests may add these alone:
+    /// it says nothing of [`EdgeDelta::ends`] then.
+    pub connections: Tally,
+}
+
+/// Connections that a resource opened to a peer, in one bucket: additive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionDelta {
+    /// Start of the 10 s bucket.
+    pub bucket: Time,
+    /// Who opened them, and to whom, in the words of that client's half-edges.
+    pub series: Arc<HalfSeries>,
+    /// What is known of them.
+    pub tally: Tally,
 }
 
 /// One end of a request between two programs.

@@ -11,7 +11,7 @@ use coral_model::time::{SECOND, Time};
 pub const HOUR: u64 = 3600 * SECOND;
 
 /// Raised when an older build could no longer read or write the tables.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 
 /// A kind of row with a table per hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,14 +119,21 @@ impl Signal {
             }
             // Additive deltas. Kinds are coral_model::view::NodeKind's words; ends is 1 or 2.
             // requests counts the callers' view (hist_*); a row with requests 0 adds only what the
-            // callee measured of requests that an earlier row counted.
+            // callee measured of requests that an earlier row counted, or only connections (and says
+            // nothing of ends then). conn_* and those between them are of the connections that the
+            // caller opened: how many came about, did not, were refused among these, were broken off;
+            // segments sent again, bytes the callee took and gave, round-trip times added up and how
+            // many, for how long connections were open and for how long in use, all together.
             Self::Edges => {
                 "bucket_ns BIGINT, received_ns BIGINT, from_name VARCHAR, from_kind VARCHAR, \
                  to_name VARCHAR, to_kind VARCHAR, protocol VARCHAR, ends UTINYINT, \
                  requests UBIGINT, errors UBIGINT, no_answer UBIGINT, sum_ns UBIGINT, \
                  hist_index USMALLINT[], hist_count UBIGINT[], callee_sum_ns UBIGINT, \
                  callee_hist_index USMALLINT[], callee_hist_count UBIGINT[], sampled BOOLEAN, \
-                 evidence VARCHAR"
+                 evidence VARCHAR, conn_opened UBIGINT, conn_failed UBIGINT, conn_refused UBIGINT, \
+                 conn_reset UBIGINT, retransmits UBIGINT, sent_bytes UBIGINT, \
+                 received_bytes UBIGINT, rtt_sum_ns UBIGINT, rtt_count UBIGINT, \
+                 conn_open_ns UBIGINT, conn_busy_ns UBIGINT"
             }
             // n rises by one; rows after commits.edges_to still wait (fate 0), were met by their
             // other end (1), or were counted and may still be met (2).
@@ -168,11 +175,11 @@ impl Signal {
     #[must_use]
     pub fn selected_from(self, version: i64) -> String {
         let later = |name: &str| {
-            let added = ADDED.iter().find(|a| a.signals.contains(&self) && a.column == name);
-            added.filter(|a| a.version > version).map(|a| a.value)
+            let of = |a: &&Added| a.signals.contains(&self) && a.columns.contains(&name);
+            ADDED.iter().find(of).filter(|a| a.version > version)
         };
         let columns = self.column_names().into_iter().map(|name| match later(name) {
-            Some(value) => format!("{value} AS {name}"),
+            Some(Added { value, kind, .. }) => format!("CAST({value} AS {kind}) AS {name}"),
             None => name.to_owned(),
         });
         columns.collect::<Vec<_>>().join(", ")
@@ -208,33 +215,57 @@ pub const FIXED: &str = "\
     CREATE TABLE IF NOT EXISTS marks(agent_hi UBIGINT, agent_lo UBIGINT, segment_hi UBIGINT, \
     segment_lo UBIGINT, seq UBIGINT, gone BOOLEAN);";
 
-/// A column that tables and files of earlier versions lack.
+/// Columns that tables and files of earlier versions lack.
 struct Added {
-    /// The first version that has it.
+    /// The first version that has them.
     version: i64,
     signals: &'static [Signal],
-    column: &'static str,
+    /// In the order of the table.
+    columns: &'static [&'static str],
     kind: &'static str,
-    /// What it means where it is missing.
+    /// What each means where it is missing.
     value: &'static str,
 }
 
 /// Columns are added behind the others, so that tables of both ages have them in one order.
-const ADDED: [Added; 1] = [Added {
-    version: 3,
-    signals: &[Signal::Red, Signal::Edges, Signal::HalfEdges],
-    column: "evidence",
-    kind: "VARCHAR",
-    value: "'otlp'",
-}];
+static ADDED: [Added; 2] = [
+    Added {
+        version: 3,
+        signals: &[Signal::Red, Signal::Edges, Signal::HalfEdges],
+        columns: &["evidence"],
+        kind: "VARCHAR",
+        value: "'otlp'",
+    },
+    Added {
+        version: 5,
+        signals: &[Signal::Edges],
+        columns: &[
+            "conn_opened",
+            "conn_failed",
+            "conn_refused",
+            "conn_reset",
+            "retransmits",
+            "sent_bytes",
+            "received_bytes",
+            "rtt_sum_ns",
+            "rtt_count",
+            "conn_open_ns",
+            "conn_busy_ns",
+        ],
+        kind: "UBIGINT",
+        value: "0",
+    },
+];
 
 /// What takes a store of version `n + 1` to the next, by `n`; besides columns of tables.
-const UPGRADES: [&str; 3] = [
+const UPGRADES: [&str; 4] = [
     // 2: slices that have ended become Parquet files, named in a manifest.
     super::segment::MANIFEST,
     // 3: what saw a request. Files stay as they are, and the manifest says which lack it.
     "ALTER TABLE segments ADD COLUMN version UTINYINT DEFAULT 2;",
     // 4: an index of words beside log records that are sealed from then on.
+    "",
+    // 5: connections below requests.
     "",
 ];
 
@@ -248,10 +279,12 @@ pub fn upgrade(version: i64, tables: &[String]) -> String {
             Slice::from_table(table).is_some_and(|(signal, _)| added.signals.contains(&signal))
         };
         for table in tables.iter().filter(of) {
-            let Added { column, kind, value, .. } = added;
-            sql.push_str(&format!(
-                "ALTER TABLE {table} ADD COLUMN {column} {kind} DEFAULT {value};"
-            ));
+            let Added { columns, kind, value, .. } = added;
+            for column in *columns {
+                sql.push_str(&format!(
+                    "ALTER TABLE {table} ADD COLUMN {column} {kind} DEFAULT {value};"
+                ));
+            }
         }
     }
     sql

@@ -28,7 +28,7 @@ pub use red::{
     Versions,
 };
 pub use sql::{SqlColumn, SqlColumns, SqlRow};
-pub use topology::{EdgeEnds, EdgeRow, NodeKind, NodeRow};
+pub use topology::{Connections, EdgeEnds, EdgeRow, NodeKind, NodeRow};
 pub use traces::{
     ClockShift, CriticalSpan, Gap, SpanEvent, SpanKind, SpanLink, SpanRow, SpanStatus, TraceHead,
     TraceRow,

@@ -74,6 +74,9 @@ pub struct EdgeRow {
     pub red: Red,
     /// 99th percentile the callee measured, in nanoseconds: the difference is the way between.
     pub callee_p99_ns: Option<u64>,
+    /// The connections below the requests; `null` where nobody saw them.
+    #[serde(default)]
+    pub connections: Option<Connections>,
     /// Against another window, when asked for.
     pub baseline: Option<Baseline>,
     /// 0 calm, 1 moved (`!`), 2 failing (`!!`).
@@ -81,4 +84,30 @@ pub struct EdgeRow {
     /// The hop of its end that is farther from the node whose reach was asked for.
     #[serde(default)]
     pub hop: Option<i32>,
+}
+
+/// The connections that a caller opened to a callee, as the caller's kernel saw them.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Connections {
+    /// How many were open, on average over the time the edge was observed in.
+    pub open: f64,
+    /// Share of their time in which a request was under way or a transaction held them, 0 to 1; `null` where
+    /// the protocol is not read.
+    pub busy_share: Option<f64>,
+    /// Connections that came about.
+    pub opened: u64,
+    /// Connections that did not: refused, timed out, unreachable, given up.
+    pub failed: u64,
+    /// Of these refused.
+    pub refused: u64,
+    /// Connections that were open and were broken off by a reset, or because nothing came back any more.
+    pub reset: u64,
+    /// Segments that were sent again.
+    pub retransmits: u64,
+    /// Bytes the callee has taken in.
+    pub sent_bytes: u64,
+    /// Bytes that came from it.
+    pub received_bytes: u64,
+    /// Mean of the round-trip times, in nanoseconds; `null` where none was read.
+    pub rtt_ns: Option<u64>,
 }

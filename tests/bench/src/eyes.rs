@@ -86,7 +86,7 @@ fn agent(dir: &Path, watch: &str) -> anyhow::Result<Server> {
 /// Requests a second that h2load reached with HTTP/1.1 kept alive.
 fn saturate(programs: &Programs, nginx: &Nginx, seconds: u64) -> anyhow::Result<f64> {
     let seconds = seconds.to_string();
-    let args = ["--h1", "-c", "16", "-D", &seconds, "--warm-up-time", "0.5"];
+    let args = ["--h1", "-c", "16", "-D", &seconds, "--warm-up-time", "1"];
     let text = programs.run("h2load", &args, &nginx.url("/small.html"));
     let line = text.lines().find(|line| line.starts_with("finished in")).context("h2load's end")?;
     let rate = line.split(", ").nth(1).and_then(|part| part.strip_suffix(" req/s"));
@@ -149,8 +149,17 @@ fn tracer(program: &str, args: &[String]) -> anyhow::Result<Option<Server>> {
     }
     let tracer = Server::start(Command::new(program).args(args))?;
     std::thread::sleep(Duration::from_secs(2));
-    ensure!(Path::new(&format!("/proc/{}/exe", tracer.pid())).exists(), "{program} ended at once");
+    let runs = Path::new(&format!("/proc/{}/exe", tracer.pid())).exists();
+    ensure!(runs, "{program} ended at once: try {program} {}", args.join(" "));
     Ok(Some(tracer))
+}
+
+/// A watched nginx, and what asks it.
+struct Bench {
+    dir: tempfile::TempDir,
+    programs: Programs,
+    nginx: Nginx,
+    watch: String,
 }
 
 /// All of them.
@@ -160,58 +169,51 @@ pub fn figures(report: &mut Report) -> anyhow::Result<()> {
         Programs::copied(dir.path(), &["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load"]);
     let nginx = Nginx::start(&programs);
     let watch = programs.path("nginx");
-    kernel_time(report, dir.path(), &programs, &nginx, &watch)?;
-    own(report, dir.path(), &programs, &nginx, &watch)?;
-
-    let (mean, half) = loss(&programs, &nginx, || agent(dir.path(), &watch))?;
-    println!("  (throughput lost: {mean:.2} % ± {half:.2}, {PAIRS} pairs of {SECONDS} s)");
-    let bpftrace = ["-e".to_owned(), BPFTRACE.to_owned()];
-    let peer = match tracer("bpftrace", &bpftrace)? {
-        Some(_) => Some(loss(&programs, &nginx, || tracer("bpftrace", &bpftrace))?.0),
-        None => None,
-    };
-    let peer = peer.map(|value| Peer { name: "bpftrace, calls of nginx", value });
-    report.add("eyes_throughput_lost", mean, "%", Goal::AtMost(1.0), peer.as_ref())?;
-    let perf = || {
-        let pids: Vec<String> = nginx.workers().iter().map(u32::to_string).collect();
-        ["trace", "--summary", "--pid"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain([pids.join(",")])
-            .collect()
-    };
-    let perf: Vec<String> = perf();
-    let peer = match tracer("perf", &perf) {
-        Ok(Some(_)) => Some(loss(&programs, &nginx, || tracer("perf", &perf))?.0),
-        Ok(None) => None,
-        Err(error) => {
-            println!("  (perf trace: {error})");
-            None
-        }
-    };
-    let peer = peer.map(|value| Peer { name: "perf trace", value });
-    report.add(
-        "eyes_throughput_lost_upper95",
-        mean + half,
-        "%",
-        Goal::AtMost(1.0),
-        peer.as_ref(),
-    )?;
-    drop(nginx);
+    let bench = Bench { dir, programs, nginx, watch };
+    kernel_time(report, &bench)?;
+    own(report, &bench)?;
+    throughput(report, &bench)?;
+    drop(bench);
     visible(report)
 }
 
+/// What a busy nginx loses to the agent, and to its peers.
+fn throughput(report: &mut Report, bench: &Bench) -> anyhow::Result<()> {
+    let Bench { dir, programs, nginx, watch } = bench;
+    let (mean, half) = loss(programs, nginx, || agent(dir.path(), watch))?;
+    println!("  (throughput lost: {mean:.2} % ± {half:.2}, {PAIRS} pairs of {SECONDS} s)");
+    let workers: Vec<String> = nginx.workers().iter().map(u32::to_string).collect();
+    let peer = |name, program, args: &[&str]| -> anyhow::Result<Option<Peer>> {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        match tracer(program, &args) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                println!("  (no peer: {program} is not installed)");
+                return Ok(None);
+            }
+            // Both need a tracefs, which not every kernel has.
+            Err(why) => {
+                println!("  (no peer: {why})");
+                return Ok(None);
+            }
+        }
+        let (value, half) = loss(programs, nginx, || tracer(program, &args))?;
+        println!("  (throughput lost to {name}: {value:.2} % ± {half:.2})");
+        Ok(Some(Peer { name, value }))
+    };
+    let bpftrace = peer("bpftrace, calls of nginx", "bpftrace", &["-e", BPFTRACE])?;
+    report.add("eyes_throughput_lost", mean, "%", Goal::AtMost(1.0), bpftrace.as_ref())?;
+    let pids = workers.join(",");
+    let perf = peer("perf trace", "perf", &["trace", "--summary", "--pid", &pids])?;
+    report.add("eyes_throughput_lost_upper95", mean + half, "%", Goal::AtMost(1.0), perf.as_ref())
+}
+
 /// Time in the kernel's programs.
-fn kernel_time(
-    report: &mut Report,
-    dir: &Path,
-    programs: &Programs,
-    nginx: &Nginx,
-    watch: &str,
-) -> anyhow::Result<()> {
+fn kernel_time(report: &mut Report, bench: &Bench) -> anyhow::Result<()> {
+    let Bench { dir, programs, nginx, watch } = bench;
     let _stats = Stats::on()?;
     let measure = |watch: &str| -> anyhow::Result<(f64, f64, f64)> {
-        let agent = agent(dir, watch)?;
+        let agent = agent(dir.path(), watch)?;
         // Everybody is known by now.
         _ = steadily(programs, nginx, 5_000, 2)?;
         std::thread::sleep(Duration::from_millis(500));
@@ -227,18 +229,13 @@ fn kernel_time(
 }
 
 /// The agent's own CPU and memory.
-fn own(
-    report: &mut Report,
-    dir: &Path,
-    programs: &Programs,
-    nginx: &Nginx,
-    watch: &str,
-) -> anyhow::Result<()> {
+fn own(report: &mut Report, bench: &Bench) -> anyhow::Result<()> {
+    let Bench { dir, programs, nginx, watch } = bench;
     let mut extra = Vec::new();
     for _ in 0..3 {
         let mut cost = [0.0; 2];
         for with in [false, true] {
-            let agent = with.then(|| agent(dir, watch)).transpose()?;
+            let agent = with.then(|| agent(dir.path(), watch)).transpose()?;
             let of = || {
                 Ok::<_, anyhow::Error>(
                     family(nginx)? + agent.as_ref().map_or(Ok(0.0), |a| cpu_seconds(a.pid()))?,
@@ -253,7 +250,7 @@ fn own(
     let mean = extra.iter().sum::<f64>() / extra.len() as f64;
     report.add("eyes_cpu_us_per_request_5000_s", mean, "µs", Goal::None, None)?;
 
-    let agent = agent(dir, watch)?;
+    let agent = agent(dir.path(), watch)?;
     let share = |of: &dyn Fn() -> anyhow::Result<()>| -> anyhow::Result<f64> {
         let (before, began) = (cpu_seconds(agent.pid())?, Instant::now());
         of()?;

@@ -37,7 +37,7 @@ enum Verb {
         /// Where it keeps its files [default: ~/.cache/coral/shop]
         #[arg(long, env = "CORAL_SHOP_DIR")]
         dir: Option<PathBuf>,
-        /// Where telemetry goes (OTLP over gRPC)
+        /// Where telemetry goes (OTLP over gRPC); `off`: there is none
         #[arg(long, default_value = "http://127.0.0.1:4317")]
         otlp: String,
         /// Requests per second

@@ -30,6 +30,9 @@ const SPAN_DELAY: Duration = Duration::from_millis(500);
 const METRIC_INTERVAL: Duration = Duration::from_secs(1);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// In place of an endpoint: no telemetry at all, as of an application that nobody instrumented.
+pub const OFF: &str = "off";
+
 static LOGGER: OnceLock<(String, opentelemetry_sdk::logs::SdkLogger)> = OnceLock::new();
 
 /// Keeps the three pipelines; whoever holds it must call [`Telemetry::shutdown`].
@@ -45,6 +48,14 @@ pub struct Telemetry {
 /// # Errors
 /// When the endpoint is no URL.
 pub fn start(config: &ServiceConfig) -> anyhow::Result<Telemetry> {
+    if config.otlp == OFF {
+        // No provider, no propagator: spans are no-ops, and no header says what belongs together.
+        return Ok(Telemetry {
+            spans: SdkTracerProvider::builder().build(),
+            metrics: SdkMeterProvider::builder().build(),
+            logs: SdkLoggerProvider::builder().build(),
+        });
+    }
     let resource = Resource::builder()
         .with_service_name(config.service.clone())
         .with_attributes([

@@ -12,6 +12,6 @@ mod table;
 
 pub use canvas::{Canvas, Hit, Piece, Target, folded, width as width_of};
 pub use chart::{Bars, Marker, position, scale_top};
-pub use number::{error_share, hertz, latency, ratio, signed};
+pub use number::{connections, error_share, hertz, latency, ratio, signed};
 pub use sql::sql_colours;
 pub use table::{Align, Column, Scroll, Table};

@@ -1,6 +1,7 @@
 //! Numbers in as few columns as they can be read in.
 
 use coral_model::text;
+use coral_model::view::Connections;
 
 /// A rate: `118/s`, `0.4/s`, `12.3k/s`; exactly none is `0/s`.
 #[must_use]
@@ -68,9 +69,58 @@ pub fn signed(ns: i64) -> String {
     format!("{sign}{}", text::duration(ns.unsigned_abs()))
 }
 
+/// Connections: how many are open and in use, how far away, and what went wrong:
+/// `open 20.0 · 97% busy · rtt 213µs · 3 refused`.
+#[must_use]
+pub fn connections(c: &Connections) -> String {
+    let mut parts = vec![format!("open {:.1}", c.open)];
+    parts.extend(c.busy_share.map(|share| format!("{:.0}% busy", share * 100.0)));
+    parts.extend(c.rtt_ns.map(|ns| format!("rtt {}", text::duration(ns))));
+    let otherwise = c.failed.saturating_sub(c.refused);
+    for (n, what) in [
+        (c.refused, "refused"),
+        (otherwise, "failed"),
+        (c.reset, "reset"),
+        (c.retransmits, "retransmits"),
+    ] {
+        if n > 0 {
+            parts.push(format!("{} {what}", text::count(n)));
+        }
+    }
+    for (bytes, way) in [(c.sent_bytes, "out"), (c.received_bytes, "in")] {
+        if bytes > 0 {
+            parts.push(format!("{} {way}", text::bytes(bytes)));
+        }
+    }
+    parts.join(" · ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_say_what_is_known_and_what_went_wrong() {
+        let mut seen = Connections {
+            open: 20.0,
+            busy_share: Some(1.0),
+            opened: 4,
+            failed: 3,
+            refused: 3,
+            reset: 0,
+            retransmits: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            rtt_ns: Some(213_000),
+        };
+        assert_eq!(connections(&seen), "open 20.0 · 100% busy · rtt 213µs · 3 refused");
+        (seen.busy_share, seen.rtt_ns) = (None, None);
+        (seen.failed, seen.reset, seen.retransmits) = (5, 1, 12);
+        (seen.sent_bytes, seen.received_bytes) = (1_572_864, 20_971_520);
+        let all =
+            "open 20.0 · 3 refused · 2 failed · 1 reset · 12 retransmits · 1.5 MiB out · 20 MiB in";
+        assert_eq!(connections(&seen), all);
+    }
 
     #[test]
     fn numbers_read_well() {

@@ -7,6 +7,7 @@ use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use coral_bpf_types::{Offsets, SocketOffsets, form, lost, protocol};
 
+use super::ask::{self, Asker};
 use super::btf::{Btf, BtfError};
 use super::probes::{self, Probes};
 use crate::counters::Counters;
@@ -187,6 +188,14 @@ pub fn open(requests: bool, tls: When) -> Result<(Eyes, EndsRing, Option<Request
         Some(Err(error)) => requests_missing.push(error.to_string()),
         None => {}
     }
+    let asked = !request_hooks.is_empty()
+        && match load(&mut ebpf, ask::PROGRAM) {
+            Ok(_) => true,
+            Err(why) => {
+                requests_missing.push(format!("bytes and times of connections: {why}"));
+                false
+            }
+        };
     let lost = Lost(Arc::new(map(&mut ebpf, "LOST", PerCpuArray::try_from)?));
     let ends = match request_hooks.is_empty() {
         true => None,
@@ -194,10 +203,13 @@ pub fn open(requests: bool, tls: When) -> Result<(Eyes, EndsRing, Option<Request
             chunks: map(&mut ebpf, "CHUNKS", RingBuf::try_from)?,
             ignored: map(&mut ebpf, "IGNORED", HashMap::try_from)?,
             lost: lost.clone(),
+            asker: None,
         }),
     };
     let ring = map(&mut ebpf, "ENDS", RingBuf::try_from)?;
     let ebpf = Arc::new(Mutex::new(ebpf));
+    let asker = asked.then(|| Asker::new(Arc::clone(&ebpf)));
+    let ends = ends.map(|ends| Requests { asker, ..ends });
     let eyes = Eyes {
         ebpf,
         lost,
@@ -342,6 +354,7 @@ fn socket_offsets(btf: &Btf<'_>) -> Result<SocketOffsets, BtfError> {
     Ok(SocketOffsets {
         kind: btf.offset("sock", "sk_type")?,
         family: btf.offset("sock_common", "skc_family")?,
+        state: btf.offset("sock_common", "skc_state")?,
         local_port: btf.offset("sock_common", "skc_num")?,
         remote_port: btf.offset("sock_common", "skc_dport")?,
         local4: btf.offset("sock_common", "skc_rcv_saddr")?,
@@ -353,6 +366,12 @@ fn socket_offsets(btf: &Btf<'_>) -> Result<SocketOffsets, BtfError> {
         third: argument(2, "dx")?,
         fifth: argument(4, "r8")?,
         stack: btf.offset("pt_regs", "sp")?,
+        error: btf.offset("sock", "sk_err")?,
+        bytes_sent: btf.offset("tcp_sock", "bytes_sent")?,
+        bytes_again: btf.offset("tcp_sock", "bytes_retrans")?,
+        bytes_received: btf.offset("tcp_sock", "bytes_received")?,
+        round_trip: btf.offset("tcp_sock", "srtt_us")?,
+        retransmits: btf.offset("tcp_sock", "total_retrans")?,
     })
 }
 

@@ -3,8 +3,8 @@
 //! Which process a service is, the service says itself (`process.pid` of its resource), or the
 //! connection does through which its telemetry came; of one that says nothing the kernel sees which
 //! process serves its requests. Comes in: [`Sighting`]s from the receiving side and from
-//! [`super::requests`], by way of the bounded [`ServiceProcesses`]. Goes out: a `ProcessRow` each, who came and who went,
-//! and a sentence for every service whose process cannot be told or seen.
+//! [`super::requests`], by way of the bounded [`ServiceProcesses`]. Goes out: a `ProcessRow` each, who came
+//! (with what it was started as, [`Likeness`]) and who went, and a sentence for every service whose process cannot be told or seen.
 
 mod likeness;
 mod look;

@@ -113,6 +113,12 @@ impl Conversation {
         self.reader()?.waiting()
     }
 
+    /// Whether somebody uses it: requests wait, or [`Reader::is_held`].
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.reader().is_some_and(|reader| reader.waiting().is_some() || reader.is_held())
+    }
+
     /// [`Reader::moved`].
     pub fn moved(&mut self, way: Way, at_ns: u64, bytes: &[u8], total: u64, out: &mut Vec<Told>) {
         if self.known.is_none() {

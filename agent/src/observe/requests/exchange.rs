@@ -109,6 +109,11 @@ pub trait Reader: Debug {
     /// Requests that have not ended; `None` where there are none.
     fn waiting(&self) -> Option<Waits>;
 
+    /// Whether nobody else may ask on it although no request waits: a transaction is under way.
+    fn is_held(&self) -> bool {
+        false
+    }
+
     /// Bytes moved.
     fn piece(&mut self, way: Way, at_ns: u64, piece: Piece<'_>, out: &mut Vec<Told>);
 

@@ -11,11 +11,12 @@
 //! HTTP/1.1, [`head`] reads heads, [`stream`] cuts a direction into messages, [`connection`] matches
 //! requests with responses, [`route`] takes ids out of paths; [`http2`] does all that of HTTP/2 and
 //! gRPC, [`redis`] of Redis, [`postgres`] of PostgreSQL, [`dns`] of DNS. [`names`] says whose process it is
-//! ([`containers`] whose container), [`watch`] which are watched, [`table`] holds it together, [`tls`] finds
-//! where OpenSSL is. All of that is plain state machines; [`task`] has the
-//! thread, the clock and the ring.
+//! ([`containers`] whose container), [`watch`] which are watched, [`connections`] counts the connections below
+//! the requests, [`nat`] knows what their ends are called elsewhere, [`table`] holds it together, [`tls`] finds
+//! where OpenSSL is. All of that is plain state machines; [`task`] has the thread, the clock and the ring.
 
 pub mod connection;
+pub mod connections;
 pub mod containers;
 pub mod conversation;
 pub mod dns;
@@ -23,6 +24,7 @@ pub mod exchange;
 pub mod head;
 pub mod http2;
 pub mod names;
+pub mod nat;
 pub mod postgres;
 pub mod redis;
 pub mod route;

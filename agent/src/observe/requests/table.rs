@@ -1,8 +1,9 @@
 //! All connections that are followed, and what came of their bytes.
 
 mod datagrams;
+mod opened;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,11 +13,13 @@ use coral_model::view::SpanKind;
 use coral_proto::v1::PeerKind;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::connections::{Connections, Server};
 use super::conversation::{Conversation, Protocol};
 use super::dns::addresses::Addresses;
 use super::dns::datagrams::{Datagrams, Heard};
 use super::exchange::{Began, Exchange, Role, Told, Way};
 use super::names::{Names, Source, Verdict};
+use super::nat::Nat;
 use super::tls;
 use crate::counters::Counters;
 use crate::reduce::{Answer, Seen, Waiting};
@@ -30,6 +33,8 @@ const IDLE_NS: u64 = 900 * 1_000_000_000;
 const NAMES_ASKED: usize = 4_096;
 /// A connection that went on encrypted is given so long to be read after all, ns.
 const SHAKING_NS: u64 = 5_000_000_000;
+/// Connections that have ended and are remembered: what moved at that very moment may be told after it.
+const ENDED: usize = 64;
 /// `AF_INET`.
 const INET: u16 = 2;
 
@@ -79,6 +84,8 @@ struct Followed {
     source: Arc<Source>,
     /// Address of this end and of the other; `None` where they are not known.
     ends: Option<(SocketAddr, SocketAddr)>,
+    /// The client's and the server's, as both of their agents call them; `None` before anything was told.
+    wire: Option<(SocketAddr, SocketAddr)>,
     process: u32,
     last_ns: u64,
     /// What the other end is called: by its client, where that is within TLS, else by the name that was asked
@@ -86,6 +93,8 @@ struct Followed {
     name: Option<Arc<str>>,
     /// What is read of it is within TLS.
     sealed: bool,
+    /// What its last request was of.
+    spoken: Option<Protocol>,
     /// It turned out to be the end that serves, and its program is called so.
     serves: bool,
     /// Since when it is encrypted and not read, ns since boot.
@@ -106,6 +115,10 @@ pub struct Table {
     names: Names,
     counters: Arc<Counters>,
     followed: HashMap<u64, Followed>,
+    connections: Connections,
+    nat: Nat,
+    /// Those that ended last.
+    ended: VecDeque<u64>,
     /// What clients called the servers of connections of which nothing was read yet, by their ends.
     names_asked: HashMap<(SocketAddr, SocketAddr), String>,
     /// Services of which something was lost, and until the end of which bucket that marks them, Unix
@@ -140,6 +153,11 @@ fn ends(chunk: &Chunk) -> Option<(SocketAddr, SocketAddr)> {
     (chunk.family != 0).then_some((local, remote))
 }
 
+/// Whether telemetry is sent there, to this agent.
+fn is_own(ports: &[u16], to: SocketAddr) -> bool {
+    to.ip().is_loopback() && ports.contains(&to.port())
+}
+
 fn bucket_end(unix_ns: u64) -> u64 {
     unix_ns / BUCKET * BUCKET + BUCKET
 }
@@ -152,6 +170,9 @@ impl Table {
             names,
             counters,
             followed: HashMap::new(),
+            connections: Connections::default(),
+            nat: Nat::default(),
+            ended: VecDeque::new(),
             names_asked: HashMap::new(),
             lossy: HashMap::new(),
             all_lossy_ns: 0,
@@ -166,13 +187,30 @@ impl Table {
         }
     }
 
+    /// The same, where addresses may be translated.
+    #[must_use]
+    pub fn with_nat(self, nat: Nat) -> Self {
+        Self { nat, ..self }
+    }
+
     /// Takes in a chunk and the bytes that follow it. `epoch_ns` is what is added to a time since boot
     /// to make it Unix time.
     pub fn take(&mut self, chunk: &Chunk, bytes: &[u8], epoch_ns: u64) -> Wanted {
         if chunk.transport == transport::DATAGRAM {
             return self.datagram(chunk, bytes, epoch_ns);
         }
-        if !self.followed.contains_key(&chunk.socket) {
+        if matches!(chunk.what, what::OPENED | what::NUMBERS | what::ENDED) {
+            let wanted = self.connection(chunk, bytes);
+            if chunk.what == what::ENDED {
+                self.ended.truncate(ENDED - 1);
+                self.ended.push_front(chunk.socket);
+            }
+            if chunk.what != what::ENDED || wanted != Wanted::Yes {
+                return wanted;
+            }
+        }
+        let new = !self.followed.contains_key(&chunk.socket);
+        if new {
             if chunk.what == what::ENDING || chunk.what == what::ENDED {
                 return Wanted::Yes;
             }
@@ -200,15 +238,18 @@ impl Table {
                 conversation,
                 source,
                 ends,
+                wire: None,
                 process,
                 last_ns,
                 name,
                 sealed,
+                spoken: None,
                 serves: false,
                 encrypted_ns,
             };
             self.followed.insert(chunk.socket, followed);
         }
+        let over = chunk.over != 0 || new && self.ended.contains(&chunk.socket);
         let Some(followed) = self.followed.get_mut(&chunk.socket) else { return Wanted::Yes };
         let (at_ns, told) = (chunk.at_ns, &mut self.told);
         followed.last_ns = at_ns;
@@ -233,6 +274,9 @@ impl Table {
             what::ENDING => conversation.ending(at_ns, told),
             _ => conversation.ended(at_ns, told),
         }
+        if over {
+            conversation.ended(at_ns, told);
+        }
         if followed.conversation.role() == Some(Role::Server) {
             if !std::mem::replace(&mut followed.serves, true) {
                 // Some programs are known by the port that they serve at.
@@ -246,7 +290,10 @@ impl Table {
             self.names.serves(chunk.process, chunk.pid, &followed.source.service, at);
         }
         self.tell(chunk.socket, at_ns, epoch_ns);
-        if chunk.what == what::ENDED
+        if !over && chunk.what != what::ENDED {
+            self.used(chunk);
+        }
+        if (chunk.what == what::ENDED || over)
             && let Some(followed) = self.followed.remove(&chunk.socket)
         {
             let unread = u64::from(followed.encrypted_ns.is_some());
@@ -294,11 +341,15 @@ impl Table {
                     self.addresses.told(followed.process, &name, &addresses, at_ns);
                 }
                 Told::Exchange(exchange) => {
+                    if followed.wire.is_none()
+                        && let Some(ends) = followed.ends
+                    {
+                        let open = |ends| self.connections.has(ends);
+                        let role = exchange.role;
+                        followed.wire = Some(self.nat.wire(role, ends, at_ns, open));
+                    }
                     let client = exchange.role == Role::Client;
-                    let own = |(_, to): (_, SocketAddr)| {
-                        to.ip().is_loopback() && self.own_ports.contains(&to.port())
-                    };
-                    if client && followed.ends.is_some_and(own) {
+                    if client && followed.ends.is_some_and(|(_, to)| is_own(&self.own_ports, to)) {
                         continue;
                     }
                     if !client {
@@ -311,6 +362,7 @@ impl Table {
                         Answer::Grpc(_) => Protocol::Grpc,
                         _ => protocol,
                     };
+                    followed.spoken = Some(protocol);
                     self.counters.requests_seen.add(1);
                     self.out.push(Request {
                         source: Arc::clone(&followed.source),
@@ -413,27 +465,15 @@ impl Followed {
     /// that is not known.
     fn peer(&self, protocol: Protocol) -> String {
         let Some((_, to)) = self.ends else { return String::new() };
-        let address = match &self.name {
-            // Servers of names go by their address: it is what they are asked at.
-            Some(name) if protocol != Protocol::Dns => format!("{name}:{}", to.port()),
-            _ => to.to_string(),
-        };
-        match protocol {
-            Protocol::Http | Protocol::Grpc => address,
-            _ => format!("{}@{address}", protocol.word()),
-        }
+        Server { to, name: self.name.clone() }.peer(Some(protocol))
     }
 
     /// The same number at both ends: of their addresses, the asking one's first, and how many
     /// requests came before. One of its own where the addresses are not known.
     fn key(&self, socket: u64, exchange: &Exchange) -> u64 {
-        let Some((local, remote)) = self.ends else {
+        let Some((client, server)) = self.wire else {
             let end = format!("{socket:x} {:?} {}", exchange.role, exchange.ordinal);
             return xxh3_64(end.as_bytes()).max(1);
-        };
-        let (client, server) = match exchange.role {
-            Role::Client => (local, remote),
-            Role::Server => (remote, local),
         };
         xxh3_64(format!("{client} {server} {}", exchange.ordinal).as_bytes()).max(1)
     }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::table::{Table, Wanted};
 use super::tls::Met;
 use crate::observe::clock::Clocks;
+use crate::observe::kernel::ask::Asker;
 use crate::observe::kernel::load::Lost;
 use crate::pipeline::Pipeline;
 
@@ -31,6 +32,8 @@ pub struct Ends {
     pub ignored: HashMap<MapData, u32, u8>,
     /// What found no room.
     pub lost: Lost,
+    /// Asks the kernel what it has counted of a connection; `None` where it cannot be asked.
+    pub asker: Option<Asker>,
 }
 
 /// Reads until cancelled. Processes that may use OpenSSL are handed to `met`.
@@ -70,7 +73,28 @@ pub fn run(
                 pipeline.wait(waiting, Time(clocks.wall_ns));
             });
             table.sweep(clocks.boot_ns, epoch_ns);
+            count_connections(ends.asker.as_ref(), &mut table, pipeline, &clocks);
         }
+    }
+}
+
+/// Tells what became of connections since the last time, and asks what the kernel has counted of them,
+/// which comes through the ring.
+fn count_connections(
+    asker: Option<&Asker>,
+    table: &mut Table,
+    pipeline: &Arc<Pipeline>,
+    clocks: &Clocks,
+) {
+    let deltas: Vec<_> = table.connections(clocks.boot_ns).collect();
+    if !deltas.is_empty() {
+        let connected = deltas.iter().map(|delta| delta.connected(clocks.wall_ns));
+        pipeline.connect(connected, Time(clocks.wall_ns));
+    }
+    let Some(asker) = asker else { return };
+    let sockets = table.to_ask(clocks.boot_ns);
+    for socket in asker.unknown(&sockets) {
+        table.gone(socket, clocks.boot_ns);
     }
 }
 

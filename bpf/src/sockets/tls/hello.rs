@@ -73,6 +73,7 @@ fn say(process: u32, what: u32, flags: u32) -> Option<()> {
         // SAFETY: a helper without arguments.
         at_ns: unsafe { bpf_ktime_get_boot_ns() },
         socket: 0,
+        place: 0,
         process,
         pid: pid_seen_by_agent(&crate::offsets()),
         total: 0,
@@ -85,7 +86,7 @@ fn say(process: u32, what: u32, flags: u32) -> Option<()> {
         remote_port: 0,
         transport: transport::STREAM,
         sealed: 0,
-        pad: 0,
+        over: 0,
         local: [0; 16],
         remote: [0; 16],
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),

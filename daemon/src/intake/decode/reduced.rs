@@ -1,10 +1,11 @@
-//! What an agent's reducer counted: RED deltas, half-edges, requests in flight.
+//! What an agent's reducer counted: RED deltas, half-edges, requests in flight, connections.
 //!
 //! Every index is checked; a row with one that points nowhere is left out and the record is set
 //! aside, but its other rows are kept: they are additive.
 
 use std::sync::Arc;
 
+use coral_model::connections::Tally;
 use coral_model::hist::{BUCKETS, Histogram};
 use coral_model::id::{AgentId, TraceId};
 use coral_model::time::{BUCKET, Time};
@@ -14,7 +15,9 @@ use prost::Message as _;
 
 use super::Trouble;
 use super::resources::of_pairs;
-use crate::store::{Batch, HalfEdge, HalfSeries, InflightReading, RedDelta, Resource};
+use crate::store::{
+    Batch, ConnectionDelta, HalfEdge, HalfSeries, InflightReading, RedDelta, Resource,
+};
 
 struct Tables {
     strings: Vec<Arc<str>>,
@@ -66,6 +69,12 @@ pub fn read(body: &[u8], agent: AgentId, batch: &mut Batch) -> Result<(), String
     for reading in reduced.inflight {
         match inflight(&reading, reduced.at_ns, agent, &tables) {
             Ok(row) => batch.inflight.push(row),
+            Err(error) => trouble.note(error),
+        }
+    }
+    for delta in reduced.connections {
+        match connections(&delta, &tables) {
+            Ok(row) => batch.connections.push(row),
             Err(error) => trouble.note(error),
         }
     }
@@ -146,22 +155,55 @@ fn half_edges(halves: &v1::HalfEdges, tables: &Tables, batch: &mut Batch, troubl
 
 fn half_series(series: &v1::HalfSeries, tables: &Tables) -> Result<Arc<HalfSeries>, String> {
     let resource = tables.resource(series.resource)?;
-    let peer_kind = match v1::PeerKind::try_from(i32::try_from(series.peer_kind).unwrap_or(-1)) {
-        Ok(v1::PeerKind::Service) => NodeKind::Service,
-        Ok(v1::PeerKind::Database) => NodeKind::Database,
-        Ok(v1::PeerKind::Queue) => NodeKind::Queue,
-        Ok(v1::PeerKind::External) | Err(_) => NodeKind::External,
-    };
     Ok(Arc::new(HalfSeries {
         resource: resource.id,
         service: Arc::clone(&resource.service),
         kind: SpanKind::from_otlp(u64::from(series.kind)),
         protocol: tables.text(series.protocol)?,
         peer: tables.text(series.peer)?,
-        peer_kind,
+        peer_kind: peer_kind(series.peer_kind),
         sampled: series.sampled,
         evidence: evidence(series.evidence)?,
     }))
+}
+
+fn peer_kind(number: u32) -> NodeKind {
+    match v1::PeerKind::try_from(i32::try_from(number).unwrap_or(-1)) {
+        Ok(v1::PeerKind::Service) => NodeKind::Service,
+        Ok(v1::PeerKind::Database) => NodeKind::Database,
+        Ok(v1::PeerKind::Queue) => NodeKind::Queue,
+        Ok(v1::PeerKind::External) | Err(_) => NodeKind::External,
+    }
+}
+
+/// Only the kernel counts connections, and only where they were opened.
+fn connections(delta: &v1::ConnectionDelta, tables: &Tables) -> Result<ConnectionDelta, String> {
+    let resource = tables.resource(delta.resource)?;
+    let series = HalfSeries {
+        resource: resource.id,
+        service: Arc::clone(&resource.service),
+        kind: SpanKind::Client,
+        protocol: tables.text(delta.protocol)?,
+        peer: tables.text(delta.peer)?,
+        peer_kind: peer_kind(delta.peer_kind),
+        sampled: false,
+        evidence: Evidence::Ebpf,
+    };
+    let tally = Tally {
+        opened: delta.opened,
+        failed: delta.failed,
+        refused: delta.refused,
+        reset: delta.reset,
+        retransmits: delta.retransmits,
+        sent_bytes: delta.sent_bytes,
+        received_bytes: delta.received_bytes,
+        rtt_sum_ns: delta.rtt_sum_ns,
+        rtt_count: delta.rtt_count,
+        open_ns: delta.open_ns,
+        busy_ns: delta.busy_ns,
+    };
+    let bucket = Time(u64::from(delta.bucket) * BUCKET);
+    Ok(ConnectionDelta { bucket, series: Arc::new(series), tally })
 }
 
 fn inflight(

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use coral_model::view::{Evidence, SpanKind};
 use coral_proto::record::append;
 use coral_proto::v1;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -202,6 +203,15 @@ fn reduced() -> Vec<u8> {
             flags: vec![3],
         }),
         inflight: vec![v1::Inflight { count: 2, oldest_start_ns: 5, ..Default::default() }],
+        connections: vec![v1::ConnectionDelta {
+            bucket: 3,
+            protocol: 5,
+            peer: 6,
+            peer_kind: 3,
+            opened: 7,
+            busy_ns: 8,
+            ..Default::default()
+        }],
         ..Default::default()
     }
     .encode_to_vec()
@@ -240,6 +250,11 @@ fn decode(frame: &Bytes) -> Decoded {
 async fn every_kind_of_record_becomes_the_rows_it_says() {
     let decoded = decode(&frame(&all()));
     assert!(decoded.damaged.is_empty(), "{:?}", decoded.damaged);
+    let opened = &decoded.batch.connections[0];
+    let (series, tally) = (&opened.series, opened.tally);
+    assert_eq!((opened.bucket, tally.opened, tally.busy_ns), (Time(30_000_000_000), 7, 8));
+    assert_eq!((&*series.service, &*series.peer, &*series.protocol), ("cart", "pay:80", "http"));
+    assert_eq!((series.kind, series.evidence), (SpanKind::Client, Evidence::Ebpf));
     assert_eq!((decoded.last, decoded.invalid, decoded.attributes_dropped), (Some(4), 1, 1));
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Options::new(Arc::new(Counters::default()))).unwrap();
@@ -280,7 +295,7 @@ async fn every_kind_of_record_becomes_the_rows_it_says() {
     );
     let got = rows("SELECT concat_ws('|', bucket_ns, service, operation, code, protocol, requests, sum_ns, hist_index, hist_count) FROM red").await;
     assert_eq!(got, "30000000000|cart|GET /cart|200|http|3|9|[10, 20]|[1, 2]");
-    let got = rows("SELECT concat_ws('|', bucket_ns, from_name, to_name, to_kind, ends, requests, errors, no_answer) FROM edges").await;
+    let got = rows("SELECT concat_ws('|', bucket_ns, from_name, to_name, to_kind, ends, requests, errors, no_answer) FROM edges WHERE requests > 0").await;
     assert_eq!(got, "30000000000|cart|pay:80|external|1|1|1|1");
     assert_eq!(
         rows("SELECT concat_ws('|', service, count, oldest_start_ns, exact) FROM inflight").await,
@@ -318,11 +333,13 @@ fn indices_that_point_nowhere_cost_only_their_row() {
     let bad = v1::RedDelta { resource: 9, ..reduced.red[0].clone() };
     let worse = v1::RedDelta { hist_index: vec![65_000, 1], ..reduced.red[0].clone() };
     reduced.red.extend([bad, worse]);
+    let astray = v1::ConnectionDelta { peer: 9, ..reduced.connections[0] };
+    reduced.connections.push(astray);
     reduced.half_edges.as_mut().unwrap().series_index[0] = 7;
     let decoded = decode(&frame(&[(Kind::Reduced, reduced.encode_to_vec())]));
-    assert_eq!(decoded.batch.red.len(), 1);
+    assert_eq!((decoded.batch.red.len(), decoded.batch.connections.len()), (1, 1));
     assert_eq!(decoded.damaged.len(), 1);
-    assert!(decoded.damaged[0].why.contains("and 2 more"), "{}", decoded.damaged[0].why);
+    assert!(decoded.damaged[0].why.contains("and 3 more"), "{}", decoded.damaged[0].why);
 }
 
 proptest! {

@@ -8,6 +8,7 @@ pub mod logs;
 pub mod metrics;
 pub mod small;
 pub mod spans;
+pub mod tallies;
 
 use std::sync::Arc;
 

@@ -15,6 +15,7 @@ use duckdb::arrow::datatypes::{UInt16Type, UInt64Type};
 use duckdb::arrow::error::ArrowError;
 
 use super::spans::halves;
+use super::tallies;
 use super::{CHUNK_ROWS, Chunk, ListBuilder, MapBuilder, known, shared};
 use crate::edges::Kept;
 use crate::store::rows::{EdgeDelta, HostReading, InflightReading, RedDelta, Resource};
@@ -148,7 +149,7 @@ pub fn edges(rows: &[EdgeDelta]) -> Result<Vec<Chunk>, ArrowError> {
     chunks(rows, |rows| {
         let (index, count) = histograms(rows, |r| &r.histogram)?;
         let (callee_index, callee_count) = histograms(rows, |r| &r.callee)?;
-        Ok(vec![
+        let mut columns = vec![
             ns(rows, |r| r.bucket),
             text(rows, |r| &r.from.name),
             text(rows, |r| r.from.kind.word()),
@@ -167,7 +168,9 @@ pub fn edges(rows: &[EdgeDelta]) -> Result<Vec<Chunk>, ArrowError> {
             callee_count,
             flag(rows, |r| r.sampled),
             text(rows, |r| r.evidence.word()),
-        ])
+        ];
+        columns.extend(tallies::written(rows, |r| &r.connections));
+        Ok(columns)
     })
 }
 

@@ -80,6 +80,10 @@ impl Writer {
         for half in batches.iter().flat_map(|b| &b.batch.half_edges) {
             self.joiner.offer(half.clone(), stamp);
         }
+        // After the requests: what their peers' names stand for may be known by now.
+        for delta in batches.iter().flat_map(|b| &b.batch.connections) {
+            self.joiner.connections(delta.clone(), stamp);
+        }
         let joined = Batch { edges: self.joiner.take_edges(), ..Batch::default() };
         let joined = [Sealed::new(joined).map_err(sealed::arrow)?];
         let extra = Extra {

@@ -12,6 +12,7 @@ use super::Reader;
 use super::cell::{self, Cell, Look};
 use super::compare;
 use super::table::{Block, number, text, whole};
+use crate::widget::connections;
 
 /// Rows of one answer as tables, in the order they came.
 #[must_use]
@@ -398,9 +399,11 @@ fn edges(rows: &[&EdgeRow]) -> Block {
         number("CALLEE P99").extra(),
         number("VS"),
         whole("EVIDENCE"),
+        whole("CONNECTIONS").extra(),
     ]);
     for row in rows {
         let [rate, errors, p50, _, p99, _] = numbers(&row.red);
+        let below = row.connections.as_ref();
         block.rows.push(vec![
             hop(row.hop),
             Cell::text(&row.from),
@@ -414,9 +417,10 @@ fn edges(rows: &[&EdgeRow]) -> Block {
             cell::duration(row.callee_p99_ns),
             row.baseline.as_ref().map_or_else(Cell::none, |b| cell::moved(b.p99_ratio)),
             Cell::text(row.ends.word()),
+            below.map_or_else(Cell::none, |c| Cell::from(connections(c))),
         ]);
     }
-    block.without_empty(&["HOP", "VS", "CALLEE P99"])
+    block.without_empty(&["HOP", "VS", "CALLEE P99", "CONNECTIONS"])
 }
 
 fn metrics(rows: &[&MetricRow], reader: &Reader) -> Block {

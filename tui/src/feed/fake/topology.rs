@@ -71,6 +71,7 @@ pub(super) fn topology(scenario: Scenario, window: Window) -> Vec<Row> {
             ends: if one { EdgeEnds::One } else { EdgeEnds::Both },
             red: red(rate, if level == 2 { 0.07 } else { 0.0 }, p99, 900.0),
             callee_p99_ns: (!one).then_some(p99 * MILLI * 98 / 100),
+            connections: None,
             baseline: None,
             level,
             hop: None,

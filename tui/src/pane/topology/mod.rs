@@ -14,7 +14,7 @@ use super::services::{bangs, numbers};
 use crate::app::App;
 use crate::layout::PaneId;
 use crate::theme::{Role, Theme};
-use crate::widget::{Canvas, Piece, Target, error_share, hertz, latency, width_of};
+use crate::widget::{Canvas, Piece, Target, connections, error_share, hertz, latency, width_of};
 
 /// Least columns between two layers.
 const GAP: u16 = 5;
@@ -274,6 +274,9 @@ fn told(canvas: &Canvas<'_>, edge: &EdgeRow, name: &str) -> Vec<Piece> {
     }
     if edge.ends == EdgeEnds::One {
         pieces.push(canvas.piece(Role::Dim, " one end"));
+    }
+    if let Some(below) = &edge.connections {
+        pieces.push(canvas.piece(Role::Dim, format!(" ({})", connections(below))));
     }
     pieces
 }

@@ -101,6 +101,8 @@ pub struct Connection {
     adrift: bool,
     /// What moved last was a `ReadyForQuery`.
     ready: bool,
+    /// The last one said that a transaction is under way.
+    in_transaction: bool,
     /// The server passes over everything until a `Sync`.
     skipping: bool,
     /// It takes in what is copied, and passes over a `Sync`.
@@ -127,6 +129,7 @@ impl Connection {
             something_else: false,
             adrift: false,
             ready: false,
+            in_transaction: false,
             skipping: false,
             copying: false,
             left: false,
@@ -281,6 +284,9 @@ impl Connection {
 
     fn answer(&mut self, message: u8, at_ns: u64, out: &mut Vec<Told>) {
         self.ready = message == b'Z';
+        if self.ready {
+            self.in_transaction = matches!(self.answered.body(), [b'T' | b'E', ..]);
+        }
         if self.adrift {
             return;
         }
@@ -425,6 +431,10 @@ impl Reader for Connection {
     fn waiting(&self) -> Option<Waits> {
         let oldest = self.pending.iter().find(|pending| pending.kind.is_request())?;
         Some(Waits::since(self.requests, oldest.start_ns))
+    }
+
+    fn is_held(&self) -> bool {
+        self.in_transaction
     }
 
     fn is_something_else(&self) -> bool {

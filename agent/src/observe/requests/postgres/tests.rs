@@ -332,3 +332,27 @@ fn requests_that_wait_are_counted_and_bounded() {
     assert_eq!(connection.waiting(), None);
     assert_eq!(summary(&out), ["unknown 2", "unknown 1"]);
 }
+
+#[test]
+fn a_connection_is_held_from_the_beginning_of_a_transaction_to_its_end() {
+    let mut connection = Connection::new(Way::Sent);
+    let mut out = Vec::new();
+    let mut held = Vec::new();
+    for (asked, tag, state) in [
+        ("BEGIN", "BEGIN", b'T'),
+        ("SELECT 1", "SELECT 1", b'T'),
+        ("x", "", b'E'),
+        ("ROLLBACK", "ROLLBACK", b'I'),
+    ] {
+        let ask = message(b'Q', &[asked.as_bytes(), b"\0"].concat());
+        connection.moved(Way::Sent, 1, &ask, ask.len() as u64, &mut out);
+        let done = match tag {
+            "" => message(b'E', b"C42601\0\0"),
+            tag => message(b'C', &[tag.as_bytes(), b"\0"].concat()),
+        };
+        let answer = [done, message(b'Z', &[state])].concat();
+        connection.moved(Way::Received, 2, &answer, answer.len() as u64, &mut out);
+        held.push((connection.is_held(), connection.waiting()));
+    }
+    assert_eq!(held, [(true, None), (true, None), (true, None), (false, None)]);
+}

@@ -213,3 +213,18 @@ fn a_port_names_who_serves_at_it_and_nobody_who_asks_from_it() {
     let services: Vec<&str> = requests.iter().map(|r| r.source.service.as_str()).collect();
     assert_eq!(services, ["python3", "python3:8000", "python3:8000"]);
 }
+
+#[test]
+fn what_was_broken_off_before_it_was_met_has_ended() {
+    let counters = Arc::new(Counters::default());
+    let mut table = table(&counters);
+    take(&mut table, Chunk { over: 1, ..chunk("ab", 1, (40_000, 80), what::SENT, 7) }, ASK);
+    let requests: Vec<Request> = table.ended().collect();
+    let answers: Vec<_> = requests.iter().map(|request| request.seen().answer).collect();
+    assert_eq!((answers, table.followed.len()), (vec![Answer::None], 0));
+    assert_eq!(table.connections(1 << 40).count(), 0);
+    // Or whose end was told before what moved at the same moment.
+    take(&mut table, chunk("ab", 2, (40_000, 80), what::ENDED, 9), b"");
+    take(&mut table, chunk("ab", 2, (40_000, 80), what::SENT, 8), ASK);
+    assert_eq!((table.ended().count(), table.followed.len()), (1, 0));
+}
