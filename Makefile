@@ -1,4 +1,4 @@
-# make demo · test · bench · soak · setup · dist
+# make demo · test · bench · soak · kernels · setup · dist
 SHELL := /bin/bash
 CORAL_CACHE ?= $(HOME)/.cache/coral
 export CORAL_CACHE
@@ -7,13 +7,14 @@ export CARGO_TERM_PROGRESS_WHEN ?= never
 CARGO := cargo
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: help setup build demo test lint unit e2e bench soak dist accept install clean
+.PHONY: help setup build demo test lint unit e2e bench soak kernels dist accept install clean
 
 help:
 	@echo "make demo    build, start a colony, an agent and the sample shop under load, open coral"
 	@echo "make test    everything: set-up, format, lints, unit, property, snapshots, fuzz corpora, end to end"
 	@echo "make bench   figures against peers, in target/bench/figures.jsonl"
 	@echo "make soak    the long rounds: 200 kill -9, 24 simulated hours, 20 minutes of 300 agents"
+	@echo "make kernels what the agent sees on other kernels: boots Debian's, emulated (KERNELS=6.12 only that)"
 	@echo "make setup   bring what a build needs (into $(CORAL_CACHE))"
 	@echo "make install programs into \$$PREFIX/bin ($(HOME)/.local unless set)"
 	@echo "make accept  write snapshots anew; read the difference before you commit it"
@@ -53,6 +54,9 @@ soak: build
 	@tools/services.sh
 	$(CARGO) test --release --locked -p coral-daemon --test day -- --ignored --nocapture soak
 	$(CARGO) test --release --locked -p coral-tests -- --test-threads 1 --ignored --nocapture soak
+
+kernels: build
+	@tools/kernels.sh
 
 accept: setup
 	INSTA_UPDATE=always $(CARGO) test --release --locked -p coral-tui

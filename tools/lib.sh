@@ -40,17 +40,25 @@ step() {
     fi
 }
 
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        has sudo || fail "please run as root: $*"
+        sudo "$@"
+    fi
+}
+
+# Brings the lists of Debian's packages, unless they are of the last day: what older ones name may be gone.
+apt_lists() {
+    [ -n "$(find /var/lib/apt/lists -name '*_Packages*' -mmin -1440 -print -quit 2>/dev/null)" ] ||
+        as_root apt-get update -qq
+}
+
 # Installs Debian packages that are missing, starting no services.
 apt_install() {
     has apt-get || fail "please install: $*"
-    local root=()
-    if [ "$(id -u)" -ne 0 ]; then
-        has sudo || fail "please install as root: apt-get install $*"
-        root=(sudo)
-    fi
-    if [ -z "$(find /var/lib/apt/lists -name '*_Packages*' -mmin -1440 -print -quit 2>/dev/null)" ]; then
-        "${root[@]}" apt-get update -qq
-    fi
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    apt_lists
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install -y -qq --no-install-recommends "$@"
 }

@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             witness: Witness::Service,
         });
     }
-    let mut observer = Observer::new("here", services, Arc::default());
+    let mut observer = Observer::new("here", services, Arc::default(), Arc::default());
     observer.tick(None);
     let before = cpu_us();
     let mut tick = observer.tick(None);

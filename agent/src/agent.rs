@@ -20,7 +20,9 @@ use crate::budget::ByteBudget;
 use crate::counters::Counters;
 use crate::home::{Home, HomeError, Ports};
 use crate::observe::files::Files;
+use crate::observe::kernel::lids::{self, Lids};
 use crate::observe::kernel::{self, Ends};
+use crate::observe::remains::{Capture, Remains};
 use crate::observe::requests::names::Names;
 use crate::observe::requests::nat::Nat;
 use crate::observe::requests::table::Table;
@@ -80,6 +82,10 @@ pub struct Options {
     pub watch: watch::Watch,
     /// Whether also within TLS.
     pub tls: When,
+    /// Which output of processes that die is kept.
+    pub output: Capture,
+    /// Cores the agent may use before its eyes close for a while; `None`: any.
+    pub cpu_limit: Option<f64>,
     /// `agent.toml`: what else is read.
     pub config: Option<PathBuf>,
 }
@@ -105,6 +111,8 @@ impl Options {
             ebpf: false,
             watch: watch::Watch::none(),
             tls: When::Never,
+            output: Capture::Never,
+            cpu_limit: None,
             config: None,
         }
     }
@@ -232,21 +240,18 @@ impl Agent {
         };
         agent.tasks.spawn(watch.run(agent.intake.clone()));
         let ends = Arc::new(Ends::default());
+        let remains = Arc::new(Remains::new(options.output));
+        let lids = match &options.colony {
+            Some(_) => Lids::remembering(agent.home.eyes_closed()),
+            None => Lids::alone(),
+        };
         if options.observe && options.ebpf {
-            let requests = agent.requests(&options, services.clone());
-            let setup = kernel::Setup {
-                ends: ends.clone(),
-                senses: agent.senses.clone(),
-                requests,
-                tls: (options.tls != When::Never).then(|| (options.watch.clone(), options.tls)),
-                pipeline: agent.pipeline.clone(),
-            };
-            agent.tasks.spawn(kernel::run(setup, agent.intake.clone()));
+            agent.look(&options, services.clone(), ends.clone(), remains.clone(), lids.clone());
         } else {
             kernel::turned_off(&agent.senses);
         }
         if options.observe {
-            agent.observe(&options.host, services, ends);
+            agent.observe(&options.host, services, ends, remains);
         }
         if let Some(file) = options.config {
             agent.read_what_is_named(file, &options.host);
@@ -261,6 +266,7 @@ impl Agent {
                 },
                 pipeline: agent.pipeline.clone(),
                 senses: agent.senses.clone(),
+                lids,
                 last_seen: agent.last_seen.clone(),
             };
             agent.uplink.spawn(uplink.run(agent.out.clone()));
@@ -292,24 +298,75 @@ impl Agent {
         Some(address)
     }
 
-    /// What follows requests through eBPF; `None` where nobody's are watched.
-    fn requests(&self, options: &Options, services: Arc<ServiceProcesses>) -> Option<Table> {
-        if options.watch.is_none() {
-            return None;
-        }
-        let ports = [self.otlp_grpc, self.otlp_http].into_iter().flatten().map(|a| a.port());
-        let files = Files::below("/");
-        let names = Names::new(files, &options.host, options.watch.clone(), services);
-        let table = Table::new(names, ports.collect(), self.counters.clone());
-        Some(table.with_nat(Nat::open()))
+    /// Looks through eBPF, as long as that is wanted and costs no more than it may.
+    fn look(
+        &self,
+        options: &Options,
+        services: Arc<ServiceProcesses>,
+        ends: Arc<Ends>,
+        remains: Arc<Remains>,
+        lids: Lids,
+    ) {
+        let requests = self.requests(options, services, Arc::clone(&remains));
+        let tls = (options.tls != When::Never).then(|| (options.watch.clone(), options.tls));
+        let (senses, pipeline) = (self.senses.clone(), self.pipeline.clone());
+        let make = move |opened| kernel::Setup {
+            ends: ends.clone(),
+            remains: remains.clone(),
+            senses: senses.clone(),
+            requests: requests(),
+            tls: tls.clone(),
+            pipeline: pipeline.clone(),
+            opened,
+        };
+        let setup = lids::Setup {
+            make: Box::new(make),
+            wish: lids.follow(),
+            lids,
+            senses: self.senses.clone(),
+            pipeline: self.pipeline.clone(),
+            host: options.host.clone(),
+            limit: options.cpu_limit,
+        };
+        self.tasks.spawn(lids::run(setup, self.intake.clone()));
     }
 
-    fn observe(&self, host: &str, services: Arc<ServiceProcesses>, ends: Arc<Ends>) {
+    /// Makes what follows requests through eBPF, anew whenever the eyes open; `None` where nobody's are
+    /// watched.
+    fn requests(
+        &self,
+        options: &Options,
+        services: Arc<ServiceProcesses>,
+        remains: Arc<Remains>,
+    ) -> impl Fn() -> Option<Table> + Send + Sync + use<> {
+        let ports = [self.otlp_grpc, self.otlp_http].into_iter().flatten().map(|a| a.port());
+        let ports: Vec<u16> = ports.collect();
+        let (host, watch) = (options.host.clone(), options.watch.clone());
+        let counters = self.counters.clone();
+        move || {
+            if watch.is_none() {
+                return None;
+            }
+            let files = Files::below("/");
+            let names = Names::new(files, &host, watch.clone(), services.clone());
+            let table = Table::new(names, ports.clone(), counters.clone());
+            Some(table.with_nat(Nat::open()).with_remains(Arc::clone(&remains)))
+        }
+    }
+
+    fn observe(
+        &self,
+        host: &str,
+        services: Arc<ServiceProcesses>,
+        ends: Arc<Ends>,
+        remains: Arc<Remains>,
+    ) {
         let (own, spool) = (self.pipeline.clone(), self.pipeline.spool.clone());
         let setup = observe::Setup {
             host: host.to_owned(),
             services,
             ends,
+            remains,
             spool: Arc::new(move || Some(spool.usage())),
             sink: Arc::new(move |kind, body: Vec<u8>| own.own(kind, &body, Time::now())),
             senses: self.senses.clone(),

@@ -100,6 +100,10 @@ counters! {
     requests_tls_files_refused,
     /// Calls of OpenSSL that were not followed because too many threads make them.
     requests_tls_calls_refused,
+    /// Bytes of programs' output beyond what is captured of a process in a second, or without room.
+    output_bytes_not_kept,
+    /// Programs whose output was forgotten for room.
+    outputs_forgotten,
     /// Prepared statements whose names were forgotten because one connection had too many.
     requests_statements_forgotten,
     /// Names of addresses that were forgotten, or not kept, because there were too many.

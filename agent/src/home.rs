@@ -112,6 +112,12 @@ impl Home {
         self.dir.join("logs.json")
     }
 
+    /// There while somebody wants the agent's eyes to be closed.
+    #[must_use]
+    pub fn eyes_closed(&self) -> PathBuf {
+        self.dir.join("eyes-closed.json")
+    }
+
     /// Writes `agent.json`, and the same to `also`.
     pub fn write_ports(&self, ports: &Ports, also: Option<&Path>) -> Result<(), HomeError> {
         let own = self.dir.join("agent.json");
@@ -151,7 +157,7 @@ fn agent_id(path: &Path) -> Result<AgentId, HomeError> {
 }
 
 /// Replaces a file whole: whoever reads it sees the old text or the new one.
-fn replace(path: &Path, text: &[u8]) -> Result<(), std::io::Error> {
+pub(crate) fn replace(path: &Path, text: &[u8]) -> Result<(), std::io::Error> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);

@@ -10,6 +10,7 @@ use clap::Parser;
 use coral_agent::agent::{Agent, Listen, Options};
 use coral_agent::home::{Home, HomeError};
 use coral_agent::logfile::LogFile;
+use coral_agent::observe::remains::Capture;
 use coral_agent::observe::requests::tls::When;
 use coral_agent::observe::requests::watch::Watch;
 use coral_agent::spool::Durability;
@@ -68,6 +69,13 @@ struct Args {
     /// Read what watched programs give to OpenSSL and get from it: their requests within TLS
     #[arg(long, env = "CORAL_TLS", value_enum, value_name = "WHEN", default_value = "auto")]
     tls: When,
+    /// Keep the last lines of what services' processes write, in case that they die
+    #[arg(long, env = "CORAL_OUTPUT", value_enum, value_name = "WHICH", default_value = "auto")]
+    output: Capture,
+    /// Share of one core the agent may use; with more, its eBPF programs leave the kernel for a while;
+    /// 0: any
+    #[arg(long, env = "CORAL_CPU_LIMIT", value_name = "SHARE", value_parser = share, default_value = "0.5")]
+    cpu_limit: f64,
     /// Read this file (OTLP/JSON or a log) instead of receiving, ship it, say what it held, and leave
     #[arg(long, value_name = "FILE", requires = "colony")]
     import: Option<PathBuf>,
@@ -109,6 +117,11 @@ fn bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| "write a number first, like 500MiB".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "that is too many bytes".into())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| share.is_finite() && *share >= 0.0);
+    share.ok_or_else(|| "write a share of one core like 0.5, or 0 for no limit".into())
 }
 
 fn main() -> ExitCode {
@@ -175,6 +188,8 @@ async fn run(args: Args, home: Home) -> anyhow::Result<()> {
         ebpf: !args.no_ebpf,
         watch: args.watch,
         tls: args.tls,
+        output: args.output,
+        cpu_limit: (args.cpu_limit > 0.0).then_some(args.cpu_limit),
         config: if import.is_some() { None } else { args.config.or_else(default_config) },
     };
     let agent = Agent::start(options, home).await?;

@@ -108,7 +108,7 @@ fn inside(words: &str) {
     note("roots", Some(numbers[0]), None);
     note("roots-by-connection", None, Some(roots));
 
-    let mut observer = Observer::new("here", Arc::clone(&services), Arc::default());
+    let mut observer = Observer::new("here", Arc::clone(&services), Arc::default(), Arc::default());
     let row = loop {
         let tick = observer.tick(None);
         let blind = tick.row.blind.join("\n");

@@ -13,7 +13,7 @@
 //! takes no other with it.
 //!
 //! Of connections that programs open it is told that they come about and end, whatever passes on them
-//! ([`connections`]).
+//! ([`connections`]); and of what programs write elsewhere, their standard output, where the agent asks for it ([`output`]).
 
 mod begins;
 mod bytes;
@@ -22,6 +22,7 @@ mod datagrams;
 mod dns;
 mod framed;
 mod http2;
+mod output;
 mod postgres;
 mod resp;
 mod room;
@@ -60,6 +61,7 @@ static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     local6: 0,
     remote6: 0,
     call: 0,
+    first: 0,
     second: 0,
     third: 0,
     fifth: 0,
@@ -70,6 +72,9 @@ static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     bytes_received: 0,
     round_trip: 0,
     retransmits: 0,
+    write: 0,
+    writev: 0,
+    words: 0,
 };
 
 /// [`Chunk`]s on their way to the agent, each with its bytes. Made small where they are not wanted.
@@ -151,6 +156,7 @@ const MSG_TRUNC: i32 = 0x20;
 const MSG_ERRQUEUE: i32 = 0x2000;
 const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
+const TCP_SYN_RECV: i32 = 3;
 const TCP_FIN_WAIT1: i32 = 4;
 const TCP_CLOSE: i32 = 7;
 const TCP_LAST_ACK: i32 = 9;
@@ -178,6 +184,7 @@ fn socket_offsets() -> SocketOffsets {
 pub fn forget(process: u32) {
     _ = IGNORED.remove(&process);
     _ = MET.remove(&process);
+    output::forget(process);
     tls::forget(process);
 }
 
@@ -348,19 +355,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
             }
         }
     };
-    // SAFETY: `sk` is what the kernel handed over.
-    let ports = unsafe {
-        (member(sk, offsets.local_port)?, u16::from_be(member(sk, offsets.remote_port)?))
-    };
     // SAFETY: an entry stays in memory while a program runs that looked it up.
-    let of_known = unsafe { ((*known).local_port, (*known).remote_port) };
-    let mut known = known;
-    if ports != of_known {
-        // The end of the socket that was here before went unnoticed.
-        _ = meet::<OfCpu>(key, process, begins, &offsets, at_ns)?;
-        known = SOCKETS.get_ptr_mut(&key)?;
-    }
-    // SAFETY: as above.
     let socket = unsafe { &mut *known };
     if socket.sealed != 0 {
         return None;
@@ -525,6 +520,8 @@ pub fn inet_sock_set_state(context: RawTracePointContext) -> i32 {
     let (old, state): (i32, i32) = (context.arg(1), context.arg(2));
     match state {
         TCP_SYN_SENT => connections::begins(key),
+        // As there, what begins here is another socket than the one whose end went unnoticed, if there was one.
+        TCP_SYN_RECV => _ = SOCKETS.remove(&key),
         TCP_ESTABLISHED if old == TCP_SYN_SENT => connections::opened(key),
         TCP_FIN_WAIT1 | TCP_LAST_ACK => ending(key),
         TCP_CLOSE => {

@@ -139,13 +139,14 @@ pub const STORED: [Kept; 10] = [
         fields: &[
             STAMP,
             RESOURCE,
-            SERVICE_TOLD,
-            field(&["time_ns", "severity"], &[Told], "when, how bad"),
+            SERVICE,
+            field(&["time_ns", "severity"], &[Told, Ebpf], "when, how bad"),
             field(&["trace_hi", "trace_lo", "span_id"], &[Told], "ids of trace and span"),
             field(
                 &["body", "attributes"],
-                &[Told],
-                "as sent, or as the line in the file or journal that `agent.toml` names, whole",
+                &[Told, Ebpf],
+                "as sent, or as the line in the file or journal that `agent.toml` names, whole; of a service's process that \
+                 ended badly the last 200 lines of its standard output and standard error (not with --output never)",
             ),
         ],
     },
@@ -268,7 +269,8 @@ pub const STORED: [Kept; 10] = [
                 &["text", "attributes"],
                 &[Told, Ebpf, Proc, Coral],
                 "what happened: of a process its name, exit code or signal, and name, pid and user of who sent it; \
-                 of a restart the build ids, and names of variables and files that are different; of a new log pattern an example; notes that people leave",
+                 of a service's process that ended badly one line of its output (not with --output never) and the names of requests that it \
+                 left unanswered, method and route without ids; of a restart the build ids, and names of variables and files that are different; of a new log pattern an example; notes that people leave",
             ),
         ],
     },
@@ -307,7 +309,7 @@ pub const STORED: [Kept; 10] = [
 ];
 
 /// What passes through an agent's memory or disk and is not sent as it is.
-pub const PASSING: [(&str, &str); 8] = [
+pub const PASSING: [(&str, &str); 9] = [
     (
         "bytes of requests",
         "as the kernel sees them pass: read in the agent's memory, at most as much as is needed to find the next message, \
@@ -321,6 +323,11 @@ pub const PASSING: [(&str, &str); 8] = [
         "bytes of requests within TLS",
         "what programs that are watched give to OpenSSL and get from it, in clear text: read likewise, and gone likewise. No key is \
          read. coral-agent --tls never leaves it alone",
+    ),
+    (
+        "output of programs",
+        "the last 200 lines of each, where they go to a pipe or a terminal, in the agent's memory: stored only of a service's process \
+         that ends badly. coral-agent --output files captures none",
     ),
     (
         "environment of a process",

@@ -110,6 +110,10 @@ impl Colony for Fake {
         Err(Status::unimplemented("no"))
     }
 
+    async fn eyes(&self, _: Request<v1::EyesRequest>) -> Result<Response<v1::EyesReply>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
     async fn shutdown(
         &self,
         _: Request<v1::ShutdownRequest>,

@@ -47,6 +47,12 @@ impl Clocks {
     }
 }
 
+/// CPU time that this process has used, every thread of it, ns.
+#[must_use]
+pub fn own_cpu_ns() -> u64 {
+    nanos(clock_gettime(ClockId::ProcessCPUTime))
+}
+
 /// Whether the kernel's clock is synchronised (`adjtimex(2)` without modes: reads only).
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "no safe wrapper of adjtimex exists in rustix or std")]
@@ -75,6 +81,15 @@ mod tests {
     fn clocks_are_read_and_steady_time_does_not_go_back() {
         let (a, b) = (Clocks::now(), Clocks::now());
         assert!(a.wall_ns > 1_600_000_000_000_000_000 && b.boot_ns >= a.boot_ns);
+    }
+
+    #[test]
+    fn work_takes_cpu_time() {
+        let before = own_cpu_ns();
+        while own_cpu_ns() == before {
+            std::hint::black_box(Clocks::now());
+        }
+        assert!(own_cpu_ns() > before);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! nothing is guessed. Every number, its unit and its source: `docs/senses.md`.
 //!
 //! Parsers ([`parse`]), rates ([`host`]) and watches ([`events`]) are pure; files are opened in
-//! [`files`] and clocks read in [`clock`]. What OTLP brings is elsewhere.
+//! [`files`] and clocks read in [`clock`]. What is kept of processes in case that they die is in [`remains`]. What OTLP brings is elsewhere.
 //!
 //! What a person names in `agent.toml` is read as well: metrics that services publish
 //! ([`prometheus`]), log files and the journal ([`logs`]); [`sources`] reads that file and keeps what it names going.
@@ -21,6 +21,7 @@ pub mod logs;
 pub mod parse;
 pub mod process;
 pub mod prometheus;
+pub mod remains;
 pub mod requests;
 pub mod sources;
 

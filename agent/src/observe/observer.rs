@@ -5,6 +5,7 @@ use std::sync::Arc;
 use coral_model::time::Time;
 use coral_model::view::{HostRow, Sense, SenseState};
 use coral_proto::v1::{AgentEvent, HostReading};
+use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 
 use super::clock::Clocks;
 use super::events::{BoundWatch, ClockWatch, KillWatch, Noticed, ProcessWatch, WorkerWatch};
@@ -12,6 +13,9 @@ use super::files::Files;
 use super::host::{self, HostReader, Reading};
 use super::kernel::Ends;
 use super::process::{ProcessReader, ProcessReading, ServiceProcesses};
+use super::remains::Remains;
+use super::remains::told::Whose;
+use super::requests::names::container_of;
 
 /// Reads the host and its services' processes, and notices what happened between readings.
 pub struct Observer {
@@ -26,6 +30,8 @@ pub struct Observer {
     workers: WorkerWatch,
     services: Arc<ServiceProcesses>,
     ends: Arc<Ends>,
+    remains: Arc<Remains>,
+    files: Files,
 }
 
 /// What one reading gave.
@@ -37,6 +43,8 @@ pub struct Tick {
     pub first: bool,
     /// What happened since the previous one.
     pub events: Vec<AgentEvent>,
+    /// What processes said last that ended badly since.
+    pub words: Vec<ResourceLogs>,
     /// The senses `host` and `process`.
     pub senses: Vec<Sense>,
 }
@@ -53,8 +61,13 @@ impl Tick {
 impl Observer {
     /// Observes this machine, which calls itself `host`.
     #[must_use]
-    pub fn new(host: impl Into<String>, services: Arc<ServiceProcesses>, ends: Arc<Ends>) -> Self {
-        Self { ends, ..Self::below("/", host, services) }
+    pub fn new(
+        host: impl Into<String>,
+        services: Arc<ServiceProcesses>,
+        ends: Arc<Ends>,
+        remains: Arc<Remains>,
+    ) -> Self {
+        Self { ends, remains, ..Self::below("/", host, services) }
     }
 
     /// Observes what is recorded below a folder.
@@ -72,6 +85,8 @@ impl Observer {
             workers: WorkerWatch::default(),
             services,
             ends: Arc::default(),
+            remains: Arc::default(),
+            files: Files::below(base),
         }
     }
 
@@ -87,8 +102,9 @@ impl Observer {
         row.processes.clone_from(&processes.rows);
         row.blind.extend(processes.blind.iter().cloned());
         let noticed = self.notice(clocks, &row, &processes, spool);
+        let words = noticed.iter().filter_map(|n| self.words(n, clocks)).collect();
         let events = noticed.into_iter().map(|n| n.on(&self.name)).collect();
-        Tick { row, first, events, senses }
+        Tick { row, first, events, words, senses }
     }
 
     fn notice(
@@ -105,10 +121,38 @@ impl Observer {
         let victims = self.ends.take_victims();
         out.extend(self.kills.step(wall, kills, row.cgroup.get("oom_kill").copied(), &victims));
         out.extend(self.bounds.step(row, spool));
-        out.extend(self.restarts.step(clocks.boot_ns, wall, processes, &self.ends));
-        let workers = self.services.of_workers(self.ends.take_new());
-        out.extend(self.workers.step(clocks.boot_ns, wall, workers));
+        let now = clocks.boot_ns;
+        if !processes.went.is_empty() || self.ends.is_any_new() {
+            self.remains.settle(now);
+        }
+        let kept = |pid, start, how: &_| self.remains.of(pid, start, how);
+        let mut workers = self.services.of_workers(self.ends.take_new());
+        // Those that were followed themselves are among those that went.
+        workers.retain(|(_, ended)| processes.went.iter().all(|was| was.pid != ended.pid));
+        let (early, workers) = workers.into_iter().partition(|(w, ended)| w.is_first(ended.pid));
+        out.extend(self.restarts.step(now, wall, processes, early, &self.ends, &kept));
+        out.extend(self.workers.step(now, wall, workers, &kept));
+        self.meet(now, processes);
         out
+    }
+
+    /// Notes where processes write that are followed from now on, and forgets those of others that are gone.
+    fn meet(&mut self, now_ns: u64, processes: &ProcessReading) {
+        for new in &processes.came {
+            let container = container_of(&mut self.files, new.pid);
+            let container = container.as_deref();
+            self.remains.meet(&mut self.files, new.pid, new.start_ticks, container, now_ns);
+        }
+        let processes = &mut self.processes;
+        self.remains.sweep(now_ns, |pid, start| processes.is_alive(pid, start));
+    }
+
+    /// What a process said last, as log records.
+    fn words(&self, noticed: &Noticed, clocks: Clocks) -> Option<ResourceLogs> {
+        let (words, service) = (noticed.words.as_deref()?, noticed.service.as_deref()?);
+        let (instance, host, pid) = (words.instance.as_deref(), &self.name, words.pid);
+        let epoch_ns = clocks.wall_ns.saturating_sub(clocks.boot_ns);
+        words.last.records(Whose { service, instance, host, pid }, noticed.at, epoch_ns)
     }
 }
 
@@ -186,7 +230,7 @@ mod tests {
     #[test]
     fn a_full_spool_becomes_an_event() {
         let services = Arc::new(ServiceProcesses::new("h"));
-        let mut observer = Observer::new("h", services, Arc::default());
+        let mut observer = Observer::new("h", services, Arc::default(), Arc::default());
         assert!(observer.tick(Some((1, 100))).events.iter().all(|e| !e.text.contains("spool")));
         let events = observer.tick(Some((81, 100))).events;
         let event = events.iter().find(|e| e.text.contains("spool")).unwrap();

@@ -9,8 +9,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::kernel::Ends;
+use super::logs::otlp;
 use super::observer::{Observer, Tick};
 use super::process::ServiceProcesses;
+use super::remains::Remains;
 use crate::senses::Senses;
 
 /// Between two readings.
@@ -41,9 +43,11 @@ pub struct Setup {
     pub services: Arc<ServiceProcesses>,
     /// Filled by the eBPF side, where there is one.
     pub ends: Arc<Ends>,
+    /// Filled by it, too: what processes leave.
+    pub remains: Arc<Remains>,
     /// How full the spool is.
     pub spool: SpoolUse,
-    /// Takes `HostReading`s and `AgentEvent`s, encoded.
+    /// Takes `HostReading`s, `AgentEvent`s and logs, encoded.
     pub sink: Arc<dyn Sink>,
     /// Told the state of the senses `host` and `process`.
     pub senses: Senses,
@@ -52,7 +56,7 @@ pub struct Setup {
 /// Reads until cancelled. Readings are taken on a blocking thread; one that hangs delays the next
 /// one and nothing else.
 pub async fn run(setup: Setup, cancel: CancellationToken) {
-    let mut observer = Observer::new(setup.host, setup.services, setup.ends);
+    let mut observer = Observer::new(setup.host, setup.services, setup.ends, setup.remains);
     let mut every = tokio::time::interval_at(tokio::time::Instant::now() + SOON, EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut first = true;
@@ -90,6 +94,9 @@ fn hand_out(sink: &dyn Sink, senses: &Senses, tick: Tick) {
     for event in &tick.events {
         sink.append(Kind::Event, event.encode_to_vec());
     }
+    if !tick.words.is_empty() {
+        sink.append(Kind::Logs, otlp::request(tick.words).encode_to_vec());
+    }
     for sense in tick.senses {
         senses.set(sense);
     }
@@ -109,6 +116,7 @@ mod tests {
             host: "h".into(),
             services: Arc::new(ServiceProcesses::new("h")),
             ends: Arc::default(),
+            remains: Arc::default(),
             spool: Arc::new(|| None),
             sink: Arc::new(move |kind, body| {
                 let _ = send.send((kind, body));

@@ -25,6 +25,7 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
+use crate::observe::kernel::lids::Lids;
 use crate::pipeline::Pipeline;
 use crate::senses::Senses;
 
@@ -112,6 +113,8 @@ pub struct Uplink {
     pub pipeline: Arc<Pipeline>,
     /// What is reported.
     pub senses: Senses,
+    /// Told what is wanted of the eyes; how they are is reported.
+    pub lids: Lids,
     /// Tells others when the colony was last there.
     pub last_seen: Arc<LastSeen>,
 }

@@ -3,6 +3,8 @@
 use coral_model::{Time, num};
 use coral_proto::v1::AgentReport;
 
+use crate::observe::clock::own_cpu_ns;
+use crate::observe::kernel::lids::Lids;
 use crate::pipeline::Pipeline;
 use crate::senses::Senses;
 
@@ -15,9 +17,7 @@ pub struct OwnCost {
 impl OwnCost {
     /// Cores used since the last call; `None` at first.
     fn cores(&mut self, now_ns: u64) -> Option<f64> {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        let cpu = num::u64_sat(time.tv_sec).saturating_mul(1_000_000_000);
-        let cpu = cpu.saturating_add(num::u64_sat(time.tv_nsec));
+        let cpu = own_cpu_ns();
         let before = self.last.replace((now_ns, cpu));
         let (then, cpu_then) = before?;
         let wall = now_ns.checked_sub(then).filter(|&wall| wall > 0)?;
@@ -37,6 +37,7 @@ pub fn rss_bytes() -> Option<u64> {
 pub fn report(
     pipeline: &Pipeline,
     senses: &Senses,
+    lids: &Lids,
     cost: &mut OwnCost,
     offset: Option<i64>,
     now: Time,
@@ -53,5 +54,6 @@ pub fn report(
         cpu_cores: cost.cores(now.0),
         counters: pipeline.counters.to_map(),
         senses: senses.report(),
+        eyes: Some(lids.report()),
     }
 }

@@ -28,6 +28,8 @@ use crate::spool::{Chunk, Spool};
 const CHUNK: usize = 512 << 10;
 /// Bytes sent and not yet acknowledged.
 const UNACKED: usize = 8 << 20;
+/// What either end says in its first message where it knows of eyes that open and close.
+const EYES: &str = "eyes";
 /// How long a stopping agent goes on shipping what is left.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -59,6 +61,9 @@ pub(super) async fn run(
     uplink.pipeline.counters.sessions.add(1);
     uplink.senses.on("uplink", format!("colony {} ({})", welcome.colony, welcome.build));
     tracing::info!(colony = %welcome.colony, "session opened");
+    if !welcome.capabilities.iter().any(|word| word == EYES) {
+        uplink.lids.hear_nothing();
+    }
     let spool = uplink.pipeline.spool.clone();
     let mut session = Session {
         uplink,
@@ -82,7 +87,7 @@ fn hello(uplink: &Uplink) -> AgentHello {
         host: uplink.identity.host.clone(),
         scope: uplink.identity.scope.clone(),
         pid: std::process::id(),
-        capabilities: vec!["otlp".to_owned(), "red".to_owned(), "host".to_owned()],
+        capabilities: ["otlp", "red", "host", EYES].map(str::to_owned).to_vec(),
     }
 }
 
@@ -221,9 +226,14 @@ impl Session<'_> {
                 self.offset.sample(pong.sent_ns, pong.received_ns, Time::now().0);
                 Ok(())
             }
+            Some(In::Eyes(eyes)) => {
+                self.uplink.lids.hear(&eyes);
+                Ok(())
+            }
             Some(In::Refusal(refusal)) => {
                 Err(SessionError::Refused { reason: refusal.reason, remedy: refusal.remedy })
             }
+            // A newer colony may say things this build does not know.
             Some(In::Welcome(_)) | None => Ok(()),
         }
     }
@@ -232,8 +242,8 @@ impl Session<'_> {
         let now = Time::now();
         self.spool.seal_when_idle(now.0);
         self.reap().await?;
-        let Uplink { pipeline, senses, .. } = self.uplink;
-        let report = report(pipeline, senses, &mut self.cost, self.offset.best(), now);
+        let Uplink { pipeline, senses, lids, .. } = self.uplink;
+        let report = report(pipeline, senses, lids, &mut self.cost, self.offset.best(), now);
         send(&self.sender, Out::Report(report)).await?;
         send(&self.sender, Out::Ping(Ping { sent_ns: Time::now().0 })).await
     }

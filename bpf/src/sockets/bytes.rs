@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
-use coral_bpf_types::{COPIED, SocketOffsets, form};
+use coral_bpf_types::{APART, COPIED, SocketOffsets, form};
 
 use super::Scratch;
 use crate::member;
@@ -15,7 +15,7 @@ use crate::member;
 pub(super) static FORMS: Array<u8> = Array::with_max_entries(512, 0);
 
 /// Pieces of one call that are looked at.
-const PIECES: u32 = 6;
+pub(super) const PIECES: u32 = 6;
 
 /// Where the call under way has its bytes.
 #[repr(C)]
@@ -107,24 +107,52 @@ pub(super) unsafe fn user<T: Copy + Default>(at: u64) -> Option<T> {
     if failed == 0 { Some(value) } else { None }
 }
 
+/// What the call under way was given.
+pub(super) struct Arguments {
+    pub(super) call: u64,
+    pub(super) first: u64,
+    pub(super) second: u64,
+    pub(super) third: u64,
+}
+
+/// Reads it from the registers: all at once where they lie together, for each reading has its price.
+#[inline(always)]
+pub(super) unsafe fn arguments(regs: *const u8, offsets: &SocketOffsets) -> Option<Arguments> {
+    // SAFETY: the helper checks the address and fails rather than fault.
+    unsafe {
+        if offsets.words == APART {
+            return Some(Arguments {
+                call: member(regs, offsets.call)?,
+                first: member(regs, offsets.first)?,
+                second: member(regs, offsets.second)?,
+                third: member(regs, offsets.third)?,
+            });
+        }
+        let words: [u64; 4] = member(regs, offsets.words)?;
+        let word = |place: u32| words[(place.wrapping_sub(offsets.words) / 8 & 3) as usize];
+        Some(Arguments {
+            call: word(offsets.call),
+            first: word(offsets.first),
+            second: word(offsets.second),
+            third: word(offsets.third),
+        })
+    }
+}
+
 #[inline(always)]
 pub(super) fn source(offsets: &SocketOffsets) -> Option<Source> {
     // SAFETY: helpers without arguments but the current task; what they give is read by `member`.
     unsafe {
         let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8;
-        let call: u64 = member(regs, offsets.call)?;
+        let Arguments { call, second, third, .. } = arguments(regs, offsets)?;
         let form = *FORMS.get(u32::try_from(call).ok()?)?;
         // Several messages at once nobody sends through TCP.
         if !matches!(form, form::BUFFER..=form::MESSAGE) {
             return None;
         }
-        let second: u64 = member(regs, offsets.second)?;
         match form {
             form::BUFFER => Some(Source { list: 0, pieces: 1, base: second }),
-            form::PIECES => {
-                let pieces: u64 = member(regs, offsets.third)?;
-                Some(Source { list: second, pieces, base: 0 })
-            }
+            form::PIECES => Some(Source { list: second, pieces: third, base: 0 }),
             _ => {
                 // struct user_msghdr: name, its length, list of pieces, how many.
                 let [list, pieces] = user::<[u64; 2]>(second + 16)?;

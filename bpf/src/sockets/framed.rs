@@ -143,14 +143,17 @@ pub(super) struct Parts {
 pub(super) fn framed<L: Long, R: Room>() -> Option<()> {
     let scratch = R::scratch()?;
     // SAFETY: nothing else uses these places in between.
-    let (call, parts) = unsafe { (*R::call()?, &mut (*scratch).parts) };
+    let (call, parts) = unsafe { (&*R::call()?, &mut (*scratch).parts) };
     // SAFETY: an entry stays in memory while a program runs that looked it up.
     let socket = unsafe { &mut *SOCKETS.get_ptr_mut(&call.key)? };
     let [received, sent] = socket.flow;
     let (flow, other) =
         if call.direction == what::RECEIVED { (received, sent) } else { (sent, received) };
     let asked = other.asked != 0;
-    *parts = Parts { call, cursor: Cursor::of(&call.source), rest: call.bytes, flow, asked };
+    // One by one: put together first, they would be on the stack.
+    parts.call = *call;
+    parts.cursor = Cursor::of(&call.source);
+    (parts.rest, parts.flow, parts.asked) = (call.bytes, flow, asked);
     // What is left of a message and told comes before what is not.
     if flow.skip > 0 && flow.left == 0 {
         let n = if flow.skip < call.bytes { flow.skip } else { call.bytes };
@@ -159,19 +162,23 @@ pub(super) fn framed<L: Long, R: Room>() -> Option<()> {
         parts.cursor.advance(&call.source, n, place);
         parts.flow.skip = flow.skip - n;
         parts.rest = call.bytes - n;
-        tell_part(scratch, socket, &call, n, 0);
+        tell_part(scratch, socket, call, n, 0);
     }
     // A loop that the verifier goes through once, not as often as there may be parts.
     // SAFETY: `part` is what the helper calls, and takes nothing.
     unsafe { bpf_loop(PARTS, part::<L, R> as *mut c_void, core::ptr::null_mut(), 0) };
-    let Parts { call, rest, mut flow, .. } = *parts;
+    let (rest, mut flow) = (parts.rest, parts.flow);
     if rest > 0 {
         // More parts than are told: that there was more is told at least.
         flow = Flow::LOST;
-        tell_part(scratch, socket, &call, rest, 0);
+        tell_part(scratch, socket, call, rest, 0);
     }
     let [received, sent] = &mut socket.flow;
     *(if call.direction == what::RECEIVED { received } else { sent }) = flow;
+    if socket.over != 0 {
+        // Nothing else would take it out.
+        _ = SOCKETS.remove(&call.key);
+    }
     Some(())
 }
 
@@ -190,10 +197,12 @@ extern "C" fn part<L: Long, R: Room>(n: u32, _: *mut c_void) -> i64 {
     let Some(scratch) = R::scratch() else { return 1 };
     // SAFETY: as in `framed`.
     let parts = unsafe { &mut (*scratch).parts };
-    let (call, rest, before) = (parts.call, parts.rest, parts.cursor);
+    let (rest, before) = (parts.rest, parts.cursor);
     if rest == 0 {
         return 1;
     }
+    // SAFETY: as in `framed`.
+    let Some(call) = R::call().map(|call| unsafe { &*call }) else { return 1 };
     let Some(socket) = SOCKETS.get_ptr_mut(&call.key) else { return 1 };
     // SAFETY: an entry stays in memory while a program runs that looked it up.
     let socket = unsafe { &mut *socket };
@@ -226,6 +235,6 @@ extern "C" fn part<L: Long, R: Room>(n: u32, _: *mut c_void) -> i64 {
     if !affordable(call.at_ns, copied, call.begins) {
         copied = 0;
     }
-    tell_part(scratch, socket, &call, total, copied);
+    tell_part(scratch, socket, call, total, copied);
     0
 }

@@ -171,7 +171,7 @@ pub fn sealed_http2(_: ProbeContext) -> u32 {
 #[inline(always)]
 fn told<R: Room>() -> Option<()> {
     // SAFETY: nothing else uses the place in between.
-    let call = unsafe { *R::call()? };
+    let call = unsafe { &*R::call()? };
     let found = SOCKETS.get_ptr_mut(&call.key)?;
     // SAFETY: an entry stays in memory while a program runs that looked it up.
     let socket = unsafe { &mut *found };

@@ -3,13 +3,15 @@
 //! Those at tracepoints have a place of each CPU's: nothing else runs on it until they are done. Those in
 //! OpenSSL may be preempted by others of their kind, and have one of each thread's.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, ProgramArray};
 use coral_bpf_types::protocol;
 
 use super::framed::Call;
-use super::tls::THREADS;
+use super::tls::{THREADS, Thread};
 use super::{Scratch, Socket};
 
 /// Where a chunk is put together.
@@ -76,26 +78,33 @@ impl Room for OfCpu {
 /// The thread's that called OpenSSL.
 pub(super) struct OfThread;
 
+/// What there is of the current thread. Not inlined: each place where it was would take room for a key on a stack of
+/// 512 bytes, which kernels before 6.13 share among all that call each other.
+#[inline(never)]
+fn thread() -> Option<NonNull<Thread>> {
+    NonNull::new(THREADS.get_ptr_mut(&bpf_get_current_pid_tgid())?)
+}
+
 impl Room for OfThread {
     const SEALED: u16 = 1;
 
     #[inline(always)]
     fn scratch() -> Option<*mut Scratch> {
-        let thread = THREADS.get_ptr_mut(&bpf_get_current_pid_tgid())?;
+        let thread = thread()?.as_ptr();
         // SAFETY: a place in the entry.
         Some(unsafe { &raw mut (*thread).scratch })
     }
 
     #[inline(always)]
     fn meeting() -> Option<*mut Socket> {
-        let thread = THREADS.get_ptr_mut(&bpf_get_current_pid_tgid())?;
+        let thread = thread()?.as_ptr();
         // SAFETY: a place in the entry.
         Some(unsafe { &raw mut (*thread).meeting })
     }
 
     #[inline(always)]
     fn call() -> Option<*mut Call> {
-        let thread = THREADS.get_ptr_mut(&bpf_get_current_pid_tgid())?;
+        let thread = thread()?.as_ptr();
         // SAFETY: a place in the entry.
         Some(unsafe { &raw mut (*thread).call })
     }

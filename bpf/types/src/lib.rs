@@ -59,7 +59,9 @@ pub struct SocketOffsets {
     pub remote6: u32,
     /// The number of the call in `pt_regs`.
     pub call: u32,
-    /// Its second argument there.
+    /// Its first argument there.
+    pub first: u32,
+    /// The second.
     pub second: u32,
     /// The third.
     pub third: u32,
@@ -79,9 +81,29 @@ pub struct SocketOffsets {
     pub round_trip: u32,
     /// `tcp_sock.total_retrans`.
     pub retransmits: u32,
+    /// The number of the call `write`.
+    pub write: u32,
+    /// That of `writev`.
+    pub writev: u32,
+    /// Where four words of `pt_regs` begin that have number and first three arguments in them; [`APART`] where
+    /// no four do.
+    pub words: u32,
 }
 
+/// What is read of a call lies apart.
+pub const APART: u32 = u32::MAX;
+
 impl SocketOffsets {
+    /// The same, with [`Self::words`].
+    #[must_use]
+    pub fn with_words(self) -> Self {
+        let places = [self.call, self.first, self.second, self.third];
+        let first = places.into_iter().min().unwrap_or_default();
+        let within = |place: &u32| place % 8 == first % 8 && place - first < 32;
+        let words = if places.iter().all(within) { first } else { APART };
+        Self { words, ..self }
+    }
+
     /// As it lies in memory.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
@@ -97,6 +119,7 @@ impl SocketOffsets {
             self.local6,
             self.remote6,
             self.call,
+            self.first,
             self.second,
             self.third,
             self.fifth,
@@ -107,6 +130,9 @@ impl SocketOffsets {
             self.bytes_received,
             self.round_trip,
             self.retransmits,
+            self.write,
+            self.writev,
+            self.words,
         ];
         let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
         out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
@@ -149,6 +175,9 @@ pub mod what {
     pub const OPENED: u32 = 7;
     /// What the kernel has counted of it so far, because the agent asked: [`super::Numbers`] follow.
     pub const NUMBERS: u32 = 8;
+    /// No socket: the process wrote to its standard output or its standard error; what it wrote follows.
+    /// [`super::Chunk::socket`] is when it began, `local_port` which descriptor, `missed_sent` bytes written before.
+    pub const SAID: u32 = 9;
 }
 
 /// What a socket speaks.
@@ -175,6 +204,9 @@ pub mod protocol {
 
 /// Most bytes that are copied of what one call moved.
 pub const COPIED: usize = 8191;
+
+/// Of what a program writes to its standard output at once, as much as this, from its end.
+pub const SAID: u32 = 4096;
 
 /// What carries the bytes of a socket.
 pub mod transport {
@@ -326,7 +358,7 @@ impl Numbers {
     }
 }
 
-const _: () = assert!(size_of::<Chunk>() == 112 && size_of::<SocketOffsets>() == 80);
+const _: () = assert!(size_of::<Chunk>() == 112 && size_of::<SocketOffsets>() == 96);
 const _: () = assert!(size_of::<Numbers>() == 48);
 
 /// Places in the list of what was lost.
@@ -341,8 +373,10 @@ pub mod lost {
     pub const BYTES: u32 = 3;
     /// Calls into OpenSSL of threads beyond those that are followed.
     pub const THREADS: u32 = 4;
+    /// Bytes of output beyond what may be told in a moment, or without room.
+    pub const SAID: u32 = 5;
     /// Places.
-    pub const PLACES: u32 = 5;
+    pub const PLACES: u32 = 6;
 }
 
 /// A process has ended: its last thread is on its way out.

@@ -17,7 +17,8 @@ use super::note::event_of;
 use super::rows::json;
 use super::stream::Streams;
 use crate::lifecycle::{Activity, Ending, Why};
-use crate::registry::{Peer, Registry, check_protocol};
+use crate::registry::eyes::{EyesError, Said};
+use crate::registry::{Agents, Peer, Registry, check_protocol};
 
 /// Open streams of all viewers together.
 const MAX_STREAMS: usize = 256;
@@ -25,6 +26,8 @@ const MAX_STREAMS: usize = 256;
 const MAX_ROWS: usize = 100_000;
 /// Completions at most.
 const MAX_VALUES: usize = 1_000;
+/// Longest name of a host, in bytes: agents' are cut there.
+const MAX_HOST: usize = 512;
 
 /// What the colony says about itself, and never changes while it runs.
 #[derive(Clone, Debug)]
@@ -50,6 +53,7 @@ pub struct Colony {
     activity: Arc<Activity>,
     ending: Arc<Ending>,
     registry: Arc<dyn Registry>,
+    agents: Arc<Agents>,
 }
 
 impl Colony {
@@ -64,6 +68,7 @@ impl Colony {
         activity: Arc<Activity>,
         ending: Arc<Ending>,
         registry: Arc<dyn Registry>,
+        agents: Arc<Agents>,
         stop: tokio_util::sync::CancellationToken,
     ) -> Self {
         Self {
@@ -73,6 +78,7 @@ impl Colony {
             activity,
             ending,
             registry,
+            agents,
         }
     }
 
@@ -87,6 +93,26 @@ impl Colony {
             tokio::task::spawn_blocking(move || registry.set(Self::STAY, stay.then_some("yes")));
         match written.await {
             Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(Status::internal(e.to_string())),
+            Err(e) => Err(Status::internal(e.to_string())),
+        }
+    }
+
+    /// Keeps what is wanted of agents' eyes, and tells them.
+    async fn say_of_eyes(&self, host: Option<String>, said: Said) -> Result<(), Status> {
+        let what = if said.open { "open" } else { "closed" };
+        tracing::info!(
+            "eyes on {} shall be {what}: {}",
+            host.as_deref().unwrap_or("all hosts"),
+            said.by
+        );
+        let (agents, registry) = (Arc::clone(&self.agents), Arc::clone(&self.registry));
+        let kept = tokio::task::spawn_blocking(move || {
+            agents.eyes().say(registry.as_ref(), host.as_deref(), said)
+        });
+        match kept.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e @ EyesError::Hosts)) => Err(Status::resource_exhausted(e.to_string())),
             Ok(Err(e)) => Err(Status::internal(e.to_string())),
             Err(e) => Err(Status::internal(e.to_string())),
         }
@@ -111,7 +137,7 @@ impl v1::colony_server::Colony for Colony {
                 Status::failed_precondition(format!("{}; {}", refusal.reason, refusal.remedy))
             })?;
         }
-        let capabilities = ["query.watch", "query.tail", "events.post", "stay", "shutdown"];
+        let capabilities = ["query.watch", "query.tail", "events.post", "stay", "eyes", "shutdown"];
         Ok(Response::new(v1::HelloReply {
             protocol: PROTOCOL,
             build: env!("CARGO_PKG_VERSION").into(),
@@ -240,6 +266,32 @@ impl v1::colony_server::Colony for Colony {
         let _viewer = self.activity.viewer();
         self.set_stay(request.into_inner().stay).await?;
         Ok(Response::new(v1::StayReply {}))
+    }
+
+    async fn eyes(
+        &self,
+        request: Request<v1::EyesRequest>,
+    ) -> Result<Response<v1::EyesReply>, Status> {
+        let _viewer = self.activity.viewer();
+        let uid = Peer::of(request.extensions()).map(|peer| peer.uid);
+        let v1::EyesRequest { open, host } = request.into_inner();
+        let now = self.backend().now();
+        if host.as_ref().is_some_and(|host| host.is_empty() || host.len() > MAX_HOST) {
+            let text = format!("a host's name has 1 to {MAX_HOST} bytes");
+            return Err(Status::invalid_argument(text));
+        }
+        if let Some(open) = open {
+            if self.backend().is_for_a_file() {
+                return Err(Status::failed_precondition(
+                    "this is a file: no agent belongs to it, so there are no eyes",
+                ));
+            }
+            let by = uid.map_or_else(|| "api".to_owned(), |uid| format!("user {uid}"));
+            self.say_of_eyes(host.clone(), Said { open, at_ns: now.0, by }).await?;
+        }
+        let rows = self.agents.eyes_rows(now, host.as_deref()).into_iter();
+        let lines = rows.map(|row| json(&Row::Eyes(Box::new(row))).map(Vec::<u8>::from));
+        Ok(Response::new(v1::EyesReply { json: lines.collect::<Result<_, Status>>()? }))
     }
 
     async fn shutdown(

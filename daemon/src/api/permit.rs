@@ -16,6 +16,7 @@ pub const RPCS: &[(&str, Role)] = &[
     ("/coral.v1.Colony/Import", Role::Admin),
     ("/coral.v1.Colony/PostEvent", Role::Operator),
     ("/coral.v1.Colony/Stay", Role::Operator),
+    ("/coral.v1.Colony/Eyes", Role::Operator),
     ("/coral.v1.Colony/Shutdown", Role::Admin),
     ("/coral.v1.Uplink/Session", Role::Admin),
     ("/grpc.health.v1.Health/Check", Role::Viewer),

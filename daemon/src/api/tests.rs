@@ -17,7 +17,8 @@ use super::permit::Policy;
 use super::*;
 use crate::lifecycle::{Activity, Ending, Incoming, Why};
 use crate::query::{Answer, QueryError};
-use crate::registry::Control;
+use crate::registry::eyes::Eyes;
+use crate::registry::{Agents, Control, Peer, Registry as _};
 
 /// Answers with `rows`, counts questions, and can be made to hang.
 struct Hand {
@@ -150,6 +151,8 @@ struct Served {
     channel: Channel,
     activity: Arc<Activity>,
     ending: Arc<Ending>,
+    registry: Arc<Control>,
+    agents: Arc<Agents>,
     stop: CancellationToken,
     server: tokio::task::JoinHandle<Result<(), ServeError>>,
     _dir: tempfile::TempDir,
@@ -185,12 +188,14 @@ async fn serve_with(policy: Policy) -> Served {
     let stop = CancellationToken::new();
     let registry = Arc::new(Control::open(&dir.path().join("control.db")).unwrap());
     let backend: Arc<dyn Backend> = Arc::clone(&hand) as _;
+    let agents: Arc<Agents> = Arc::default();
     let colony = Colony::new(
         about,
         backend,
         Arc::clone(&activity),
         Arc::clone(&ending),
-        registry,
+        Arc::clone(&registry) as _,
+        Arc::clone(&agents),
         stop.clone(),
     );
     let incoming = Incoming::bind(&socket, 0o600, &[], Arc::default()).unwrap();
@@ -198,7 +203,7 @@ async fn serve_with(policy: Policy) -> Served {
     let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap();
     let channel = endpoint.connect().await.unwrap();
     let client = ColonyClient::new(channel.clone());
-    Served { hand, client, channel, activity, ending, stop, server, _dir: dir }
+    Served { hand, client, channel, activity, ending, registry, agents, stop, server, _dir: dir }
 }
 
 async fn served() -> Served {
@@ -394,6 +399,46 @@ async fn events_completions_and_the_state_of_the_colony() {
     assert_eq!(row.blind, ["no agent"]);
     served.client.stay(v1::StayRequest { stay: true }).await.unwrap();
     assert!(served.activity.stays());
+}
+
+#[tokio::test]
+async fn what_is_wanted_of_eyes_is_kept_and_told_with_who_said_it() {
+    let mut served = served().await;
+    let mut eyes = async |open: Option<bool>, host: Option<&str>| {
+        let host = host.map(str::to_owned);
+        let reply = served.client.eyes(v1::EyesRequest { open, host }).await?;
+        let row = |json: &Vec<u8>| match serde_json::from_slice(json).unwrap() {
+            Row::Eyes(row) => *row,
+            other => panic!("{other:?}"),
+        };
+        Ok::<_, Status>(reply.into_inner().json.iter().map(row).collect::<Vec<_>>())
+    };
+    assert!(eyes(None, None).await.unwrap().is_empty());
+    let next = eyes(Some(false), None).await.unwrap().remove(0);
+    let us = format!("user {}", rustix::process::geteuid().as_raw());
+    assert_eq!((next.agent, next.wanted, next.by), (None, false, Some(us)));
+
+    let hello = v1::AgentHello {
+        protocol: PROTOCOL,
+        agent_id: vec![7; 16],
+        host: "web-1".into(),
+        capabilities: vec!["eyes".into()],
+        ..Default::default()
+    };
+    let peer = Peer { uid: 0, gid: 0, pid: None };
+    served.agents.connected(&hello, peer, Time::now()).unwrap();
+    let row = eyes(Some(true), Some("web-1")).await.unwrap().remove(0);
+    assert_eq!((row.host.as_deref(), row.wanted), (Some("web-1"), true));
+    assert_eq!(row.told, coral_model::view::Told::Told);
+    assert!(!eyes(None, Some("web-2")).await.unwrap()[0].wanted);
+    let refused = eyes(Some(false), Some("")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+
+    let kept = served.registry.setting(Eyes::SETTING).unwrap().unwrap();
+    assert!(kept.contains("web-1"), "{kept}");
+    let later = Agents::default();
+    later.eyes().restore(&*served.registry).unwrap();
+    assert_eq!(later.eyes().wishes(), served.agents.eyes().wishes());
 }
 
 #[tokio::test]

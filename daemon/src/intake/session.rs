@@ -18,6 +18,7 @@ use tonic::Status;
 
 use super::Shared;
 use super::decode::{Decoded, Decoder, Origin};
+use crate::registry::eyes::{self, Following};
 use crate::registry::{self, Peer};
 use crate::store::{Batch, Committed, Pending, Reserved, StoreError};
 
@@ -98,7 +99,8 @@ impl Session {
         };
         let end = match opened {
             Ok(session) => {
-                let end = self.serve(&session, &mut messages, &stop).await;
+                let mut eyes = self.shared.agents.follow_eyes(&session);
+                let end = self.serve(&session, &mut messages, &mut eyes, &stop).await;
                 // What was queued is committed anyhow; telling the agent saves it a resend.
                 while !self.queued.is_empty() && self.settle(&session).await.is_ok() {}
                 self.shared.agents.lost(&session, self.shared.store.now());
@@ -137,7 +139,7 @@ impl Session {
             protocol: coral_proto::PROTOCOL,
             build: env!("CARGO_PKG_VERSION").into(),
             colony: self.shared.colony.clone(),
-            capabilities: Vec::new(),
+            capabilities: vec![eyes::CAPABILITY.to_owned()],
             marks,
         };
         self.send(Out::Welcome(welcome)).await?;
@@ -148,12 +150,14 @@ impl Session {
         &mut self,
         session: &registry::Session,
         messages: &mut (impl Stream<Item = Result<v1::AgentMessage, Status>> + Send + Unpin),
+        eyes: &mut Option<Following>,
         stop: &CancellationToken,
     ) -> End {
         loop {
             let step = tokio::select! {
                 biased;
                 () = stop.cancelled() => return End::Stopping,
+                wanted = said(eyes) => self.send(Out::Eyes(wanted)).await,
                 settled = self.oldest(), if !self.queued.is_empty() => {
                     self.settled(session, settled).await
                 }
@@ -355,6 +359,14 @@ impl Session {
 
     async fn send(&self, out: Out) -> Result<(), End> {
         self.outbox.send(Ok(message(out))).await.map_err(|_| End::HungUp)
+    }
+}
+
+/// What is wanted of the agent's eyes, and from then on whenever it is something else.
+async fn said(eyes: &mut Option<Following>) -> v1::Eyes {
+    match eyes {
+        Some(eyes) => eyes.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) struct Colony {
     pub(super) store: Arc<Store>,
     pub(super) uplink: Uplink,
     pub(super) counters: Arc<Counters>,
+    pub(super) agents: Arc<Agents>,
 }
 
 pub(super) fn colony(dir: &Path) -> Colony {
@@ -32,15 +33,16 @@ pub(super) fn colony(dir: &Path) -> Colony {
     options.group_wait = std::time::Duration::ZERO;
     options.retention.disk_max = Some(1 << 30);
     let store = Store::open(dir, options).unwrap();
+    let agents: Arc<Agents> = Arc::default();
     let uplink = Uplink::new(
         Arc::clone(&store),
-        Arc::default(),
+        Arc::clone(&agents),
         Arc::default(),
         Arc::clone(&counters),
         "test".into(),
         CancellationToken::new(),
     );
-    Colony { store, uplink, counters }
+    Colony { store, uplink, counters, agents }
 }
 
 /// An agent's end of a session.
@@ -53,6 +55,11 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) async fn open(colony: &Colony) -> Self {
+        Self::open_as(colony, &[]).await
+    }
+
+    /// As an agent that can do this.
+    pub(super) async fn open_as(colony: &Colony, capabilities: &[&str]) -> Self {
         let (out, messages) = mpsc::channel(64);
         let peer = Peer { uid: 0, gid: 0, pid: None };
         let back = colony.uplink.serve(peer, ReceiverStream::new(messages));
@@ -61,6 +68,7 @@ impl Wire {
             protocol: coral_proto::PROTOCOL,
             agent_id: AGENT.to_vec(),
             host: "web-1".into(),
+            capabilities: capabilities.iter().map(|word| (*word).to_owned()).collect(),
             ..Default::default()
         }))
         .await;
@@ -309,5 +317,34 @@ async fn a_session_that_breaks_the_protocol_is_told() {
     wire.send(In::Records(records)).await;
     let last = wire.back.recv().await.unwrap().unwrap_err();
     assert!(last.message().contains("16 bytes"), "{last}");
+    home.store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_wanted_of_eyes_is_told_at_once_and_to_those_that_come_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = colony(dir.path());
+    let registry = crate::registry::Control::open(&dir.path().join("control.db")).unwrap();
+    let say = |open, at_ns| {
+        let said = crate::registry::eyes::Said { open, at_ns, by: "user 1000".into() };
+        home.agents.eyes().say(&registry, None, said).unwrap();
+    };
+    let told = async |wire: &mut Wire| match wire.back.recv().await {
+        Some(Ok(ColonyMessage { message: Some(Out::Eyes(eyes)) })) => (eyes.open, eyes.at_ns),
+        other => panic!("not of eyes: {other:?}"),
+    };
+    let mut first = Wire::open_as(&home, &["otlp", "eyes"]).await;
+    assert_eq!(told(&mut first).await, (true, 0), "nobody has said anything");
+    let mut old = Wire::open(&home).await;
+    say(false, 5);
+    assert_eq!(told(&mut first).await, (false, 5));
+    let mut later = Wire::open_as(&home, &["eyes"]).await;
+    assert_eq!(told(&mut later).await, (false, 5));
+    // Who does not understand is not told; it goes on.
+    old.send(frame(0, 0, 1)).await;
+    match old.back.recv().await {
+        Some(Ok(ColonyMessage { message: Some(Out::Ack(ack)) })) => assert_eq!(ack.seq, 0),
+        other => panic!("not an acknowledgement: {other:?}"),
+    }
     home.store.close().await;
 }

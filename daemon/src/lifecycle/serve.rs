@@ -147,6 +147,7 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
         Some(name) => Agents::of_file(name),
         None => Agents::known(known.iter().cloned()),
     });
+    agents.eyes().restore(registry.as_ref())?;
     let stays = args.stay || registry.setting(Colony::STAY)?.is_some();
     let activity = Activity::new(Instant::now(), stays);
     let store = open_store(args, place, &counters).await?;
@@ -198,6 +199,7 @@ async fn serve(args: &Args, place: &Place, ending: Arc<Ending>) -> anyhow::Resul
         Arc::clone(&activity),
         Arc::clone(&ending),
         Arc::clone(&registry),
+        Arc::clone(&agents),
         stop_serving.clone(),
     );
     let mut server =

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use coral_model::time::SECOND;
-use coral_model::view::{AgentRow, Sense, SenseState, State};
+use coral_model::view::{AgentRow, EyesRow, Sense, SenseState, State, Told};
 use coral_model::{AgentId, Time};
 use coral_proto::{PROTOCOL, PROTOCOL_OLDEST, v1};
 
+use super::eyes::{CAPABILITY, Eyes, Following, Said};
 use super::{KnownAgent, Peer};
 
 /// Agents beyond this are refused: a bound, far above what one colony serves.
@@ -27,6 +28,9 @@ const MAX_LOSSES: usize = 512;
 const LOSS_STEP: u64 = 10 * SECOND;
 /// Longest text taken over from an agent, in bytes.
 const MAX_TEXT: usize = 512;
+
+/// The sense that tells of an agent's eyes.
+const EYES_SENSE: &str = "ebpf";
 
 /// One session of one agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +50,15 @@ struct Agent {
     losses: VecDeque<Loss>,
     /// Its counters are known, so that a rise means something.
     reported: bool,
+    eyes: Eye,
+}
+
+/// An agent's eyes, as far as it has told.
+#[derive(Debug, Clone, Default)]
+struct Eye {
+    /// It does what it is told of them.
+    understands: bool,
+    report: Option<v1::EyesReport>,
 }
 
 /// What an agent turned away between two of its reports.
@@ -70,6 +83,7 @@ pub struct Agents {
     inner: Mutex<Known>,
     /// What is served was read from this file: it stands in for every agent.
     file: Option<String>,
+    eyes: Eyes,
 }
 
 /// The file that is served, where agents would stand.
@@ -104,11 +118,12 @@ impl Agents {
                 unsaved: false,
                 losses: VecDeque::new(),
                 reported: false,
+                eyes: Eye::default(),
             };
             (known.id, agent)
         });
         let agents = agents.collect();
-        Self { inner: Mutex::new(Known { agents, ..Known::default() }), file: None }
+        Self { inner: Mutex::new(Known { agents, ..Known::default() }), ..Self::default() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -150,6 +165,7 @@ impl Agents {
         // The kernel knows better than the hello which process this is.
         row.pid = peer.pid.unwrap_or(hello.pid);
         let (mut losses, mut reported) = (VecDeque::new(), false);
+        let understands = hello.capabilities.iter().any(|word| word == CAPABILITY);
         if let Some(earlier) = earlier {
             losses = earlier.losses;
             reported = earlier.reported;
@@ -164,6 +180,8 @@ impl Agents {
             unsaved: true,
             losses,
             reported,
+            // How they were before it was away is not how they are.
+            eyes: Eye { understands, report: None },
         };
         state.agents.insert(id, agent);
         Ok(Session { agent: id, number })
@@ -194,6 +212,7 @@ impl Agents {
             agent.reported = true;
             row.counters = counters;
             row.senses = report.senses.iter().take(MAX_NAMES).map(sense).collect();
+            agent.eyes.report = report.eyes;
         });
     }
 
@@ -230,20 +249,62 @@ impl Agents {
         if let Some(name) = &self.file {
             return vec![file_row(name, now)];
         }
+        self.listed(now).into_iter().map(|(row, _)| row).collect()
+    }
+
+    fn listed(&self, now: Time) -> Vec<(AgentRow, Eye)> {
         let state = self.lock();
         let known = state.agents.values().filter(|a| now.since(a.row.last_seen) < FORGOTTEN);
-        let mut rows: Vec<AgentRow> = known
+        let mut rows: Vec<(AgentRow, Eye)> = known
             .map(|agent| {
                 let mut row = agent.row.clone();
                 let talks = agent.session.is_some() && now.since(row.last_seen) < SILENT;
                 row.state = if talks { State::Active } else { State::Stale };
-                row
+                (row, agent.eyes.clone())
             })
             .collect();
-        rows.sort_by(|a, b| {
+        rows.sort_by(|(a, _), (b, _)| {
             let order = |r: &AgentRow| r.state != State::Active;
             (order(a), &a.host, &a.agent).cmp(&(order(b), &b.host, &b.agent))
         });
+        rows
+    }
+
+    /// What is wanted of agents' eyes.
+    #[must_use]
+    pub fn eyes(&self) -> &Eyes {
+        &self.eyes
+    }
+
+    /// What is wanted of the eyes of that session's agent; `None`: it does not understand.
+    #[must_use]
+    pub fn follow_eyes(&self, session: &Session) -> Option<Following> {
+        let state = self.lock();
+        let agent = state.agents.get(&session.agent)?;
+        let tell = agent.session == Some(session.number) && agent.eyes.understands;
+        tell.then(|| self.eyes.follow(&agent.row.host))
+    }
+
+    /// Every agent's eyes as of `now`, of one host or of all; where there is no agent, what the next one will
+    /// be told, if somebody has said something.
+    #[must_use]
+    pub fn eyes_rows(&self, now: Time, host: Option<&str>) -> Vec<EyesRow> {
+        if self.file.is_some() {
+            return Vec::new();
+        }
+        let wishes = self.eyes.wishes();
+        let asked = |of: &str| host.is_none_or(|host| host == of);
+        let listed = self.listed(now);
+        let here: Vec<_> = listed.iter().filter(|(row, _)| asked(&row.host)).collect();
+        let mut rows: Vec<EyesRow> =
+            here.iter().map(|(row, eye)| eyes_row(row, eye, wishes.of(&row.host))).collect();
+        let empty = |of: &str| here.iter().all(|(row, _)| row.host != of);
+        for (of, said) in wishes.hosts().filter(|(of, _)| asked(of) && empty(of)) {
+            rows.push(next_row(Some(of), said));
+        }
+        if let Some(said) = wishes.everywhere().filter(|_| rows.is_empty()) {
+            rows.push(next_row(host, said));
+        }
         rows
     }
 
@@ -377,6 +438,53 @@ fn sense(report: &v1::SenseReport) -> Sense {
     Sense { name: text(&report.name), state, why: text(&report.why), remedy }
 }
 
+/// How an agent's eyes are, and what is wanted of them.
+fn eyes_row(row: &AgentRow, eye: &Eye, said: Option<&Said>) -> EyesRow {
+    let sense = row.senses.iter().find(|sense| sense.name == EYES_SENSE);
+    let active = row.state == State::Active;
+    let report = eye.report.as_ref().filter(|_| active);
+    let told = match report {
+        _ if !active => Told::Later,
+        _ if !eye.understands => Told::TooOld,
+        Some(report) if report.answers_ns == said.map_or(0, |said| said.at_ns) => Told::Done,
+        _ => Told::Told,
+    };
+    let sees = || sense.filter(|_| !eye.understands).map(|sense| sense.state != SenseState::Off);
+    EyesRow {
+        agent: Some(row.agent.clone()),
+        host: Some(row.host.clone()),
+        state: row.state,
+        // An agent that is older than that says only what its senses are.
+        open: report.map(|report| report.open).or_else(sees).filter(|_| active),
+        since: report.map(|report| Time(report.since_ns)),
+        why: sense.map(|sense| sense.why.clone()),
+        remedy: sense.and_then(|sense| sense.remedy.clone()),
+        cpu: row.cpu.filter(|_| active),
+        wanted: said.is_none_or(|said| said.open),
+        by: said.map(|said| said.by.clone()),
+        said: said.map(|said| Time(said.at_ns)),
+        told,
+    }
+}
+
+/// What the next agent of a host, or of any, will be told.
+fn next_row(host: Option<&str>, said: &Said) -> EyesRow {
+    EyesRow {
+        agent: None,
+        host: host.map(str::to_owned),
+        state: State::NotObserved,
+        open: None,
+        since: None,
+        why: None,
+        remedy: None,
+        cpu: None,
+        wanted: said.open,
+        by: Some(said.by.clone()),
+        said: Some(Time(said.at_ns)),
+        told: Told::Later,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -483,6 +591,60 @@ mod tests {
             agents.unread(&format!("kind{second}"), 1, at(second));
         }
         assert!(agents.lock().unread.len() <= MAX_LOSSES);
+    }
+
+    /// An agent that reports its eyes so, as the answer to what was said then.
+    fn eyes(agents: &Agents, id: u8, report: Option<(bool, u64)>) {
+        let capabilities = report.iter().map(|_| CAPABILITY.to_owned()).collect();
+        let hello = v1::AgentHello { capabilities, ..hello(id) };
+        let session = agents.connected(&hello, PEER, at(0)).unwrap();
+        let eyes =
+            report.map(|(open, answers_ns)| v1::EyesReport { open, since_ns: at(0).0, answers_ns });
+        let senses = vec![v1::SenseReport {
+            name: EYES_SENSE.into(),
+            state: v1::SenseState::On.into(),
+            why: "process ends".into(),
+            remedy: None,
+        }];
+        let cpu_cores = Some(0.02);
+        let report = v1::AgentReport { eyes, senses, cpu_cores, ..Default::default() };
+        agents.report(&session, report, at(1));
+    }
+
+    #[test]
+    fn each_agents_eyes_are_told_with_what_is_wanted_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = crate::registry::Control::open(&dir.path().join("control.db")).unwrap();
+        let agents = Agents::default();
+        let said = |open, at_ns| Said { open, at_ns, by: "user 1000".into() };
+        assert!(agents.eyes_rows(at(1), None).is_empty(), "nobody, and nothing was said");
+        agents.eyes().say(&registry, None, said(false, 5)).unwrap();
+        let next = agents.eyes_rows(at(1), None).remove(0);
+        assert_eq!((next.agent, next.host, next.wanted), (None, None, false));
+        assert_eq!((next.state, next.told), (State::NotObserved, Told::Later));
+        assert_eq!(agents.eyes_rows(at(1), Some("web-9"))[0].host.as_deref(), Some("web-9"));
+
+        eyes(&agents, 1, Some((false, 5)));
+        eyes(&agents, 2, Some((true, 0)));
+        eyes(&agents, 3, None);
+        let rows = agents.eyes_rows(at(1), None);
+        let told: Vec<_> = rows.iter().map(|row| (row.open, row.wanted, row.told)).collect();
+        let expected = [
+            (Some(false), false, Told::Done),
+            (Some(true), false, Told::Told),
+            (Some(true), false, Told::TooOld),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!((rows[0].cpu, rows[0].since), (Some(0.02), Some(at(0))));
+        assert_eq!((rows[0].by.as_deref(), rows[0].said), (Some("user 1000"), Some(Time(5))));
+        // Of one host; and of a host without an agent.
+        agents.eyes().say(&registry, Some("web-9"), said(false, 6)).unwrap();
+        assert_eq!(agents.eyes_rows(at(1), Some("web-2")).len(), 1);
+        assert_eq!(agents.eyes_rows(at(1), None).len(), 4);
+        assert_eq!(agents.eyes_rows(at(1), Some("web-9"))[0].agent, None);
+        // Who is gone says nothing of now.
+        let gone = agents.eyes_rows(at(60), Some("web-1")).remove(0);
+        assert_eq!((gone.open, gone.cpu, gone.told), (None, None, Told::Later));
     }
 
     #[test]

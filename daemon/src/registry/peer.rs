@@ -8,7 +8,7 @@ use tonic::transport::server::UdsConnectInfo;
 pub enum Role {
     /// May look.
     Viewer,
-    /// May record events and keep the colony running.
+    /// May record events, keep the colony running, and open and close agents' eyes.
     Operator,
     /// May also push telemetry, as an agent does, and end the colony.
     Admin,

@@ -69,6 +69,49 @@ pub struct AgentRow {
     pub counters: BTreeMap<String, u64>,
 }
 
+/// Whether an agent knows what is wanted of its eyes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// It was told, and has acted on it; or nobody has said anything.
+    Done,
+    /// It was told, and has not said yet that it has acted on it.
+    Told,
+    /// It is not connected, or is still to come: it will be told then.
+    Later,
+    /// It is older than that and does not understand.
+    TooOld,
+}
+
+/// An agent's eyes in the kernel (eBPF), and what is wanted of them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EyesRow {
+    /// The agent; `None`: there is none, and this is what is wanted of the next one.
+    pub agent: Option<String>,
+    /// Its host; `None`: any.
+    pub host: Option<String>,
+    /// Connected, or stale; not observed where there is no agent.
+    pub state: State,
+    /// Whether they are open.
+    pub open: Option<bool>,
+    /// Open or closed since then, by the agent's clock.
+    pub since: Option<Time>,
+    /// Where they look; or why they are closed.
+    pub why: Option<String>,
+    /// The one line that opens them.
+    pub remedy: Option<String>,
+    /// Cores the agent uses, eyes and all.
+    pub cpu: Option<f64>,
+    /// Whether they shall be open.
+    pub wanted: bool,
+    /// Who said so; `None`: nobody has said anything.
+    pub by: Option<String>,
+    /// When that was said.
+    pub said: Option<Time>,
+    /// Whether the agent knows.
+    pub told: Told,
+}
+
 /// The colony in one row.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StatusRow {

@@ -17,7 +17,9 @@ mod traces;
 
 use serde::{Deserialize, Serialize};
 
-pub use agents::{AgentRow, Sense, SenseState, StatusRow, is_loss, losses, lost, refused};
+pub use agents::{
+    AgentRow, EyesRow, Sense, SenseState, StatusRow, Told, is_loss, losses, lost, refused,
+};
 pub use diff::{DiffRow, DiffSides, Origin, Side};
 pub use digest::{Change, DigestRow, Health, Line, Mover, PathStep};
 pub use hosts::{Cpu, Disk, Filesystem, HostRow, Memory, Network, Pressure, ProcessRow};
@@ -88,6 +90,9 @@ pub enum Row {
     /// An agent.
     #[serde(rename = "coral.agents/1")]
     Agent(Box<AgentRow>),
+    /// An agent's eyes in the kernel.
+    #[serde(rename = "coral.eyes/1")]
+    Eyes(Box<EyesRow>),
     /// What `diff` compared with what.
     #[serde(rename = "coral.diff.sides/1")]
     DiffSides(Box<DiffSides>),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use coral_agent::counters::Counters;
 use coral_agent::observe::ServiceProcesses;
+use coral_agent::observe::kernel::lids::Lids;
 use coral_agent::pipeline::Pipeline;
 use coral_agent::reduce::{self, decode::Batch};
 use coral_agent::senses::Senses;
@@ -79,6 +80,7 @@ impl Member {
             identity: Identity { agent: AgentId(id), host, scope: "host".into() },
             pipeline: Arc::clone(&pipeline),
             senses: Senses::default(),
+            lids: Lids::alone(),
             last_seen: Arc::default(),
         };
         tokio::spawn(uplink.run(out.clone()));

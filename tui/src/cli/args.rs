@@ -93,6 +93,8 @@ pub enum Verb {
     /// Agents, their senses and their losses
     #[command(subcommand)]
     Agents(Agents),
+    /// Whether agents look into the kernel (eBPF), and what that costs; on, off
+    Eyes(Eyes),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -411,6 +413,28 @@ pub struct Event {
     pub format: Format,
 }
 
+/// `coral eyes`.
+#[derive(Args, Clone, Debug)]
+pub struct Eyes {
+    /// Open their eyes or close them; without, how they are
+    #[arg(value_enum)]
+    pub what: Option<Lid>,
+    /// Only of the agents of this host, now and later
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// What becomes of eyes.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lid {
+    /// They open
+    On,
+    /// They close, until somebody opens them
+    Off,
+}
+
 fn measure(word: &str) -> Result<Measure, String> {
     word.parse().map_err(|e: coral_model::question::WordError| e.to_string())
 }
@@ -441,6 +465,9 @@ pub fn shape(typed: Vec<String>) -> Result<Vec<String>, Failure> {
     let is = |c: &clap::Command| c.get_name() == word || c.get_all_aliases().any(|a| a == word);
     if command.get_subcommands().any(is) {
         let next = typed.iter().skip(at + 1).find(|w| !w.starts_with('-'));
+        if word == "agents" && next.is_some_and(|w| w == "eyes") {
+            return Err(Failure::usage("there is no `coral agents eyes`").next("coral eyes"));
+        }
         if let Some(planned) = next.filter(|w| word == "agents" && ACTS.contains(&w.as_str())) {
             return Err(Failure::usage(format!(
                 "`coral agents {planned}` is not part of this build yet: the colony starts and \
@@ -492,7 +519,7 @@ const PLANNED: &[&str] = &[
 ];
 
 /// What `coral agents` will come to do.
-const ACTS: &[&str] = &["add", "remove", "eyes"];
+const ACTS: &[&str] = &["add", "remove"];
 
 /// Where the first word that is neither a flag nor a flag's value stands.
 fn first_word(command: &clap::Command, typed: &[String]) -> Option<usize> {

@@ -34,6 +34,11 @@ const OTHER_VARIABLES: &[&str] = &[
     "CORAL_WATCH",
     "CORAL_NO_EBPF",
     "CORAL_TLS",
+    "CORAL_OUTPUT",
+    "CORAL_CPU_LIMIT",
+    "CORAL_AGENT_COLONY",
+    "CORAL_AGENT_DATA",
+    "CORAL_SLICE_AGE",
 ];
 
 /// How one thing is.

@@ -12,6 +12,7 @@ mod complete;
 mod doctor;
 mod event;
 mod exit;
+mod eyes;
 mod incident;
 mod init;
 mod open;
@@ -276,6 +277,7 @@ impl Context {
                 query::run(self, &ask::as_query("agents", &t, false)).await
             }
             Verb::Event(event) => event::run(self, &event).await,
+            Verb::Eyes(flags) => eyes::run(self, &flags).await,
             Verb::Incident(args::Incident::Export(export)) => incident::export(self, &export).await,
             Verb::CompleteFilter { word } => complete::filter_word(self, &word).await,
             // Done before there is a runtime.

@@ -92,6 +92,19 @@ fn words_without_a_command_open_what_they_name() {
 }
 
 #[test]
+fn eyes_are_opened_and_closed_by_a_word() {
+    let eyes = |line: &str| match parse(line).map(|cli| cli.verb) {
+        Ok(Some(Verb::Eyes(eyes))) => (eyes.what, eyes.host),
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(eyes("coral eyes"), (None, None));
+    let off = (Some(args::Lid::Off), Some("web-1".to_owned()));
+    assert_eq!(eyes("coral eyes off --host web-1"), off);
+    assert_eq!(parse("coral eyes shut").unwrap_err().exit, Exit::Usage);
+    assert_eq!(parse("coral agents eyes off").unwrap_err().next.as_deref(), Some("coral eyes"));
+}
+
+#[test]
 fn flags_become_a_question() {
     let q =
         asked("coral query red service=checkout --since 1h --by host,version --compare --step 10s")

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use coral_model::paths::{ColonyName, Paths};
 use coral_model::question::Question;
 use coral_model::time::Time;
-use coral_model::view::{EventRow, Row, StatusRow};
+use coral_model::view::{EventRow, EyesRow, Row, StatusRow};
 use coral_proto::v1::colony_client::ColonyClient;
 use coral_proto::{MAX_MESSAGE, PROTOCOL, PROTOCOL_OLDEST, v1};
 use hyper_util::rt::TokioIo;
@@ -224,6 +224,25 @@ impl Client {
     pub async fn stay(&self, stay: bool) -> Result<(), ClientError> {
         self.rpc.clone().stay(v1::StayRequest { stay }).await?;
         Ok(())
+    }
+
+    /// Agents' eyes in the kernel, of one host or of all, each with the JSON object it is; opens or closes
+    /// them first, where `open` says so.
+    ///
+    /// # Errors
+    /// When the colony refuses.
+    pub async fn eyes(
+        &self,
+        open: Option<bool>,
+        host: Option<&str>,
+    ) -> Result<Vec<(EyesRow, Bytes)>, ClientError> {
+        let request = v1::EyesRequest { open, host: host.map(str::to_owned) };
+        let lines = self.rpc.clone().eyes(request).await?.into_inner().json;
+        let row = |json: Vec<u8>| match Row::from_json(&json)? {
+            Row::Eyes(row) => Ok((*row, Bytes::from(json))),
+            _ => Err(ClientError::Garbled("eyes that are none".to_owned())),
+        };
+        lines.into_iter().map(row).collect()
     }
 
     /// Asks the colony to commit, stop its agent and exit.

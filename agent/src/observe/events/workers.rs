@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use coral_model::time::{SECOND, Time};
 use coral_model::view::EventKind;
 
-use super::Noticed;
+use super::{Kept, Noticed};
 use crate::observe::kernel::{By, Ended};
 use crate::observe::process::Worker;
+use crate::observe::remains::LastWords;
 
 /// A service whose workers end more often than this is told of once per that long, with a count.
 const CALM: u64 = 30 * SECOND;
@@ -18,7 +19,7 @@ const MAX_SERVICES: usize = 1_024;
 struct Service {
     told_at: Option<u64>,
     untold: u64,
-    newest: Option<(Time, Ended)>,
+    newest: Option<(Time, Ended, Option<LastWords>)>,
 }
 
 /// Folds the ends of workers.
@@ -46,7 +47,13 @@ fn is_bad(worker: &Worker, ended: &Ended, steady: u64) -> bool {
 impl WorkerWatch {
     /// Workers that ended since the last step. `steady` is time that does not step, in nanoseconds, `wall`
     /// what events are stamped with.
-    pub fn step(&mut self, steady: u64, wall: Time, ends: Vec<(Worker, Ended)>) -> Vec<Noticed> {
+    pub fn step(
+        &mut self,
+        steady: u64,
+        wall: Time,
+        ends: Vec<(Worker, Ended)>,
+        kept: Kept<'_>,
+    ) -> Vec<Noticed> {
         for (worker, ended) in ends {
             if !is_bad(&worker, &ended, steady) {
                 continue;
@@ -54,9 +61,10 @@ impl WorkerWatch {
             if !self.services.contains_key(&worker.service) && self.services.len() >= MAX_SERVICES {
                 continue;
             }
+            let words = kept(ended.pid, worker.start_ticks, &ended);
             let service = self.services.entry(worker.service).or_default();
             service.untold += 1;
-            service.newest = Some((wall, ended));
+            service.newest = Some((wall, ended, words));
         }
         let mut out = Vec::new();
         for (name, service) in &mut self.services {
@@ -71,16 +79,18 @@ impl WorkerWatch {
 impl Service {
     fn tell(&mut self, name: &str, steady: u64) -> Option<Noticed> {
         let calm = self.told_at.is_none_or(|at| steady.saturating_sub(at) >= CALM);
-        let (at, ended) = self.newest.take_if(|_| calm)?;
+        let (at, ended, words) = self.newest.take_if(|_| calm)?;
         let count = std::mem::take(&mut self.untold);
         self.told_at = Some(steady);
+        let pid = ended.pid;
         let text = match count {
-            1 => format!("a worker of {name}, process {}, {ended}", ended.pid),
-            n => format!("{n} workers of {name} ended; the last, process {}, {ended}", ended.pid),
+            1 => format!("a worker of {name}, process {pid}, {ended}"),
+            n => format!("{n} workers of {name} ended; the last, process {pid}, {ended}"),
         };
         let mut event = Noticed::new(at, EventKind::ProcessEnded, text)
-            .with("pid", &ended.pid)
-            .with("count", &count);
+            .with("pid", &pid)
+            .with("count", &count)
+            .with_words(pid, None, Some(&ended), words);
         event.attributes.extend(ended.attributes());
         event.service = Some(name.to_owned());
         Some(event)
@@ -92,17 +102,17 @@ mod tests {
     use super::*;
 
     fn worker() -> Worker {
-        Worker { service: "web".into(), first: 7, start_ticks: 1 }
+        Worker { service: "web".into(), first: 7, start_ticks: 1, served: true }
     }
 
     fn ended(pid: u32, code: Option<u32>, by: Option<By>) -> (Worker, Ended) {
         let signal = code.is_none().then_some(9);
         let name = "web".to_owned();
-        (worker(), Ended { pid, start_ns: 1, name, code, signal, by, core: false })
+        (worker(), Ended { pid, start_ns: 1, at_ns: 1, name, code, signal, by, core: false })
     }
 
     fn told(watch: &mut WorkerWatch, s: u64, ends: Vec<(Worker, Ended)>) -> Vec<String> {
-        let noticed = watch.step(s * SECOND, Time(s * SECOND), ends);
+        let noticed = watch.step(s * SECOND, Time(s * SECOND), ends, &|_, _, _| None);
         noticed.into_iter().map(|n| format!("{}: {}", n.kind.word(), n.text)).collect()
     }
 

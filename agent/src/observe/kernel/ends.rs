@@ -23,6 +23,8 @@ pub struct Ended {
     pub pid: u32,
     /// When it began, in ns since boot.
     pub start_ns: u64,
+    /// When it ended, likewise.
+    pub at_ns: u64,
     /// Its command name.
     pub name: String,
     /// Its exit code, unless a signal ended it.
@@ -77,6 +79,7 @@ impl From<&ProcessEnd> for Ended {
         Self {
             pid: end.pid,
             start_ns: end.start_ns,
+            at_ns: end.at_ns,
             name: name_of(&end.comm),
             code: (killer == 0).then_some((end.status >> 8) & 0xff),
             signal,
@@ -126,6 +129,19 @@ impl fmt::Display for Ended {
 }
 
 impl Ended {
+    /// Whether it failed: not where it exited with 0, nor where somebody asked it to end and it did.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        let asked = matches!(self.by, Some(By::Process { .. }));
+        match (self.code, self.signal) {
+            (Some(0), _) => false,
+            (code, Some(signal @ (1 | 2 | 3 | 15))) if asked => {
+                code.is_some_and(|code| code != 128 + signal)
+            }
+            _ => true,
+        }
+    }
+
     /// Particulars for an event, with OpenTelemetry's names where it has them.
     #[must_use]
     pub fn attributes(&self) -> Vec<(String, String)> {
@@ -209,6 +225,12 @@ impl Ends {
         self.lock().new.drain(..).collect()
     }
 
+    /// Whether there are any since the last call of [`Self::take_new`].
+    #[must_use]
+    pub fn is_any_new(&self) -> bool {
+        !self.lock().new.is_empty()
+    }
+
     /// How a process ended. The same pid with another beginning is another process.
     #[must_use]
     pub fn of(&self, was: &Known) -> Option<Ended> {
@@ -272,6 +294,17 @@ mod tests {
         // What it was sent last is not what it died of: nobody is blamed.
         assert_eq!(told(6, 15, 0), "was killed by SIGABRT");
         assert_eq!(told(40, 40, ITSELF), "died of signal 40");
+    }
+
+    #[test]
+    fn who_ends_as_he_was_asked_to_has_not_failed() {
+        let bad = |status, signal, flags| {
+            let end = ProcessEnd { status, signal, flags, ..ProcessEnd::default() };
+            Ended::from(&end).is_bad()
+        };
+        assert!(!bad(0, 0, 0) && !bad(0, 15, 0) && !bad(15, 15, 0) && !bad(143 << 8, 15, 0));
+        assert!(bad(1 << 8, 0, 0) && bad(1 << 8, 15, 0) && bad(9, 9, 0));
+        assert!(bad(11, 11, ITSELF) && bad(15, 15, KERNEL));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Bringing the programs into the kernel, and saying what came of it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::RawTracePoint;
@@ -121,6 +121,8 @@ const PROTOCOLS: [(&str, u16, Option<&str>); 6] = [
     ("DNS", protocol::DATAGRAMS, Some("datagrams")),
     ("DNS over TCP", protocol::DNS, Some("framed_dns")),
 ];
+/// What captures output.
+const OUTPUT: &str = "sys_enter";
 /// Room for chunks where none will come: a page.
 const NO_CHUNKS: u32 = 4_096;
 
@@ -202,6 +204,7 @@ pub fn open(requests: bool, tls: When) -> Result<(Eyes, EndsRing, Option<Request
         false => Some(Requests {
             chunks: map(&mut ebpf, "CHUNKS", RingBuf::try_from)?,
             ignored: map(&mut ebpf, "IGNORED", HashMap::try_from)?,
+            quiet: map(&mut ebpf, "QUIET", HashMap::try_from)?,
             lost: lost.clone(),
             asker: None,
         }),
@@ -344,6 +347,12 @@ fn refused(error: &EbpfError) -> EyesError {
     EyesError::Load(told(error))
 }
 
+/// The number of a call.
+fn number(call: libc::c_long) -> u32 {
+    // They are small.
+    u32::try_from(call).unwrap_or(u32::MAX)
+}
+
 fn socket_offsets(btf: &Btf<'_>) -> Result<SocketOffsets, BtfError> {
     // What the arguments of a call are called is the machine's.
     let argument = |number: u32, name: &str| {
@@ -362,6 +371,7 @@ fn socket_offsets(btf: &Btf<'_>) -> Result<SocketOffsets, BtfError> {
         local6: btf.offset("sock_common", "skc_v6_rcv_saddr")?,
         remote6: btf.offset("sock_common", "skc_v6_daddr")?,
         call: call.or_else(|_| btf.offset("pt_regs", "syscallno"))?,
+        first: argument(0, "di")?,
         second: argument(1, "si")?,
         third: argument(2, "dx")?,
         fifth: argument(4, "r8")?,
@@ -372,7 +382,11 @@ fn socket_offsets(btf: &Btf<'_>) -> Result<SocketOffsets, BtfError> {
         bytes_received: btf.offset("tcp_sock", "bytes_received")?,
         round_trip: btf.offset("tcp_sock", "srtt_us")?,
         retransmits: btf.offset("tcp_sock", "total_retrans")?,
-    })
+        write: number(libc::SYS_write),
+        writev: number(libc::SYS_writev),
+        words: 0,
+    }
+    .with_words())
 }
 
 fn offsets(btf: &Btf<'_>) -> Result<Offsets, EyesError> {
@@ -402,6 +416,20 @@ impl Eyes {
         counters.requests_sockets_refused.set(of(lost::SOCKETS));
         counters.requests_bytes_unread.set(of(lost::BYTES));
         counters.requests_tls_calls_refused.set(of(lost::THREADS));
+        counters.output_bytes_not_kept.set(of(lost::SAID));
+    }
+
+    /// Hangs the program that captures output where every call passes.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn hang_output(&self) -> Result<(), String> {
+        attach(&mut self.ebpf.lock().unwrap_or_else(PoisonError::into_inner), OUTPUT)
+    }
+
+    /// Takes it out again.
+    pub fn unhang_output(&self) {
+        detach(&mut self.ebpf.lock().unwrap_or_else(PoisonError::into_inner), OUTPUT);
     }
 
     /// The programs in OpenSSL, where there are any.

@@ -9,10 +9,13 @@
 //! and the bytes of HTTP, gRPC, Redis, PostgreSQL and DNS, which [`super::requests`] makes requests of.
 //! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in, [`ask`] runs one
 //! of them, [`probes`] brings in those that read what OpenSSL is given and gives, where [`trial`] says that it costs little.
+//! [`lids`] opens the eyes and closes them, as people want it and as [`allowance`] allows.
 
+pub mod allowance;
 pub mod ask;
 pub mod btf;
 pub mod ends;
+pub mod lids;
 pub mod load;
 pub mod probes;
 mod trial;
@@ -23,6 +26,7 @@ use std::time::Duration;
 use coral_bpf_types::ProcessEnd;
 use coral_model::view::{Sense, SenseState};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub use ends::{By, Ended, Ends};
@@ -30,6 +34,7 @@ use load::{EndsRing, Eyes, EyesError};
 
 use crate::counters::Counters;
 use crate::observe::files::Files;
+use crate::observe::remains::{Capture, Remains};
 use crate::observe::requests::tls::{self, When, finder::Finder};
 use crate::observe::requests::watch::Watch;
 use crate::observe::requests::{self, table::Table};
@@ -40,10 +45,15 @@ use crate::senses::Senses;
 const SENSE: &str = "ebpf";
 const REQUESTS: &str = "requests";
 const TLS: &str = tls::finder::SENSE;
+const OUTPUT: &str = "output";
 /// What makes requests be seen.
 const WATCH: &str = "start coral-agent with --watch all, or set CORAL_WATCH=all";
 /// What makes them be seen within TLS.
 const WITH_TLS: &str = "start coral-agent with --tls auto";
+/// Where nothing needs to be captured.
+const NOT_CAPTURED: &str = "of files, when a process dies; no service writes to a pipe or a terminal, so nothing is captured";
+/// What makes output be captured.
+const WITH_OUTPUT: &str = "start coral-agent with --output auto and --watch all";
 /// How often the loss counter is read.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -53,17 +63,21 @@ pub struct Setup {
     pub ends: Arc<Ends>,
     /// Told what works.
     pub senses: Senses,
+    /// What processes leave behind; says whether their output is to be captured.
+    pub remains: Arc<Remains>,
     /// Whose requests are seen; `None`: nobody's.
     pub requests: Option<Table>,
     /// Whose of them within TLS, too; `None`: nobody's.
     pub tls: Option<(Watch, When)>,
     /// Takes the requests.
     pub pipeline: Arc<Pipeline>,
+    /// Told once whether the eyes opened.
+    pub opened: oneshot::Sender<bool>,
 }
 
 /// Opens the eyes and reads what they see until cancelled.
 pub async fn run(setup: Setup, cancel: CancellationToken) {
-    let Setup { ends, senses, requests, tls, pipeline } = setup;
+    let Setup { ends, remains, senses, requests, tls, pipeline, opened: told } = setup;
     let (wanted, counters) = (requests.is_some(), Arc::clone(&pipeline.counters));
     let opened = tokio::task::spawn_blocking(move || {
         let when = tls.as_ref().map_or(When::Never, |(_, when)| *when);
@@ -77,7 +91,12 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
     });
     let (eyes, ring, chunks, finder) = match opened.await {
         Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return closed(&senses, &error),
+        Ok(Err(error)) => {
+            closed(&senses, &error);
+            // Whoever opened them may be gone.
+            _ = told.send(false);
+            return;
+        }
         // The runtime is going down.
         Err(_) => return,
     };
@@ -86,6 +105,7 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
     senses.set(requests_sense(&eyes, wanted));
     let hooks = [&eyes.hooks[..], &eyes.request_hooks[..]].concat();
     tracing::info!(?hooks, missing = ?eyes.missing, "eBPF programs attached");
+    _ = told.send(true);
     let (met, waiting) = std::sync::mpsc::sync_channel(tls::task::WAITING);
     let finding = finder.map(|finder| {
         let (senses, cancel) = (senses.clone(), cancel.clone());
@@ -98,7 +118,8 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
             requests::task::run(chunks, table, &met, &pipeline, &cancel);
         })
     });
-    if let Err(error) = read(&eyes, ring, &ends, &pipeline.counters, &cancel).await {
+    let seen = Seen { ends: &ends, remains: &remains, senses: &senses };
+    if let Err(error) = read(&eyes, ring, &seen, &pipeline.counters, &cancel).await {
         tracing::error!(%error, "what the eBPF programs see cannot be read");
         senses.off(SENSE, format!("the ring cannot be read: {error}"), None);
     }
@@ -112,6 +133,10 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
     {
         senses.off(TLS, "no more is looked for: see the agent's log", None);
     }
+    // What comes when they are opened again does not go on with what was.
+    remains.clear();
+    // Taking programs out of files waits for the kernel, once for each.
+    _ = tokio::task::spawn_blocking(move || drop(eyes)).await;
 }
 
 fn closed(senses: &Senses, error: &EyesError) {
@@ -119,6 +144,7 @@ fn closed(senses: &Senses, error: &EyesError) {
     senses.off(SENSE, error.to_string(), error.remedy());
     senses.off(REQUESTS, error.to_string(), error.remedy());
     senses.off(TLS, error.to_string(), error.remedy());
+    senses.off(OUTPUT, error.to_string(), error.remedy());
 }
 
 fn tls_sense(eyes: &Eyes, finder: Option<&Finder<probes::Probes>>) -> Sense {
@@ -175,6 +201,7 @@ pub fn turned_off(senses: &Senses) {
     senses.off(SENSE, "turned off", Some("start coral-agent without --no-ebpf"));
     senses.off(REQUESTS, "turned off", Some("start coral-agent without --no-ebpf"));
     senses.off(TLS, "turned off", Some("start coral-agent without --no-ebpf"));
+    senses.off(OUTPUT, "turned off", Some("start coral-agent without --no-ebpf"));
 }
 
 #[allow(unsafe_code, reason = "tokio has no safe way to watch a descriptor it does not know")]
@@ -185,24 +212,69 @@ fn register(ring: EndsRing) -> std::io::Result<AsyncFd<EndsRing>> {
     Ok(registered?)
 }
 
+/// Who is told of what is seen.
+struct Seen<'a> {
+    ends: &'a Ends,
+    remains: &'a Remains,
+    senses: &'a Senses,
+}
+
+/// Captures what programs write, where somebody needs it, and says so. `captured`: whether that is so now.
+fn capture(eyes: &Eyes, seen: &Seen<'_>, captured: &mut Option<bool>) {
+    let wanted = seen.remains.wants_capture() && !eyes.request_hooks.is_empty();
+    if captured.replace(wanted) == Some(wanted) {
+        return;
+    }
+    let mut sense =
+        Sense { name: OUTPUT.to_owned(), state: SenseState::On, why: String::new(), remedy: None };
+    if wanted {
+        match eyes.hang_output() {
+            Ok(()) => {
+                let why =
+                    "captured where it goes to a pipe or a terminal: raw tracepoint sys_enter";
+                sense.why = why.to_owned();
+            }
+            Err(why) => {
+                sense.state = SenseState::Partial;
+                sense.why = format!("of files only · missing sys_enter: {why}");
+            }
+        }
+    } else {
+        eyes.unhang_output();
+        let (state, why) = match (seen.remains.capture(), eyes.request_hooks.is_empty()) {
+            (Capture::Never, _) => (SenseState::Off, "turned off"),
+            (Capture::Auto, false) => (SenseState::On, NOT_CAPTURED),
+            _ => (SenseState::Partial, "of files only: what goes to a pipe or a terminal is lost"),
+        };
+        sense.remedy = (state != SenseState::On).then(|| WITH_OUTPUT.to_owned());
+        (sense.state, sense.why) = (state, why.to_owned());
+    }
+    seen.senses.set(sense);
+}
+
 async fn read(
     eyes: &Eyes,
     ring: EndsRing,
-    ends: &Ends,
+    seen: &Seen<'_>,
     counters: &Counters,
     cancel: &CancellationToken,
 ) -> std::io::Result<()> {
     let mut ring = register(ring)?;
     let mut look = tokio::time::interval(LOOK);
+    let mut captured = None;
     loop {
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            _ = look.tick() => eyes.count_lost(counters),
+            _ = look.tick() => {
+                eyes.count_lost(counters);
+                counters.outputs_forgotten.set(seen.remains.forgotten());
+                capture(eyes, seen, &mut captured);
+            }
             ready = ring.readable_mut() => {
                 let mut ready = ready?;
                 while let Some(item) = ready.get_inner_mut().next() {
                     if let Some(end) = ProcessEnd::from_bytes(&item) {
-                        ends.heard(Ended::from(&end));
+                        seen.ends.heard(Ended::from(&end));
                     }
                 }
                 ready.clear_ready();

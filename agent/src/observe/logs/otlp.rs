@@ -13,6 +13,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use super::line::Said;
 use super::places::{PLACE, Place, SCOPE};
 
+/// Scope of what processes said before they ended.
+const KEPT: &str = "coral-agent/last-output";
+
 /// Attributes by name.
 pub type Pairs = Vec<(String, String)>;
 
@@ -31,6 +34,17 @@ pub fn part(resource: Pairs, log_records: Vec<LogRecord>, place: &Place) -> Reso
         attributes: pairs([(PLACE.to_owned(), place)]),
         ..Default::default()
     };
+    ResourceLogs {
+        resource: Some(Resource { attributes: pairs(resource), ..Default::default() }),
+        scope_logs: vec![ScopeLogs { scope: Some(scope), log_records, ..Default::default() }],
+        ..Default::default()
+    }
+}
+
+/// Records of one resource that have no place to read on from.
+#[must_use]
+pub fn kept(resource: Pairs, log_records: Vec<LogRecord>) -> ResourceLogs {
+    let scope = InstrumentationScope { name: KEPT.to_owned(), ..Default::default() };
     ResourceLogs {
         resource: Some(Resource { attributes: pairs(resource), ..Default::default() }),
         scope_logs: vec![ScopeLogs { scope: Some(scope), log_records, ..Default::default() }],

@@ -66,7 +66,7 @@ fn last_part(path: &str) -> &str {
 }
 
 /// The pid by which the process knows itself, in the innermost pid namespace it is in (since 4.1).
-pub(super) fn own_pid(files: &mut Files, pid: u32) -> Option<u32> {
+pub(in crate::observe) fn own_pid(files: &mut Files, pid: u32) -> Option<u32> {
     let status = files.read(&format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_ascii_whitespace().last()?.parse().ok()

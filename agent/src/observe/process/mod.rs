@@ -13,6 +13,7 @@ mod reader;
 mod table;
 
 pub use likeness::{Changes, Key, Likeness};
+pub(in crate::observe) use look::own_pid;
 pub use peer::Peer;
 pub use reader::{Known, ProcessReader, ProcessReading};
 pub use table::{ServiceProcesses, Sighting, Witness, Worker};

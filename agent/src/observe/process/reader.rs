@@ -211,6 +211,7 @@ impl ProcessReader {
         let after = one_each(self.bound.values());
         let said = self.bound.values().filter(|bound| bound.witness == Witness::Service);
         self.table.set_found(services_by_pid(said.map(|bound| &bound.known)));
+        self.table.set_followed(after.values().map(|known| known.pid));
         for (key, known) in &after {
             if !before.contains_key(key) {
                 out.came.push(known.clone());
@@ -239,6 +240,11 @@ impl ProcessReader {
         // Root, or a member of the mount's gid=, sees all the same: pid 1 is somebody else's.
         let blocked = look::stat(&mut self.files, 1).is_err();
         self.hidden = hidepid.ok().flatten().filter(|_| blocked);
+    }
+
+    /// Whether the process with this pid that began then is there, in clock ticks since boot.
+    pub fn is_alive(&mut self, pid: u32, start_ticks: u64) -> bool {
+        self.alive(pid, start_ticks).is_some()
     }
 
     fn alive(&mut self, pid: u32, start_ticks: u64) -> Option<ProcessStat> {

@@ -26,7 +26,7 @@ pub enum Witness {
     Kernel,
 }
 
-/// A process that a service forked for its work.
+/// A process that a service forked for its work; or its first one, before it was seen to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker {
     /// Its service.
@@ -35,6 +35,8 @@ pub struct Worker {
     pub first: u32,
     /// When the worker began, in clock ticks since boot.
     pub start_ticks: u64,
+    /// It was seen to serve, or to report.
+    pub served: bool,
 }
 
 /// A service as it was seen to report.
@@ -60,6 +62,14 @@ pub struct Sighting {
 
 /// What tells one process of a service from another.
 pub(in crate::observe) type Key = (String, Option<String>, Option<u32>);
+
+impl Worker {
+    /// Whether it is the first of its service.
+    #[must_use]
+    pub fn is_first(&self, pid: u32) -> bool {
+        self.first == pid
+    }
+}
 
 impl Sighting {
     pub(super) fn key(&self) -> Key {
@@ -114,6 +124,9 @@ impl ServiceProcesses {
                 known.witness != Witness::Kernel || known.pid != sighting.pid || *other == key
             });
         }
+        if let Some(worker) = sighting.pid.and_then(|pid| inner.workers.get_mut(&pid)) {
+            worker.served = true;
+        }
         if !inner.entries.contains_key(&key) && inner.entries.len() >= MAX_ENTRIES {
             let oldest = inner.entries.iter().min_by_key(|(_, s)| s.at);
             match oldest.map(|(key, s)| (key.clone(), s.at)) {
@@ -142,12 +155,19 @@ impl ServiceProcesses {
         self.lock().turned_away
     }
 
-    /// The kernel saw a process serve that is not the first of its service.
+    /// The kernel saw a process serve that is not the first of its service; or one begin that is, and has not
+    /// served yet.
     pub fn note_worker(&self, pid: u32, worker: Worker) {
         let mut inner = self.lock();
         if inner.workers.len() < MAX_WORKERS || inner.workers.contains_key(&pid) {
             inner.workers.insert(pid, worker);
         }
+    }
+
+    /// Whether a service forked a process for its work.
+    #[must_use]
+    pub fn is_worker(&self, pid: u32) -> bool {
+        self.lock().workers.get(&pid).is_some_and(|worker| !worker.is_first(pid))
     }
 
     /// Which of those that ended were workers, with what they were; they are forgotten. A service's own process is
@@ -176,6 +196,14 @@ impl ServiceProcesses {
     /// All processes that were found, by pid.
     pub(super) fn set_found(&self, found: HashMap<u32, String>) {
         self.lock().found = found;
+    }
+
+    /// Processes that are followed themselves from now on: their ends are told of elsewhere.
+    pub(super) fn set_followed(&self, pids: impl Iterator<Item = u32>) {
+        let mut inner = self.lock();
+        for pid in pids {
+            inner.workers.remove(&pid);
+        }
     }
 
     /// Entries now, in a fixed order.
@@ -272,13 +300,15 @@ mod tests {
     #[test]
     fn a_worker_is_known_by_its_number_and_its_beginning() {
         let table = ServiceProcesses::new("web-3");
-        let worker = |start_ticks| Worker { service: "web".into(), first: 7, start_ticks };
+        let worker =
+            |start_ticks| Worker { service: "web".into(), first: 7, start_ticks, served: true };
         table.note_worker(9, worker(5));
         table.note_worker(10, worker(5));
         let tick_ns = SECOND / rustix::param::clock_ticks_per_second();
         let ended = |pid, ticks: u64| Ended {
             pid,
             start_ns: ticks * tick_ns,
+            at_ns: 0,
             name: "web".into(),
             code: Some(1),
             signal: None,

@@ -20,7 +20,8 @@ use super::containers::{Container, Containers};
 use super::watch::Watch;
 use crate::observe::files::Files;
 use crate::observe::parse::process::{self, ProcessStat};
-use crate::observe::process::Worker;
+use crate::observe::process::{Worker, own_pid};
+use crate::observe::remains::is_at_terminal;
 use crate::observe::{ServiceProcesses, Sighting, Witness};
 
 /// Processes remembered; beyond it all are looked up anew.
@@ -29,6 +30,8 @@ const PROCESSES: usize = 8_192;
 const AGAIN_NS: u64 = 5_000_000_000;
 /// Parents that are looked at to know whether a unit started it.
 const PARENTS: usize = 8;
+/// Programs that are looked at in a second as they begin; others only when they are seen to do something.
+const BEGINNINGS: usize = 200;
 /// Programs that run others' code.
 const INTERPRETERS: [&str; 9] =
     ["python", "node", "java", "ruby", "perl", "php", "deno", "bun", "dotnet"];
@@ -85,6 +88,17 @@ pub struct Names {
     known: HashMap<u32, Known>,
     /// Length of the clock tick that `/proc` counts in.
     tick_ns: u64,
+    /// The second in which programs were looked at as they began, and how many.
+    begun: (u64, usize),
+}
+
+/// A program that has just been started as a service's first process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// When its process began, in clock ticks since boot.
+    pub start_ticks: u64,
+    /// Id of its container.
+    pub container: Option<String>,
 }
 
 /// What is to be done about a process.
@@ -102,7 +116,7 @@ impl Names {
     pub fn new(files: Files, host: &str, watch: Watch, services: Arc<ServiceProcesses>) -> Self {
         let tick_ns = SECOND / rustix::param::clock_ticks_per_second().clamp(1, SECOND);
         let (host, containers, known) = (host.to_owned(), Containers::default(), HashMap::new());
-        Self { files, host, watch, services, containers, known, tick_ns }
+        Self { files, host, watch, services, containers, known, tick_ns, begun: (0, 0) }
     }
 
     /// Whose requests these are. `process` tells processes apart, `pid` is the one below `/proc` (0
@@ -146,6 +160,57 @@ impl Names {
         Verdict::Watch(Arc::clone(source))
     }
 
+    /// A process is another program from now on, which may end before anything more is seen of it. Gives what
+    /// is known of it if somebody said that it is a service's (a rule, its environment, its container), and it is the
+    /// first of that: it is noted, so that its end is told. What a unit runs beside its service, what is run
+    /// within a container and what a person starts at a terminal are not.
+    pub fn began(&mut self, process: u32, pid: u32, comm: &[u8; 16], now_ns: u64) -> Option<Begun> {
+        self.known.remove(&process);
+        let second = now_ns / SECOND;
+        if self.begun.0 != second {
+            self.begun = (second, 0);
+        }
+        self.begun.1 += 1;
+        if pid == 0 || self.begun.1 > BEGINNINGS {
+            return None;
+        }
+        let facts = self.look(pid, comm, now_ns)?;
+        let service = named(&facts, rule(&self.watch, &facts)?);
+        let service = service.map(|name| clean(name).into_owned());
+        let stat = self.stat(pid);
+        let container = container(&facts.cgroup).map(str::to_owned);
+        if self.known.len() < PROCESSES {
+            let sources = HashMap::new();
+            let known = Known { looked_ns: now_ns, facts, sources, at: None, serves: false };
+            self.known.insert(process, known);
+        }
+        let (service, stat) = (service?, stat?);
+        let is_first = match container {
+            Some(_) => own_pid(&mut self.files, pid) == Some(1),
+            None => {
+                let parent = self.look(stat.parent, &[0; 16], now_ns);
+                let same = parent.is_some_and(|facts| {
+                    let rule = rule(&self.watch, &facts).flatten();
+                    named(&facts, rule).is_some_and(|name| clean(name) == service)
+                });
+                !same && !is_at_terminal(&self.files, pid)
+            }
+        };
+        if !is_first {
+            return None;
+        }
+        let start_ticks = stat.start_ticks;
+        let worker = Worker { service, first: pid, start_ticks, served: false };
+        self.services.note_worker(pid, worker);
+        Some(Begun { start_ticks, container })
+    }
+
+    /// Whether a service forked a process for its work.
+    #[must_use]
+    pub fn is_worker(&self, pid: u32) -> bool {
+        self.services.is_worker(pid)
+    }
+
     /// A process serves requests of a service: it is followed as the service's own, or, where it was
     /// forked for the work, the first one is.
     pub fn serves(&mut self, process: u32, pid: u32, service: &str, at: Time) {
@@ -162,7 +227,7 @@ impl Names {
         }
         if first != pid {
             let (service, start_ticks) = (service.to_owned(), stat.start_ticks);
-            self.services.note_worker(pid, Worker { service, first, start_ticks });
+            self.services.note_worker(pid, Worker { service, first, start_ticks, served: true });
         }
         self.services.note(Sighting {
             service: service.to_owned(),
@@ -277,8 +342,8 @@ fn rule<'a>(watch: &'a Watch, facts: &Facts) -> Option<Option<&'a str>> {
     watch.rule(&facts.executable).or_else(link)
 }
 
-/// What the service is called; see the module.
-fn service(facts: &Facts, rule: Option<&str>, port: u16) -> String {
+/// What somebody said that the service is called: a rule, its environment, its telemetry, its container.
+fn named<'a>(facts: &'a Facts, rule: Option<&'a str>) -> Option<&'a str> {
     let variable = |name: &str| {
         let mut entries = facts.environment.split('\0').filter_map(|e| e.split_once('='));
         entries.find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value)
@@ -288,14 +353,17 @@ fn service(facts: &Facts, rule: Option<&str>, port: u16) -> String {
         let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| key.trim() == "service.name").map(|(_, value)| value.trim())
     };
-    let name = rule
-        .or_else(|| variable("OTEL_SERVICE_NAME"))
+    rule.or_else(|| variable("OTEL_SERVICE_NAME"))
         .or_else(attributes)
         .or(facts.reported.as_deref())
         .or(facts.container.service.as_deref())
-        .or_else(|| unit(&facts.cgroup).filter(|_| facts.of_unit));
+}
+
+/// What the service is called; see the module.
+fn service(facts: &Facts, rule: Option<&str>, port: u16) -> String {
     let called = clean(facts.called.as_deref().unwrap_or_else(|| base(&facts.executable)));
-    match name {
+    let of_unit = || unit(&facts.cgroup).filter(|_| facts.of_unit);
+    match named(facts, rule).or_else(of_unit) {
         Some(name) => clean(name).into_owned(),
         None if port != 0 => format!("{called}:{port}"),
         None => called.into_owned(),
@@ -308,6 +376,12 @@ fn unit(cgroup: &str) -> Option<&str> {
     let names = paths.filter_map(|path| base(path).strip_suffix(".service"));
     let mut names = names.filter(|name| !name.starts_with("user@"));
     names.next()
+}
+
+/// Id of the container that a process is in.
+pub(in crate::observe) fn container_of(files: &mut Files, pid: u32) -> Option<String> {
+    let cgroup = files.read(&format!("/proc/{pid}/cgroup")).ok()?;
+    container(&cgroup).map(str::to_owned)
 }
 
 /// The container a cgroup belongs to: 64 hexadecimal digits, as Docker, containerd and CRI-O write it.
@@ -445,6 +519,7 @@ mod tests {
         let ended = |pid: u32| Ended {
             pid,
             start_ns: u64::from(pid) * SECOND / rustix::param::clock_ticks_per_second(),
+            at_ns: 0,
             name: "nginx".into(),
             code: None,
             signal: Some(11),

@@ -22,6 +22,8 @@ use super::names::{Names, Source, Verdict};
 use super::nat::Nat;
 use super::tls;
 use crate::counters::Counters;
+use crate::observe::files::Files;
+use crate::observe::remains::{Remains, Wants};
 use crate::reduce::{Answer, Seen, Waiting};
 
 /// Connections that are followed at once; more are not, counted.
@@ -87,6 +89,7 @@ struct Followed {
     /// The client's and the server's, as both of their agents call them; `None` before anything was told.
     wire: Option<(SocketAddr, SocketAddr)>,
     process: u32,
+    pid: u32,
     last_ns: u64,
     /// What the other end is called: by its client, where that is within TLS, else by the name that was asked
     /// for when its address was looked up.
@@ -106,6 +109,8 @@ struct Followed {
 pub enum Wanted {
     /// Go on.
     Yes,
+    /// Tell nothing more of what this process (likewise) writes to its standard output.
+    Quiet(u32),
     /// Tell nothing more of this process (numbered as in [`Chunk::process`]).
     No(u32),
 }
@@ -135,6 +140,8 @@ pub struct Table {
     datagrams: Datagrams<Arc<Source>>,
     heard: Vec<Heard<Arc<Source>>>,
     addresses: Addresses,
+    remains: Arc<Remains>,
+    files: Files,
     out: Vec<Request>,
     swept_ns: u64,
 }
@@ -182,6 +189,8 @@ impl Table {
             datagrams: Datagrams::default(),
             heard: Vec::new(),
             addresses: Addresses::default(),
+            remains: Arc::default(),
+            files: Files::below("/"),
             out: Vec::new(),
             swept_ns: 0,
         }
@@ -191,6 +200,41 @@ impl Table {
     #[must_use]
     pub fn with_nat(self, nat: Nat) -> Self {
         Self { nat, ..self }
+    }
+
+    /// The same, where what processes leave is kept there.
+    #[must_use]
+    pub fn with_remains(self, remains: Arc<Remains>) -> Self {
+        Self { remains, ..self }
+    }
+
+    /// What processes leave.
+    #[must_use]
+    pub fn remains(&self) -> &Remains {
+        &self.remains
+    }
+
+    /// A process is another program from now on.
+    pub fn began(&mut self, chunk: &Chunk) {
+        let (pid, at_ns) = (chunk.pid, chunk.at_ns);
+        self.remains.began(pid);
+        if let Some(begun) = self.names.began(chunk.process, pid, &chunk.comm, at_ns) {
+            let container = begun.container.as_deref();
+            self.remains.meet(&mut self.files, pid, begun.start_ticks, container, at_ns);
+        }
+    }
+
+    /// A process wrote to its standard output or its standard error.
+    pub fn said(&mut self, chunk: &Chunk, bytes: &[u8]) -> Wanted {
+        let wanted = self.wants(chunk);
+        if wanted != Wanted::Yes {
+            return wanted;
+        }
+        let is_worker = self.names.is_worker(chunk.pid);
+        match self.remains.said(&mut self.files, chunk, bytes, is_worker) {
+            Wants::More => Wanted::Yes,
+            Wants::Nothing => Wanted::Quiet(chunk.process),
+        }
     }
 
     /// Takes in a chunk and the bytes that follow it. `epoch_ns` is what is added to a time since boot
@@ -240,6 +284,7 @@ impl Table {
                 ends,
                 wire: None,
                 process,
+                pid,
                 last_ns,
                 name,
                 sealed,
@@ -317,7 +362,7 @@ impl Table {
         Wanted::Yes
     }
 
-    /// Whether a process is watched that has begun to speak TLS.
+    /// Whether a process is watched that has begun to speak TLS, or writes.
     pub fn wants(&mut self, chunk: &Chunk) -> Wanted {
         match self.names.of(chunk.process, chunk.pid, &chunk.comm, None, chunk.at_ns) {
             Verdict::Ignore => Wanted::No(chunk.process),
@@ -353,6 +398,11 @@ impl Table {
                         continue;
                     }
                     if !client {
+                        if exchange.answer == Answer::None {
+                            let (pid, what) = (followed.pid, &exchange.operation);
+                            let (since, at) = (exchange.start_ns, exchange.end_ns);
+                            self.remains.unanswered(pid, what, since, at);
+                        }
                         let source = &followed.source;
                         self.waited.entry(source.hash).or_insert_with(|| Arc::clone(source));
                     }

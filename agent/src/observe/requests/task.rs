@@ -30,6 +30,8 @@ pub struct Ends {
     pub chunks: RingBuf<MapData>,
     /// Processes of which nothing is wanted.
     pub ignored: HashMap<MapData, u32, u8>,
+    /// Those of which nothing is wanted that they write to their standard output.
+    pub quiet: HashMap<MapData, u32, u8>,
     /// What found no room.
     pub lost: Lost,
     /// Asks the kernel what it has counted of a connection; `None` where it cannot be asked.
@@ -62,12 +64,17 @@ pub fn run(
             if !requests.is_empty() {
                 pipeline.see(requests.iter().map(|request| request.seen()), now);
             }
-            if read < AT_ONCE {
+            if read < AT_ONCE || cancel.is_cancelled() {
                 break;
             }
         }
+        table.remains().drained(clocks.boot_ns);
         if clocks.boot_ns.saturating_sub(told_ns) >= WAITING_NS {
             told_ns = clocks.boot_ns;
+            for process in table.remains().wanted_again() {
+                // It may have ended since.
+                _ = ends.quiet.remove(&process);
+            }
             table.settle(clocks.boot_ns, epoch_ns);
             table.waiting(clocks.boot_ns, epoch_ns, |waiting| {
                 pipeline.wait(waiting, Time(clocks.wall_ns));
@@ -106,7 +113,11 @@ fn drain(ends: &mut Ends, table: &mut Table, met: &SyncSender<Met>, epoch_ns: u6
         let Some((chunk, bytes)) = Chunk::from_bytes(&item) else { continue };
         let speaks = chunk.what == what::SEALED;
         let wanted = match chunk.what {
-            what::BEGAN => Wanted::Yes,
+            what::BEGAN => {
+                table.began(&chunk);
+                Wanted::Yes
+            }
+            what::SAID => table.said(&chunk, bytes),
             what::HELLO => table.hello(&chunk, bytes),
             what::SEALED => table.wants(&chunk),
             _ => table.take(&chunk, bytes, epoch_ns),
@@ -115,9 +126,11 @@ fn drain(ends: &mut Ends, table: &mut Table, met: &SyncSender<Met>, epoch_ns: u6
             // Where too many wait, it is met again when it is another program.
             _ = met.try_send(Met { pid: chunk.pid, speaks });
         }
-        if let Wanted::No(process) = wanted {
-            // Without room it is told of again, and answered so again.
-            _ = ends.ignored.insert(process, 1, 0);
+        // Without room it is told of again, and answered so again.
+        match wanted {
+            Wanted::No(process) => _ = ends.ignored.insert(process, 1, 0),
+            Wanted::Quiet(process) => _ = ends.quiet.insert(process, 1, 0),
+            Wanted::Yes => {}
         }
     }
     read

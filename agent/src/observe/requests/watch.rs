@@ -61,13 +61,15 @@ impl Watch {
         if OWN.contains(&name) {
             return None;
         }
+        // Of a program that is gone already only its name is known, and of that 15 bytes.
+        let is_gone = !path.contains('/');
+        let cut = |last: &str| is_gone && name.len() == 15 && last.starts_with(name);
         let fits = |rule: &&Rule| {
             let pattern = rule.executable.as_str();
             match pattern.rsplit_once('/') {
-                None => pattern.is_empty() || rule.executable.matches(name),
-                // Of a program that is gone already only its name is known.
-                Some((_, last)) if !path.contains('/') => {
-                    Pattern::new(last).is_ok_and(|last| last.matches(name))
+                None => pattern.is_empty() || rule.executable.matches(name) || cut(pattern),
+                Some((_, last)) if is_gone => {
+                    cut(last) || Pattern::new(last).is_ok_and(|last| last.matches(name))
                 }
                 Some(_) => rule.executable.matches(path),
             }
@@ -118,6 +120,11 @@ mod tests {
         assert_eq!(watch.rule("/usr/bin/curl"), None);
         let path: Watch = "/tmp/x/ab".parse().unwrap();
         assert_eq!((path.rule("/usr/bin/ab"), path.rule("ab")), (None, Some(None)));
+        let long: Watch = "/tmp/x/payments-worker-a=pay,inventory-service".parse().unwrap();
+        assert_eq!(long.rule("payments-worke"), None, "not cut there");
+        assert_eq!(long.rule("payments-worker"), Some(Some("pay")));
+        assert_eq!(long.rule("inventory-servi"), Some(None));
+        assert_eq!(long.rule("/usr/bin/inventory-servi"), None);
         let most: Watch = "nginx=edge,*".parse().unwrap();
         assert_eq!((most.rule("nginx"), most.rule("/bin/x")), (Some(Some("edge")), Some(None)));
         for own in OWN {

@@ -1,6 +1,6 @@
 //! Which sockets TLS begins on, and which processes speak it.
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::{map, raw_tracepoint};
@@ -9,7 +9,6 @@ use aya_ebpf::programs::RawTracePointContext;
 use coral_bpf_types::protocol::ENCRYPTED;
 use coral_bpf_types::{COMM, Chunk, transport, what};
 
-use super::super::begins::is_read;
 use super::super::bytes::{Cursor, copy};
 use super::super::room::{OfCpu, Room};
 use super::super::{CHUNKS, SOCKETS, affordable, chunk, describe, socket_offsets, tell};
@@ -57,12 +56,11 @@ pub fn forget(process: u32) {
     _ = SPEAKS.remove(&process);
 }
 
-/// The agent wants to know: an executable may export OpenSSL.
+/// The agent wants to know: it may be a service's first process, and its executable may export OpenSSL. At once,
+/// for it may soon be gone.
 #[inline(always)]
 pub fn began(process: u32) {
-    if is_read(ENCRYPTED) {
-        _ = say(process, what::BEGAN, BPF_RB_NO_WAKEUP);
-    }
+    _ = say(process, what::BEGAN, BPF_RB_FORCE_WAKEUP);
 }
 
 /// Says something of a process.

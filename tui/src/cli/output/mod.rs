@@ -9,6 +9,7 @@ mod compare;
 mod csv;
 mod diff;
 mod digest;
+mod eyes;
 mod hosts;
 pub mod rows;
 mod statement;

@@ -64,6 +64,7 @@ pub fn blocks(rows: &[Row], reader: &Reader) -> Vec<Block> {
     let agents = of!(Agent);
     push(self::agents(&agents, reader));
     push(senses(&agents));
+    push(super::eyes::rows(&of!(Eyes), reader));
     out
 }
 

@@ -47,6 +47,8 @@ const WAITING: [&str; 12] = [
     "XREAD",
     "XREADGROUP",
 ];
+/// How clients' libraries introduce themselves; they go on where it is not understood.
+const INTRODUCTION: &str = "CLIENT SETINFO";
 /// Commands whose connection is no longer one of commands and replies.
 const LEAVING: [&str; 3] = ["MONITOR", "PSYNC", "SYNC"];
 
@@ -236,7 +238,9 @@ impl Connection {
             return;
         };
         let failed = reply.error().map(commands::error);
-        self.finish(failed.map_or(Answer::Done, Answer::Failed), at_ns, out);
+        // Libraries tell servers their names without knowing whether these want to hear them (before 7.2).
+        let failure = if operation == INTRODUCTION { Answer::Said } else { Answer::Failed };
+        self.finish(failed.map_or(Answer::Done, failure), at_ns, out);
         if failed.is_none() && LEAVING.contains(&operation) {
             self.left = true;
         }

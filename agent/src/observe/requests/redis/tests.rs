@@ -7,6 +7,7 @@ fn summary(told: &[Told]) -> Vec<String> {
     recorded::summary(told, |answer| match answer {
         Answer::Done => "ok".to_owned(),
         Answer::Failed(word) => (*word).to_owned(),
+        Answer::Said(word) => format!("ok with {word}"),
         _ => "none".to_owned(),
     })
 }
@@ -62,6 +63,15 @@ fn commands_are_named_and_nothing_else_of_them() {
     let want = ["HELLO ok 1-2", "CLIENT LIST ok 3-4", "CONFIG GET ok 5-6", "OTHER ERR 7-8"];
     assert_eq!(told[..4], want);
     assert_eq!(told[4], "GET OTHER 9-10");
+}
+
+#[test]
+fn a_library_that_introduces_itself_in_vain_has_not_failed() {
+    let told = in_turn(&[
+        ("CLIENT SETINFO lib-name x", "-ERR unknown subcommand 'setinfo'\n"),
+        ("CLIENT SETNAME x", "-ERR unknown subcommand 'setname'\n"),
+    ]);
+    assert_eq!(told, ["CLIENT SETINFO ok with ERR 1-2", "CLIENT SETNAME ERR 3-4"]);
 }
 
 #[test]
