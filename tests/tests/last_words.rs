@@ -135,6 +135,16 @@ fn what_it_said_to_a_pipe_and_left_unanswered_is_kept() {
         });
         if found.any(|count| count >= 2) { Ok(()) } else { Err(format!("{rows:?}")) }
     });
+    let pid = second.id();
+    until("its process to be followed", || {
+        let rows = bench.colony.query(&["hosts"])?;
+        let mut followed = rows.iter().filter_map(|row| match row {
+            Row::Host(host) => Some(host.processes.iter()),
+            _ => None,
+        });
+        let there = followed.any(|mut all| all.any(|p| p.pid == pid && p.rss_bytes.is_some()));
+        if there { Ok(()) } else { Err(format!("{rows:?}")) }
+    });
     let dying = hang("/die");
     assert_eq!(second.wait().unwrap().code(), Some(3));
     drop((hanging, dying));

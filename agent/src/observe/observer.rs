@@ -123,7 +123,8 @@ impl Observer {
         out.extend(self.bounds.step(row, spool));
         let now = clocks.boot_ns;
         if !processes.went.is_empty() || self.ends.is_any_new() {
-            self.remains.settle(now);
+            let heard = || processes.went.iter().all(|was| self.ends.of(was).is_some());
+            self.remains.settle(now, heard);
         }
         let kept = |pid, start, how: &_| self.remains.of(pid, start, how);
         let mut workers = self.services.of_workers(self.ends.take_new());

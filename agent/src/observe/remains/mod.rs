@@ -297,16 +297,14 @@ impl Remains {
         self.drained_ns.store(now_ns, Ordering::Release);
     }
 
-    /// Waits, not for long, until what the kernel told before `now_ns` was read. Blocks.
-    pub fn settle(&self, now_ns: u64) {
+    /// Waits, not for long, until what the kernel told before `now_ns` was read, and ends are `heard` of.
+    /// Blocks.
+    pub fn settle(&self, now_ns: u64, heard: impl Fn() -> bool) {
         let drained = || self.drained_ns.load(Ordering::Acquire);
-        if drained() == 0 {
-            // Nobody reads.
-            return;
-        }
         let tries = DRAINING.as_nanos() / AGAIN.as_nanos();
         for _ in 0..tries {
-            if drained() >= now_ns {
+            // Where nobody reads there is nothing to wait for.
+            if drained() == 0 || drained() >= now_ns && heard() {
                 return;
             }
             std::thread::sleep(AGAIN);
