@@ -20,7 +20,8 @@ use crate::budget::ByteBudget;
 use crate::counters::Counters;
 use crate::home::{Home, HomeError, Ports};
 use crate::observe::files::Files;
-use crate::observe::kernel::lids::{self, Lids};
+use crate::observe::kernel::keeper;
+use crate::observe::kernel::lids::Lids;
 use crate::observe::kernel::{self, Ends};
 use crate::observe::remains::{Capture, Remains};
 use crate::observe::requests::names::Names;
@@ -319,7 +320,7 @@ impl Agent {
             pipeline: pipeline.clone(),
             opened,
         };
-        let setup = lids::Setup {
+        let setup = keeper::Setup {
             make: Box::new(make),
             wish: lids.follow(),
             lids,
@@ -328,7 +329,7 @@ impl Agent {
             host: options.host.clone(),
             limit: options.cpu_limit,
         };
-        self.tasks.spawn(lids::run(setup, self.intake.clone()));
+        self.tasks.spawn(keeper::run(setup, self.intake.clone()));
     }
 
     /// Makes what follows requests through eBPF, anew whenever the eyes open; `None` where nobody's are

@@ -479,14 +479,7 @@ fn chunk(socket: &Socket, at_ns: u64, what: u32, total: u32, copied: u32) -> Chu
 /// that it does not know, for that may soon be gone.
 #[inline(always)]
 fn tell(scratch: &Scratch, socket: &mut Socket, new: bool) {
-    // As in `long_string`.
-    let copied = core::hint::black_box(scratch.chunk.copied) as usize & COPIED;
-    let size = size_of::<Chunk>() + copied;
-    let wake = new || CHUNKS.query(AVAILABLE) >= WAKE;
-    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    // SAFETY: `size` bytes of it are initialised, from the start.
-    let whole = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size) };
-    if CHUNKS.output::<[u8]>(whole, u64::from(flags)).is_ok() {
+    if put(scratch, new) {
         socket.missed = [0; 2];
         return;
     }
@@ -497,6 +490,19 @@ fn tell(scratch: &Scratch, socket: &mut Socket, new: bool) {
         what::RECEIVED => [received.saturating_add(total), sent],
         _ => [received, sent.saturating_add(total)],
     };
+}
+
+/// Puts the chunk and its bytes into the ring; false where there was no room. `wake`: the agent shall look at once.
+#[inline(always)]
+fn put(scratch: &Scratch, wake: bool) -> bool {
+    // As in `long_string`.
+    let copied = core::hint::black_box(scratch.chunk.copied) as usize & COPIED;
+    let size = size_of::<Chunk>() + copied;
+    let wake = wake || CHUNKS.query(AVAILABLE) >= WAKE;
+    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    // SAFETY: `size` bytes of it are initialised, from the start.
+    let whole = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size) };
+    CHUNKS.output::<[u8]>(whole, u64::from(flags)).is_ok()
 }
 
 /// `sock_recv_length(sk, ret, flags)`, since Linux 6.3.

@@ -34,6 +34,9 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// How many numbers it has.
+    pub const NUMBERS: usize = 11;
+
     /// Whether it tells nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -42,22 +45,61 @@ impl Tally {
 
     /// Adds another.
     pub fn add(&mut self, other: &Self) {
-        let Self { opened, failed, refused, reset, retransmits, sent_bytes, .. } = self;
-        let Self { received_bytes, rtt_sum_ns, rtt_count, open_ns, busy_ns, .. } = self;
-        for (sum, more) in [
-            (opened, other.opened),
-            (failed, other.failed),
-            (refused, other.refused),
-            (reset, other.reset),
-            (retransmits, other.retransmits),
-            (sent_bytes, other.sent_bytes),
-            (received_bytes, other.received_bytes),
-            (rtt_sum_ns, other.rtt_sum_ns),
-            (rtt_count, other.rtt_count),
-            (open_ns, other.open_ns),
-            (busy_ns, other.busy_ns),
-        ] {
+        let mut sums = self.numbers();
+        for (sum, more) in sums.iter_mut().zip(other.numbers()) {
             *sum = sum.saturating_add(more);
+        }
+        *self = Self::of(sums);
+    }
+
+    /// Its numbers in their order, in which they are also stored.
+    #[must_use]
+    pub fn numbers(&self) -> [u64; Self::NUMBERS] {
+        let Self { opened, failed, refused, reset, retransmits, sent_bytes, .. } = *self;
+        let Self { received_bytes, rtt_sum_ns, rtt_count, open_ns, busy_ns, .. } = *self;
+        [
+            opened,
+            failed,
+            refused,
+            reset,
+            retransmits,
+            sent_bytes,
+            received_bytes,
+            rtt_sum_ns,
+            rtt_count,
+            open_ns,
+            busy_ns,
+        ]
+    }
+
+    /// The one that has these numbers.
+    #[must_use]
+    pub fn of(numbers: [u64; Self::NUMBERS]) -> Self {
+        let [
+            opened,
+            failed,
+            refused,
+            reset,
+            retransmits,
+            sent_bytes,
+            received_bytes,
+            rtt_sum_ns,
+            rtt_count,
+            open_ns,
+            busy_ns,
+        ] = numbers;
+        Self {
+            opened,
+            failed,
+            refused,
+            reset,
+            retransmits,
+            sent_bytes,
+            received_bytes,
+            rtt_sum_ns,
+            rtt_count,
+            open_ns,
+            busy_ns,
         }
     }
 }
@@ -75,5 +117,7 @@ mod tests {
             Tally { opened: 2, failed: 3, rtt_count: 4, busy_ns: u64::MAX, ..Tally::default() };
         assert_eq!(sum, expected);
         assert!(Tally::default().is_empty() && !sum.is_empty());
+        let counted = std::array::from_fn(|n| u64::try_from(n).unwrap());
+        assert_eq!(Tally::of(counted).numbers(), counted);
     }
 }

@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coral_model::view::Red;
 
+use crate::colony::Colony;
+use crate::eyes::may_look;
 use crate::wait::until;
 
 /// One test at a time: a program that is gone before it is looked up is known by its name alone, and these
@@ -14,6 +16,20 @@ use crate::wait::until;
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The server, and who asks it.
+pub const USUAL: [&str; 3] = ["nginx", "ab", "h2load"];
+
+/// A colony that watches copies of `programs` (paths) which are called by one of `names`, and these copies; `None` where
+/// the kernel does not let its agent look.
+#[must_use]
+pub fn watched(programs: &[&str], names: &[&str]) -> Option<(Colony, Programs)> {
+    let colony = Colony::prepare();
+    let programs = Programs::copied(colony.dir(), programs);
+    let mut colony = colony.with_env("CORAL_WATCH", programs.watch(names));
+    colony.up();
+    may_look(&colony).then_some((colony, programs))
 }
 
 /// Copies of programs in a folder of the test's, which alone are watched.
@@ -40,10 +56,10 @@ impl Programs {
         self.dir.join(name).display().to_string()
     }
 
-    /// What `CORAL_WATCH` is set to.
+    /// What `CORAL_WATCH` is set to, so that these are watched.
     #[must_use]
-    pub fn watch(&self) -> String {
-        ["nginx", "ab", "h2load"].map(|name| self.path(name)).join(",")
+    pub fn watch(&self, names: &[&str]) -> String {
+        names.iter().map(|name| self.path(name)).collect::<Vec<_>>().join(",")
     }
 
     /// Runs one to its end, and gives what it said.

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use coral_model::view::{EdgeEnds, NodeKind};
 use coral_tests::eyes::{edges, red};
-use coral_tests::nginx::{Programs, free_port};
+use coral_tests::nginx::{Programs, free_port, watched};
 use coral_tests::{Colony, Counts, asks, counters, counts, may_look, nothing_lost, until};
 
 /// Addresses of this machine that nobody else uses.
@@ -291,13 +291,7 @@ fn every_query_of_an_uninstrumented_dnsmasq_is_counted_once() {
 
 #[test]
 fn a_peer_that_nobody_watches_has_the_name_it_was_asked_by() {
-    let colony = Colony::prepare();
-    let programs = Programs::copied(colony.dir(), &PROGRAMS);
-    let mut colony = colony.with_env("CORAL_WATCH", programs.path("curl"));
-    colony.up();
-    if !may_look(&colony) {
-        return;
-    }
+    let Some((colony, programs)) = watched(&PROGRAMS, &["curl"]) else { return };
     let net = Net::new();
     let (at, web) = (net.ip(1), net.ip(3));
     let dnsmasq = [

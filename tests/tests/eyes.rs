@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use coral_model::view::{EventKind, EventRow, Row, SenseState};
-use coral_tests::nginx::{Nginx, Programs, free_port};
+use coral_tests::nginx::{Nginx, USUAL, free_port, watched};
 use coral_tests::{Colony, MemoryLimit, Python, Running, Shop, may, may_look, until};
 
 fn pid_of(colony: &Colony, service: &str) -> u32 {
@@ -64,13 +64,9 @@ fn who_killed_a_service_and_how_it_crashed() {
 /// Nobody instrumented it: its first process is followed like any other's, and its workers are known.
 #[test]
 fn a_service_that_says_nothing_of_itself_is_followed() {
-    let colony = Colony::prepare();
-    let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx", "/usr/bin/ab"]);
-    let mut colony = colony.with_env("CORAL_WATCH", programs.watch());
-    colony.up();
-    if !may_look(&colony) {
+    let Some((colony, programs)) = watched(&["/usr/sbin/nginx", "/usr/bin/ab"], &USUAL) else {
         return;
-    }
+    };
     let mut nginx = Nginx::start(&programs);
     let ask = |nginx: &Nginx| {
         _ = programs.run("ab", &["-q", "-n", "400", "-c", "16"], &nginx.url("/small.html"));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use coral_model::view::{EventRow, Row, Sense, SenseState, State, Told};
-use coral_tests::nginx::{Nginx, Programs, alone};
+use coral_tests::nginx::{Nginx, Programs, alone, watched};
 use coral_tests::{Colony, Running, may_look, red, until};
 
 const PROGRAMS: [&str; 3] = ["/usr/sbin/nginx", "/usr/bin/curl", "/usr/bin/ab"];
@@ -74,13 +74,7 @@ fn openings(colony: &Colony) -> usize {
 #[test]
 fn what_a_person_turned_off_is_off_until_somebody_turns_it_on() {
     let _alone = alone();
-    let colony = Colony::prepare();
-    let programs = Programs::copied(colony.dir(), &PROGRAMS);
-    let mut colony = colony.with_env("CORAL_WATCH", programs.path("nginx"));
-    colony.up();
-    if !may_look(&colony) {
-        return;
-    }
+    let Some((mut colony, programs)) = watched(&PROGRAMS, &["nginx"]) else { return };
     let nginx = Nginx::start(&programs);
     let ask = |n: u32, path: &str| {
         for _ in 0..n {

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 
 use coral_model::view::{EdgeEnds, Evidence, RedRow, Row};
-use coral_tests::nginx::{Nginx, Programs, assert_as_slow, free_port};
+use coral_tests::nginx::{Nginx, Programs, assert_as_slow, free_port, watched};
 use coral_tests::{
     Colony, Counts, Python, Running, asks, counters, counts, may_look, nothing_lost, red, unread,
     until,
@@ -105,13 +105,10 @@ fn every_request_of_http2_is_counted_once() {
 
 #[test]
 fn what_is_lost_of_http2_is_said_and_the_rest_is_right() {
-    let colony = Colony::prepare();
-    let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx", "/usr/bin/h2load"]);
-    let mut colony = colony.with_env("CORAL_WATCH", programs.path("nginx"));
-    colony.up();
-    if !may_look(&colony) {
+    let Some((colony, programs)) = watched(&["/usr/sbin/nginx", "/usr/bin/h2load"], &["nginx"])
+    else {
         return;
-    }
+    };
     let nginx = Nginx::with(&programs, "nginx", "http2", "root {at}/www;");
     // Of a program that is gone when it is looked up only the name is known: another test's is watched.
     std::fs::rename(programs.path("h2load"), programs.path("flood")).unwrap();

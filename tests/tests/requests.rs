@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use coral_model::view::{EdgeEnds, EdgeRow, Evidence, NodeKind, RedRow, Row};
-use coral_tests::nginx::{Nginx, Programs, alone, assert_as_slow};
+use coral_tests::nginx::{Nginx, Programs, USUAL, alone, assert_as_slow, watched};
 use coral_tests::{Colony, Shop, Terminal, bin_dir, counters, edges, may_look, red, unread, until};
 
 const PROGRAMS: [&str; 3] = ["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load"];
@@ -23,13 +23,7 @@ fn by_status(colony: &Colony) -> Result<BTreeMap<String, u64>, String> {
 #[test]
 fn every_request_of_an_uninstrumented_nginx_is_counted_once() {
     let _alone = alone();
-    let colony = Colony::prepare();
-    let programs = Programs::copied(colony.dir(), &PROGRAMS);
-    let mut colony = colony.with_env("CORAL_WATCH", programs.watch());
-    colony.up();
-    if !may_look(&colony) {
-        return;
-    }
+    let Some((colony, programs)) = watched(&PROGRAMS, &USUAL) else { return };
     let nginx = Nginx::start(&programs);
 
     // Kept alive, one connection each, pipelined; not there; large by sendfile; slow.
@@ -163,13 +157,7 @@ fn a_proxy_is_seen_from_both_sides_and_services_are_called_what_a_person_says() 
 #[test]
 fn what_is_lost_on_the_way_is_said_and_the_rest_is_right() {
     let _alone = alone();
-    let colony = Colony::prepare();
-    let programs = Programs::copied(colony.dir(), &PROGRAMS);
-    let mut colony = colony.with_env("CORAL_WATCH", programs.path("nginx"));
-    colony.up();
-    if !may_look(&colony) {
-        return;
-    }
+    let Some((colony, programs)) = watched(&PROGRAMS, &["nginx"]) else { return };
     let nginx = Nginx::start(&programs);
     let ask = |n: &str, path: &str| {
         _ = programs.run("ab", &["-q", "-n", n, "-k", "-c", "8"], &nginx.url(path));

@@ -10,7 +10,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use coral_model::view::{EdgeEnds, Evidence, NodeKind, SenseState};
 use coral_tests::certificate::Certificate;
-use coral_tests::nginx::{Nginx, Programs, alone, assert_as_slow};
+use coral_tests::nginx::{Nginx, Programs, USUAL, alone, assert_as_slow};
 use coral_tests::python::Python;
 use coral_tests::{
     Colony, Counts, Running, asks, counters, counts, edges, may_look, nothing_lost, red, until,
@@ -92,7 +92,7 @@ fn every_request_of_an_nginx_with_tls_is_counted_once_at_both_ends() {
     let programs = ["/usr/sbin/nginx", "/usr/bin/ab", "/usr/bin/h2load", "/usr/bin/curl"];
     let programs = Programs::copied(colony.dir(), &programs);
     let certificate = Certificate::made(colony.dir());
-    let watch = format!("{},{}", programs.watch(), programs.path("curl"));
+    let watch = programs.watch(&["nginx", "ab", "h2load", "curl"]);
     let mut colony = colony.with_env("CORAL_WATCH", watch);
     colony.up();
     if !may_read(&colony) {
@@ -478,7 +478,7 @@ fn whoever_does_not_want_it_turns_it_off() {
     let programs = Programs::copied(colony.dir(), &["/usr/sbin/nginx", "/usr/bin/ab"]);
     let certificate = Certificate::made(colony.dir());
     let mut colony =
-        colony.with_env("CORAL_WATCH", programs.watch()).with_env("CORAL_TLS", "never");
+        colony.with_env("CORAL_WATCH", programs.watch(&USUAL)).with_env("CORAL_TLS", "never");
     colony.up();
     if !may_look(&colony) {
         return;

@@ -6,7 +6,6 @@
 //! the socket is not connected; who it came from is told to the program after the tracepoint, and is not
 //! known here: the agent has it from the other message.
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_task_pt_regs,
 };
@@ -20,7 +19,7 @@ use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, form, lost, transport,
 use super::bytes::{Cursor, FORMS, Source, copy, user};
 use super::framed::Call;
 use super::room::{OfCpu, Room as _};
-use super::{AF_INET, AF_INET6, AVAILABLE, CHUNKS, MET, WAKE, affordable, socket_offsets};
+use super::{AF_INET, AF_INET6, MET, affordable, put, socket_offsets};
 use crate::{count, member, pid_seen_by_agent};
 
 /// Names of the local network, which nobody is asked for in particular (mDNS, LLMNR).
@@ -264,13 +263,7 @@ fn datagram() -> Option<()> {
         remote,
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),
     };
-    let copied = core::hint::black_box(copied) as usize & COPIED;
-    let size = size_of::<Chunk>() + copied;
-    let wake = new || CHUNKS.query(AVAILABLE) >= WAKE;
-    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    // SAFETY: `size` bytes of it are initialised, from the start.
-    let whole = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size) };
-    if CHUNKS.output::<[u8]>(whole, u64::from(flags)).is_err() {
+    if !put(scratch, new) {
         count(lost::CHUNKS, 1);
     }
     Some(())

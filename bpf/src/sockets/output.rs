@@ -4,17 +4,16 @@
 //! keeps stable. So the agent hangs it there only while somebody it follows writes where nothing can be
 //! read afterwards, to a pipe or a terminal; and it begins with the cheapest questions.
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_ktime_get_boot_ns};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::RawTracePointContext;
-use coral_bpf_types::{COMM, COPIED, Chunk, SAID, lost, transport, what};
+use coral_bpf_types::{COMM, Chunk, SAID, lost, what};
 
 use super::bytes::{Arguments, Cursor, PIECES, Source, arguments, copy};
 use super::room::{OfCpu, Room};
-use super::{AVAILABLE, CHUNKS, IGNORED, WAKE, socket_offsets};
+use super::{AVAILABLE, CHUNKS, IGNORED, put, socket_offsets};
 use crate::{count, member, pid_seen_by_agent};
 
 /// Processes whose output is not wanted, because it can be read elsewhere; by their pid in the first namespace.
@@ -105,13 +104,7 @@ fn written(context: &RawTracePointContext) -> Option<()> {
     let scratch = unsafe { &mut *OfCpu::scratch()? };
     let copied = copy(&source, most, &mut Cursor::of(&source), scratch);
     scratch.chunk = chunk(process, fd as u16, at_ns, writer.missed, total, copied)?;
-    let copied = core::hint::black_box(scratch.chunk.copied) as usize & COPIED;
-    let size = size_of::<Chunk>() + copied;
-    let wake = CHUNKS.query(AVAILABLE) >= WAKE;
-    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    // SAFETY: `size` bytes of it are initialised, from the start.
-    let whole = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size) };
-    if CHUNKS.output::<[u8]>(whole, u64::from(flags)).is_ok() {
+    if put(scratch, false) {
         writer.missed = 0;
     } else {
         writer.missed = writer.missed.saturating_add(total);
@@ -166,22 +159,14 @@ fn chunk(process: u32, fd: u16, at_ns: u64, missed: u32, total: u32, copied: u32
     Some(Chunk {
         at_ns,
         socket: start_ns,
-        place: 0,
         process,
         pid: pid_seen_by_agent(&offsets),
         total,
         copied,
-        missed_received: 0,
         missed_sent: missed,
         what: what::SAID,
-        family: 0,
         local_port: fd,
-        remote_port: 0,
-        transport: transport::STREAM,
-        sealed: 0,
-        over: 0,
-        local: [0; 16],
-        remote: [0; 16],
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),
+        ..Chunk::default()
     })
 }

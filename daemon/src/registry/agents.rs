@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use coral_model::time::SECOND;
-use coral_model::view::{AgentRow, EyesRow, Sense, SenseState, State, Told};
+use coral_model::view::{AgentRow, EyesRow, Sense, SenseState, State};
 use coral_model::{AgentId, Time};
 use coral_proto::{PROTOCOL, PROTOCOL_OLDEST, v1};
 
-use super::eyes::{CAPABILITY, Eyes, Following, Said};
+use super::eyes::{self, CAPABILITY, Eye, Eyes, Following};
 use super::{KnownAgent, Peer};
 
 /// Agents beyond this are refused: a bound, far above what one colony serves.
@@ -28,9 +28,6 @@ const MAX_LOSSES: usize = 512;
 const LOSS_STEP: u64 = 10 * SECOND;
 /// Longest text taken over from an agent, in bytes.
 const MAX_TEXT: usize = 512;
-
-/// The sense that tells of an agent's eyes.
-const EYES_SENSE: &str = "ebpf";
 
 /// One session of one agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,14 +48,6 @@ struct Agent {
     /// Its counters are known, so that a rise means something.
     reported: bool,
     eyes: Eye,
-}
-
-/// An agent's eyes, as far as it has told.
-#[derive(Debug, Clone, Default)]
-struct Eye {
-    /// It does what it is told of them.
-    understands: bool,
-    report: Option<v1::EyesReport>,
 }
 
 /// What an agent turned away between two of its reports.
@@ -297,13 +286,13 @@ impl Agents {
         let listed = self.listed(now);
         let here: Vec<_> = listed.iter().filter(|(row, _)| asked(&row.host)).collect();
         let mut rows: Vec<EyesRow> =
-            here.iter().map(|(row, eye)| eyes_row(row, eye, wishes.of(&row.host))).collect();
+            here.iter().map(|(row, eye)| eye.row(row, wishes.of(&row.host))).collect();
         let empty = |of: &str| here.iter().all(|(row, _)| row.host != of);
         for (of, said) in wishes.hosts().filter(|(of, _)| asked(of) && empty(of)) {
-            rows.push(next_row(Some(of), said));
+            rows.push(eyes::next(Some(of), said));
         }
         if let Some(said) = wishes.everywhere().filter(|_| rows.is_empty()) {
-            rows.push(next_row(host, said));
+            rows.push(eyes::next(host, said));
         }
         rows
     }
@@ -438,56 +427,11 @@ fn sense(report: &v1::SenseReport) -> Sense {
     Sense { name: text(&report.name), state, why: text(&report.why), remedy }
 }
 
-/// How an agent's eyes are, and what is wanted of them.
-fn eyes_row(row: &AgentRow, eye: &Eye, said: Option<&Said>) -> EyesRow {
-    let sense = row.senses.iter().find(|sense| sense.name == EYES_SENSE);
-    let active = row.state == State::Active;
-    let report = eye.report.as_ref().filter(|_| active);
-    let told = match report {
-        _ if !active => Told::Later,
-        _ if !eye.understands => Told::TooOld,
-        Some(report) if report.answers_ns == said.map_or(0, |said| said.at_ns) => Told::Done,
-        _ => Told::Told,
-    };
-    let sees = || sense.filter(|_| !eye.understands).map(|sense| sense.state != SenseState::Off);
-    EyesRow {
-        agent: Some(row.agent.clone()),
-        host: Some(row.host.clone()),
-        state: row.state,
-        // An agent that is older than that says only what its senses are.
-        open: report.map(|report| report.open).or_else(sees).filter(|_| active),
-        since: report.map(|report| Time(report.since_ns)),
-        why: sense.map(|sense| sense.why.clone()),
-        remedy: sense.and_then(|sense| sense.remedy.clone()),
-        cpu: row.cpu.filter(|_| active),
-        wanted: said.is_none_or(|said| said.open),
-        by: said.map(|said| said.by.clone()),
-        said: said.map(|said| Time(said.at_ns)),
-        told,
-    }
-}
-
-/// What the next agent of a host, or of any, will be told.
-fn next_row(host: Option<&str>, said: &Said) -> EyesRow {
-    EyesRow {
-        agent: None,
-        host: host.map(str::to_owned),
-        state: State::NotObserved,
-        open: None,
-        since: None,
-        why: None,
-        remedy: None,
-        cpu: None,
-        wanted: said.open,
-        by: Some(said.by.clone()),
-        said: Some(Time(said.at_ns)),
-        told: Told::Later,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::eyes::{EYES_SENSE, Said};
+    use coral_model::view::Told;
 
     fn hello(id: u8) -> v1::AgentHello {
         v1::AgentHello {

@@ -1,11 +1,14 @@
 //! What people want of agents' eyes in the kernel: open or closed, everywhere or on one host.
 //!
 //! In: what somebody says, at the API. Out: what an agent is to be told, for its session: at once, and to those that
-//! connect later. It is kept in the registry before anybody is told, so that it outlives this process.
+//! connect later; and rows of how they are. It is kept in the registry before anybody is told, so that it outlives this
+//! process.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use coral_model::Time;
+use coral_model::view::{AgentRow, EyesRow, SenseState, State, Told};
 use coral_proto::v1;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -16,6 +19,9 @@ use super::{Registry, RegistryError};
 pub const CAPABILITY: &str = "eyes";
 /// Hosts of which something else may be wanted than of the others.
 const MAX_HOSTS: usize = 1_000;
+
+/// The sense that tells of an agent's eyes.
+pub(super) const EYES_SENSE: &str = "ebpf";
 
 /// What somebody said.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -172,6 +178,64 @@ impl Following {
             Some(Said { open, at_ns, by }) => v1::Eyes { open, at_ns, by },
             None => v1::Eyes { open: true, at_ns: 0, by: String::new() },
         }
+    }
+}
+
+/// An agent's eyes, as far as it has told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Eye {
+    /// It does what it is told of them.
+    pub(super) understands: bool,
+    pub(super) report: Option<v1::EyesReport>,
+}
+
+impl Eye {
+    /// How an agent's eyes are, and what is wanted of them.
+    pub(super) fn row(&self, row: &AgentRow, said: Option<&Said>) -> EyesRow {
+        let sense = row.senses.iter().find(|sense| sense.name == EYES_SENSE);
+        let active = row.state == State::Active;
+        let report = self.report.as_ref().filter(|_| active);
+        let told = match report {
+            _ if !active => Told::Later,
+            _ if !self.understands => Told::TooOld,
+            Some(report) if report.answers_ns == said.map_or(0, |said| said.at_ns) => Told::Done,
+            _ => Told::Told,
+        };
+        let sees =
+            || sense.filter(|_| !self.understands).map(|sense| sense.state != SenseState::Off);
+        EyesRow {
+            agent: Some(row.agent.clone()),
+            host: Some(row.host.clone()),
+            state: row.state,
+            // An agent that is older than that says only what its senses are.
+            open: report.map(|report| report.open).or_else(sees).filter(|_| active),
+            since: report.map(|report| Time(report.since_ns)),
+            why: sense.map(|sense| sense.why.clone()),
+            remedy: sense.and_then(|sense| sense.remedy.clone()),
+            cpu: row.cpu.filter(|_| active),
+            wanted: said.is_none_or(|said| said.open),
+            by: said.map(|said| said.by.clone()),
+            said: said.map(|said| Time(said.at_ns)),
+            told,
+        }
+    }
+}
+
+/// What the next agent of a host, or of any, will be told.
+pub(super) fn next(host: Option<&str>, said: &Said) -> EyesRow {
+    EyesRow {
+        agent: None,
+        host: host.map(str::to_owned),
+        state: State::NotObserved,
+        open: None,
+        since: None,
+        why: None,
+        remedy: None,
+        cpu: None,
+        wanted: said.open,
+        by: Some(said.by.clone()),
+        said: Some(Time(said.at_ns)),
+        told: Told::Later,
     }
 }
 

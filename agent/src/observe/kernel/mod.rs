@@ -1,20 +1,23 @@
 //! What the agent sees through eBPF.
 //!
-//! The programs (`bpf/`, Rust too) hang on raw tracepoints, and on functions of OpenSSL; what they see comes through a ring. They
-//! are in the kernel for as long as this process holds them and no longer. Without the right to load
-//! them, without BTF, or in a build without them, the agent does everything else, and the sense
-//! `ebpf` says what is missing and what to do; `requests` says it of requests.
+//! The programs (`bpf/`, Rust too) hang on raw tracepoints, and on functions of OpenSSL; what they see
+//! comes through a ring. They are in the kernel for as long as this process holds them and no longer.
+//! Without the right to load them, without BTF, or in a build without them, the agent does everything else,
+//! and the sense `ebpf` says what is missing and what to do; `requests`, `tls` and `output` say it of theirs.
 //!
-//! Now: how processes end ([`ends`]): exit code or signal, who sent it, whether memory had run out;
-//! and the bytes of HTTP, gRPC, Redis, PostgreSQL and DNS, which [`super::requests`] makes requests of.
-//! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in, [`ask`] runs one
-//! of them, [`probes`] brings in those that read what OpenSSL is given and gives, where [`trial`] says that it costs little.
-//! [`lids`] opens the eyes and closes them, as people want it and as [`allowance`] allows.
+//! Now: how processes end ([`ends`]): exit code or signal, who sent it, whether memory had run out; the
+//! bytes of HTTP, gRPC, Redis, PostgreSQL and DNS, which [`super::requests`] makes requests of; and what
+//! services write to pipes and terminals, for [`super::remains`].
+//!
+//! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in, [`ask`] runs one of
+//! them, [`probes`] brings in those that read what OpenSSL is given and gives, where [`trial`] says that it costs
+//! little. [`keeper`] opens the eyes and closes them, as people want it ([`lids`]) and as [`allowance`] allows.
 
 pub mod allowance;
 pub mod ask;
 pub mod btf;
 pub mod ends;
+pub mod keeper;
 pub mod lids;
 pub mod load;
 pub mod probes;

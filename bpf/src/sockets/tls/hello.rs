@@ -7,7 +7,7 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::RawTracePointContext;
 use coral_bpf_types::protocol::ENCRYPTED;
-use coral_bpf_types::{COMM, Chunk, transport, what};
+use coral_bpf_types::{COMM, Chunk, what};
 
 use super::super::bytes::{Cursor, copy};
 use super::super::room::{OfCpu, Room};
@@ -70,24 +70,11 @@ fn say(process: u32, what: u32, flags: u32) -> Option<()> {
     slot.write(Chunk {
         // SAFETY: a helper without arguments.
         at_ns: unsafe { bpf_ktime_get_boot_ns() },
-        socket: 0,
-        place: 0,
         process,
         pid: pid_seen_by_agent(&crate::offsets()),
-        total: 0,
-        copied: 0,
-        missed_received: 0,
-        missed_sent: 0,
         what,
-        family: 0,
-        local_port: 0,
-        remote_port: 0,
-        transport: transport::STREAM,
-        sealed: 0,
-        over: 0,
-        local: [0; 16],
-        remote: [0; 16],
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),
+        ..Chunk::default()
     });
     slot.submit(u64::from(flags));
     Some(())

@@ -1,37 +1,15 @@
-//! What is known of connections as columns: a number of a [`Tally`] in each, side by side.
+//! What is known of connections as columns: a number of a [`Tally`] in each, side by side, in its order.
 
 use coral_model::connections::Tally;
 use duckdb::arrow::array::{Array as _, ArrayRef, UInt64Array};
 
 use super::shared;
 
-/// How many columns.
-const COUNT: usize = 11;
-
-/// In the order of the columns.
-fn numbers(tally: &Tally) -> [u64; COUNT] {
-    let Tally { opened, failed, refused, reset, retransmits, sent_bytes, .. } = *tally;
-    let Tally { received_bytes, rtt_sum_ns, rtt_count, open_ns, busy_ns, .. } = *tally;
-    [
-        opened,
-        failed,
-        refused,
-        reset,
-        retransmits,
-        sent_bytes,
-        received_bytes,
-        rtt_sum_ns,
-        rtt_count,
-        open_ns,
-        busy_ns,
-    ]
-}
-
 /// The columns of some rows.
 pub fn written<R>(rows: &[R], of: impl Fn(&R) -> &Tally) -> Vec<ArrayRef> {
-    let mut columns: [Vec<u64>; COUNT] = Default::default();
+    let mut columns: [Vec<u64>; Tally::NUMBERS] = Default::default();
     for row in rows {
-        for (column, number) in columns.iter_mut().zip(numbers(of(row))) {
+        for (column, number) in columns.iter_mut().zip(of(row).numbers()) {
             column.push(number);
         }
     }
@@ -40,7 +18,7 @@ pub fn written<R>(rows: &[R], of: impl Fn(&R) -> &Tally) -> Vec<ArrayRef> {
 
 /// The columns of rows that were read.
 #[derive(Debug)]
-pub struct Tallies<'a>([&'a UInt64Array; COUNT]);
+pub struct Tallies<'a>([&'a UInt64Array; Tally::NUMBERS]);
 
 impl<'a> Tallies<'a> {
     /// The one at `first` and those behind it, each as `column` finds it.
@@ -69,32 +47,7 @@ impl<'a> Tallies<'a> {
     pub fn at(&self, row: usize) -> Tally {
         let number =
             |column: &UInt64Array| if column.is_valid(row) { column.value(row) } else { 0 };
-        let [
-            opened,
-            failed,
-            refused,
-            reset,
-            retransmits,
-            sent_bytes,
-            received_bytes,
-            rtt_sum_ns,
-            rtt_count,
-            open_ns,
-            busy_ns,
-        ] = self.0.map(number);
-        Tally {
-            opened,
-            failed,
-            refused,
-            reset,
-            retransmits,
-            sent_bytes,
-            received_bytes,
-            rtt_sum_ns,
-            rtt_count,
-            open_ns,
-            busy_ns,
-        }
+        Tally::of(self.0.map(number))
     }
 }
 
@@ -104,19 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let tally = Tally {
-            opened: 1,
-            failed: 2,
-            refused: 3,
-            reset: 4,
-            retransmits: 5,
-            sent_bytes: 6,
-            received_bytes: 7,
-            rtt_sum_ns: 8,
-            rtt_count: 9,
-            open_ns: 10,
-            busy_ns: 11,
-        };
+        let tally = Tally::of(std::array::from_fn(|n| u64::try_from(n).unwrap() + 1));
         let columns = written(&[Tally::default(), tally], |tally| tally);
         let column = |at: usize| columns[at].as_any().downcast_ref::<UInt64Array>().ok_or(at);
         let read = Tallies::of(0, column).unwrap();
