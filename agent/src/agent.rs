@@ -22,7 +22,7 @@ use crate::home::{Home, HomeError, Ports};
 use crate::observe::files::Files;
 use crate::observe::kernel::keeper;
 use crate::observe::kernel::lids::Lids;
-use crate::observe::kernel::{self, Ends};
+use crate::observe::kernel::{self, Ends, Hooks};
 use crate::observe::remains::{Capture, Remains};
 use crate::observe::requests::names::Names;
 use crate::observe::requests::nat::Nat;
@@ -81,6 +81,8 @@ pub struct Options {
     pub ebpf: bool,
     /// Whose requests are seen that way.
     pub watch: watch::Watch,
+    /// Where the kernel shows them.
+    pub hooks: Hooks,
     /// Whether also within TLS.
     pub tls: When,
     /// Which output of processes that die is kept.
@@ -111,6 +113,7 @@ impl Options {
             observe: false,
             ebpf: false,
             watch: watch::Watch::none(),
+            hooks: Hooks::Auto,
             tls: When::Never,
             output: Capture::Never,
             cpu_limit: None,
@@ -311,11 +314,12 @@ impl Agent {
         let requests = self.requests(options, services, Arc::clone(&remains));
         let tls = (options.tls != When::Never).then(|| (options.watch.clone(), options.tls));
         let (senses, pipeline) = (self.senses.clone(), self.pipeline.clone());
+        let hooks = options.hooks;
         let make = move |opened| kernel::Setup {
             ends: ends.clone(),
             remains: remains.clone(),
             senses: senses.clone(),
-            requests: requests(),
+            requests: requests().map(|table| (table, hooks)),
             tls: tls.clone(),
             pipeline: pipeline.clone(),
             opened,

@@ -10,6 +10,7 @@ use clap::Parser;
 use coral_agent::agent::{Agent, Listen, Options};
 use coral_agent::home::{Home, HomeError};
 use coral_agent::logfile::LogFile;
+use coral_agent::observe::kernel::Hooks;
 use coral_agent::observe::remains::Capture;
 use coral_agent::observe::requests::tls::When;
 use coral_agent::observe::requests::watch::Watch;
@@ -66,6 +67,9 @@ struct Args {
     /// behind = where they need one, like nginx=edge,/opt/shop/*
     #[arg(long, env = "CORAL_WATCH", value_name = "LIST", default_value = "all")]
     watch: Watch,
+    /// Where the kernel shows these requests
+    #[arg(long, env = "CORAL_HOOKS", value_enum, value_name = "WHERE", default_value = "auto")]
+    hooks: Hooks,
     /// Read what watched programs give to OpenSSL and get from it: their requests within TLS
     #[arg(long, env = "CORAL_TLS", value_enum, value_name = "WHEN", default_value = "auto")]
     tls: When,
@@ -187,6 +191,7 @@ async fn run(args: Args, home: Home) -> anyhow::Result<()> {
         observe: !args.no_host && import.is_none(),
         ebpf: !args.no_ebpf,
         watch: args.watch,
+        hooks: args.hooks,
         tls: args.tls,
         output: args.output,
         cpu_limit: (args.cpu_limit > 0.0).then_some(args.cpu_limit),

@@ -67,9 +67,9 @@ const SOON: u64 = 90_000_000_000;
 /// `SEND_SIG_PRIV`: in place of a pointer, says that the kernel itself sends.
 const FROM_KERNEL: u64 = 1;
 
-fn offsets() -> Offsets {
-    // SAFETY: a static of plain integers; volatile because the loader replaces it.
-    unsafe { core::ptr::read_volatile(&raw const OFFSETS) }
+fn offsets() -> &'static Offsets {
+    // The loader replaces it: what is here is not what it is. Each is read where it is needed.
+    core::hint::black_box(&OFFSETS)
 }
 
 /// Whether the default action of a signal ends a process.
@@ -146,7 +146,7 @@ pub fn signal_generate(context: RawTracePointContext) -> i32 {
         // SAFETY: a helper without arguments.
         at_ns: unsafe { bpf_ktime_get_boot_ns() },
         signal: signal as u32,
-        pid: pid_seen_by_agent(&offsets),
+        pid: pid_seen_by_agent(offsets),
         uid: bpf_get_current_uid_gid() as u32,
         flags,
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),
@@ -209,7 +209,7 @@ pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
         // SAFETY: helpers without arguments.
         at_ns: unsafe { bpf_ktime_get_boot_ns() },
         start_ns: start,
-        pid: pid_seen_by_agent(&offsets),
+        pid: pid_seen_by_agent(offsets),
         status: code as u32,
         sender_pid: 0,
         sender_uid: 0,

@@ -2,7 +2,8 @@
 //! DNS; of UDP as far as it is DNS ([`datagrams`]); and what they say through them within TLS ([`tls`]).
 //!
 //! Hangs on the tracepoints that tell of bytes moved through a socket, not on system calls: whoever
-//! uses no socket is never met, and one place sees `read`, `recvmsg`, `writev` and `sendfile` alike.
+//! uses no socket is never met, and one place sees `read`, `recvmsg`, `writev` and `sendfile` alike. Kernels that do
+//! not have them yet tell of it where a call ends ([`calls`]).
 //! The bytes are read from where the call that is under way has them. Of a socket on which nothing
 //! that begins like one of them has passed nothing is told, and only its first bytes are looked at.
 //!
@@ -17,6 +18,7 @@
 
 mod begins;
 mod bytes;
+mod calls;
 mod connections;
 mod datagrams;
 mod dns;
@@ -175,9 +177,9 @@ const WAKE: u64 = 1 << 20;
 /// `BPF_RB_AVAIL_DATA`.
 const AVAILABLE: u64 = 0;
 
-fn socket_offsets() -> SocketOffsets {
-    // SAFETY: a static of plain integers; volatile because the loader replaces it.
-    unsafe { core::ptr::read_volatile(&raw const SOCKET_OFFSETS) }
+fn socket_offsets() -> &'static SocketOffsets {
+    // The loader replaces it: what is here is not what it is. Each is read where it is needed.
+    core::hint::black_box(&SOCKET_OFFSETS)
 }
 
 /// A process has ended or is another program now.
@@ -218,7 +220,7 @@ fn describe<R: Room>(
         socket.id = connections::number_of(key).unwrap_or_else(|| number(key, at_ns));
         socket.place = key;
         socket.process = process;
-        socket.pid = pid_seen_by_agent(&crate::offsets());
+        socket.pid = pid_seen_by_agent(crate::offsets());
         socket.missed = [0; 2];
         socket.since = [0; 2];
         socket.flow = [Flow::LOST; 2];
@@ -285,31 +287,45 @@ fn affordable(at_ns: u64, bytes: u32, begins: bool) -> bool {
     true
 }
 
-/// Bytes moved through a socket.
+/// Bytes moved through a socket, as a tracepoint there says.
 #[inline(always)]
-fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
-    let sk: *const u8 = context.arg(0);
+fn passed(context: &RawTracePointContext, direction: u32) -> Option<()> {
     let bytes: i32 = context.arg(1);
-    let flags: i32 = context.arg(2);
     if bytes <= 0 {
         datagrams::broken_off();
         return None;
     }
+    let process = wanted()?;
+    moved(context, context.arg(0), bytes as u32, context.arg(2), direction, process)
+}
+
+/// The process under way, unless nothing is wanted of it.
+#[inline(always)]
+fn wanted() -> Option<u32> {
+    let process = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: looked at only for being there.
+    if unsafe { IGNORED.get(&process) }.is_some() { None } else { Some(process) }
+}
+
+/// Bytes moved through a socket.
+#[inline(always)]
+fn moved(
+    context: &RawTracePointContext,
+    sk: *const u8,
+    bytes: u32,
+    flags: i32,
+    direction: u32,
+    process: u32,
+) -> Option<()> {
     if flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
         return None;
     }
-    let process = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: looked at only for being there.
-    if unsafe { IGNORED.get(&process) }.is_some() {
-        return None;
-    }
-    let bytes = bytes as u32;
     let key = sk as u64;
     let offsets = socket_offsets();
     let known = SOCKETS.get_ptr_mut(&key);
     if known.is_none() {
-        match kind(sk, &offsets) {
-            Some(SOCK_STREAM) if flags & MSG_TRUNC == 0 && dns::is_spoken(sk, &offsets) => {
+        match kind(sk, offsets) {
+            Some(SOCK_STREAM) if flags & MSG_TRUNC == 0 && dns::is_spoken(sk, offsets) => {
                 return dns::begin(context, key, bytes, direction);
             }
             Some(SOCK_STREAM) => {}
@@ -317,7 +333,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
             _ => return None,
         }
     }
-    let source = if flags & MSG_TRUNC != 0 { None } else { source(&offsets) };
+    let source = if flags & MSG_TRUNC != 0 { None } else { source(offsets) };
     let mut begins = match &source {
         Some(source) => begins_message(source, bytes),
         None => NOTHING,
@@ -340,7 +356,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
         Some(known) => known,
         None if begins == NOTHING => return None,
         None => {
-            if meet::<OfCpu>(key, process, begins, &offsets, at_ns)?.is_err() {
+            if meet::<OfCpu>(key, process, begins, offsets, at_ns)?.is_err() {
                 count(lost::SOCKETS, 1);
                 return None;
             }
@@ -349,7 +365,7 @@ fn moved(context: &RawTracePointContext, direction: u32) -> Option<()> {
                 Some(known) => known,
                 None => {
                     // Its end came in between; that it is over is noted now.
-                    _ = meet::<OfCpu>(key, process, begins, &offsets, at_ns)?;
+                    _ = meet::<OfCpu>(key, process, begins, offsets, at_ns)?;
                     SOCKETS.get_ptr_mut(&key)?
                 }
             }
@@ -405,7 +421,7 @@ fn pass_on<R: Room>(
     let Moved { key, at_ns, direction, bytes, begins, new } = call;
     if socket.process != process {
         socket.process = process;
-        socket.pid = pid_seen_by_agent(&crate::offsets());
+        socket.pid = pid_seen_by_agent(crate::offsets());
         socket.comm = bpf_get_current_comm().unwrap_or([0; COMM]);
     }
     if socket.protocol != HTTP {
@@ -508,14 +524,14 @@ fn put(scratch: &Scratch, wake: bool) -> bool {
 /// `sock_recv_length(sk, ret, flags)`, since Linux 6.3.
 #[raw_tracepoint(tracepoint = "sock_recv_length")]
 pub fn sock_recv_length(context: RawTracePointContext) -> i32 {
-    _ = moved(&context, what::RECEIVED);
+    _ = passed(&context, what::RECEIVED);
     0
 }
 
 /// `sock_send_length(sk, ret, flags)`, since Linux 6.3.
 #[raw_tracepoint(tracepoint = "sock_send_length")]
 pub fn sock_send_length(context: RawTracePointContext) -> i32 {
-    _ = moved(&context, what::SENT);
+    _ = passed(&context, what::SENT);
     0
 }
 

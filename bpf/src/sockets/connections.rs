@@ -77,7 +77,7 @@ fn note(key: u64) -> Option<()> {
         return None;
     }
     let (sk, offsets) = (key as *const u8, socket_offsets());
-    if kind(sk, &offsets)? != SOCK_STREAM {
+    if kind(sk, offsets)? != SOCK_STREAM {
         return None;
     }
     // SAFETY: `sk` is what the kernel handed over; a helper without arguments.
@@ -85,12 +85,12 @@ fn note(key: u64) -> Option<()> {
         let remote_port = u16::from_be(member(sk, offsets.remote_port)?);
         (member::<u16>(sk, offsets.family)?, remote_port, bpf_ktime_get_boot_ns())
     };
-    let (local, remote) = addresses(sk, family, &offsets)?;
+    let (local, remote) = addresses(sk, family, offsets)?;
     let connection = Connection {
         id: number(key, began_ns),
         began_ns,
         process,
-        pid: pid_seen_by_agent(&crate::offsets()),
+        pid: pid_seen_by_agent(crate::offsets()),
         family,
         local_port: 0,
         remote_port,
@@ -114,7 +114,7 @@ pub(super) fn opened(key: u64) {
     // handed over.
     unsafe {
         let Some(local_port) = member(sk, offsets.local_port) else { return };
-        if let Some((local, _)) = addresses(sk, (*connection).family, &offsets) {
+        if let Some((local, _)) = addresses(sk, (*connection).family, offsets) {
             (*connection).local = local;
         }
         (*connection).local_port = local_port;

@@ -6,14 +6,16 @@
 //! the socket is not connected; who it came from is told to the program after the tracepoint, and is not
 //! known here: the agent has it from the other message.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_task_pt_regs,
+    bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_loop, bpf_task_pt_regs,
 };
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::RawTracePointContext;
-use coral_bpf_types::protocol::DATAGRAMS;
+use coral_bpf_types::protocol::{DATAGRAMS, SEVERAL as OF_CALL};
 use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, form, lost, transport, what};
 
 use super::bytes::{Cursor, FORMS, Source, copy, user};
@@ -28,6 +30,8 @@ const NOBODYS: [u16; 2] = [5353, 5355];
 const MMSGHDR: u64 = 64;
 /// Where it says how much was moved.
 const MMSGHDR_LENGTH: u64 = 56;
+/// Of a call that is over so many messages are looked at.
+const MESSAGES: u32 = 64;
 /// A call that moves several messages goes on from one to the next within this time, ns.
 const TOGETHER: u64 = 100_000_000;
 
@@ -75,6 +79,26 @@ pub(super) fn hand_over(
     unsafe {
         *place = Call { key, at_ns: 0, source, direction, bytes, begins: false, new: false };
         OfCpu::programs().tail_call(context, u32::from(DATAGRAMS));
+    }
+    None
+}
+
+/// Goes on in the program for the messages of a call that is over, where there is one.
+#[inline(always)]
+pub(super) fn hand_over_several(
+    context: &RawTracePointContext,
+    key: u64,
+    list: u64,
+    messages: u32,
+    direction: u32,
+) -> Option<()> {
+    let place = OfCpu::call()?;
+    let source = Source { list, pieces: 0, base: 0 };
+    // SAFETY: as in `framed::hand_over`.
+    unsafe {
+        *place =
+            Call { key, at_ns: 0, source, direction, bytes: messages, begins: false, new: false };
+        OfCpu::programs().tail_call(context, u32::from(OF_CALL));
     }
     None
 }
@@ -133,10 +157,16 @@ fn found(offsets: &SocketOffsets, bytes: u32, at_ns: u64) -> Option<Found> {
             form::MESSAGES => message(second, third & 0xffff_ffff, bytes, at_ns)?,
             _ => second,
         };
-        // struct user_msghdr: name, its length, list of pieces, how many.
-        let [name, _, list, pieces] = user::<[u64; 4]>(header)?;
-        Some(Found { source: Source { list, pieces, base: 0 }, name })
+        of_header(header)
     }
+}
+
+/// What a message's header says: `struct user_msghdr` has name, its length, list of pieces, how many.
+#[inline(always)]
+unsafe fn of_header(header: u64) -> Option<Found> {
+    // SAFETY: an address that the program gave; reading it may fail and does no harm.
+    let [name, _, list, pieces] = unsafe { user::<[u64; 4]>(header)? };
+    Some(Found { source: Source { list, pieces, base: 0 }, name })
 }
 
 /// Whether a message of DNS begins so (RFC 1035, 4.1.1): a question, or what was answered to one.
@@ -176,14 +206,39 @@ unsafe fn address(name: u64) -> Option<Address> {
     }
 }
 
+/// Tells of the message that a call is moving.
 #[inline(always)]
 fn datagram() -> Option<()> {
-    let offsets = socket_offsets();
     // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
     let Call { key, direction, bytes, .. } = unsafe { *OfCpu::call()? };
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_boot_ns() };
-    let Found { source, name } = found(&offsets, bytes, at_ns)?;
+    told(key, direction, bytes, at_ns, found(socket_offsets(), bytes, at_ns)?)
+}
+
+/// Tells of a message of a call that is over.
+extern "C" fn one(n: u32, _: *mut c_void) -> i64 {
+    _ = of_call(n);
+    0
+}
+
+#[inline(always)]
+fn of_call(n: u32) -> Option<()> {
+    // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
+    let Call { key, direction, source, .. } = unsafe { *OfCpu::call()? };
+    let header = source.list + u64::from(n) * MMSGHDR;
+    // SAFETY: a helper without arguments; addresses that the program gave.
+    unsafe {
+        let bytes = user::<u32>(header + MMSGHDR_LENGTH)?;
+        told(key, direction, bytes, bpf_ktime_get_boot_ns(), of_header(header)?)
+    }
+}
+
+/// Tells of a message, if it is one of DNS.
+#[inline(always)]
+fn told(key: u64, direction: u32, bytes: u32, at_ns: u64, found: Found) -> Option<()> {
+    let offsets = socket_offsets();
+    let Found { source, name } = found;
     let mut cursor = Cursor::of(&source);
     if source.list != 0 && !cursor.piece(&source) || cursor.left < 12 || bytes < 12 {
         return None;
@@ -247,7 +302,7 @@ fn datagram() -> Option<()> {
         socket: 0,
         place: 0,
         process,
-        pid: pid_seen_by_agent(&crate::offsets()),
+        pid: pid_seen_by_agent(crate::offsets()),
         total: bytes,
         copied,
         missed_received: 0,
@@ -273,5 +328,16 @@ fn datagram() -> Option<()> {
 #[raw_tracepoint]
 pub fn datagrams(_: RawTracePointContext) -> i32 {
     _ = datagram();
+    0
+}
+
+/// What the program at the end of calls ends in for those that moved several messages through a UDP socket.
+#[raw_tracepoint]
+pub fn datagrams_of_call(_: RawTracePointContext) -> i32 {
+    // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
+    let Some(messages) = OfCpu::call().map(|call| unsafe { (*call).bytes }) else { return 0 };
+    let messages = if messages < MESSAGES { messages } else { MESSAGES };
+    // SAFETY: `one` is what the helper calls, and takes nothing.
+    unsafe { bpf_loop(messages, one as *mut c_void, core::ptr::null_mut(), 0) };
     0
 }

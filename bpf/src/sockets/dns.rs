@@ -43,7 +43,7 @@ pub(super) fn begin(
     let process = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_boot_ns() };
-    if meet::<OfCpu>(key, process, DNS, &offsets, at_ns)?.is_err() {
+    if meet::<OfCpu>(key, process, DNS, offsets, at_ns)?.is_err() {
         count(lost::SOCKETS, 1);
         return None;
     }
@@ -52,7 +52,7 @@ pub(super) fn begin(
     if new {
         _ = MET.insert(&process, &1, 0);
     }
-    let source = source(&offsets).unwrap_or(Source::NONE);
+    let source = source(offsets).unwrap_or(Source::NONE);
     hand_over::<OfCpu>(
         context,
         Call { key, at_ns, source, direction, bytes, begins: true, new },

@@ -63,7 +63,7 @@ fn written(context: &RawTracePointContext) -> Option<()> {
     }
     let regs: *const u8 = context.arg(0);
     // SAFETY: what the kernel handed over.
-    let Arguments { first: fd, second, third, .. } = unsafe { arguments(regs, &offsets)? };
+    let Arguments { first: fd, second, third, .. } = unsafe { arguments(regs, offsets)? };
     if !matches!(fd, 1 | 2) {
         return None;
     }
@@ -160,7 +160,7 @@ fn chunk(process: u32, fd: u16, at_ns: u64, missed: u32, total: u32, copied: u32
         at_ns,
         socket: start_ns,
         process,
-        pid: pid_seen_by_agent(&offsets),
+        pid: pid_seen_by_agent(offsets),
         total,
         copied,
         missed_sent: missed,

@@ -230,7 +230,7 @@ fn meet_alone(key: u64, process: u32, protocol: u16, at_ns: u64) -> Option<Resul
     let socket = unsafe { &mut *OfThread::meeting()? };
     socket.id = at_ns.rotate_left(20) ^ key;
     socket.process = process;
-    socket.pid = pid_seen_by_agent(&crate::offsets());
+    socket.pid = pid_seen_by_agent(crate::offsets());
     (socket.missed, socket.since) = ([0; 2], [0; 2]);
     socket.flow = [Flow::LOST; 2];
     socket.places = [Place::NEW; 2];
@@ -267,7 +267,7 @@ fn tell_of(
             let met = if key & 1 == 1 {
                 meet_alone(key, process, begins, at_ns)?
             } else if ports(key)? == tie.ports {
-                meet::<OfThread>(key, process, begins, &socket_offsets(), at_ns)?
+                meet::<OfThread>(key, process, begins, socket_offsets(), at_ns)?
             } else {
                 // Another socket has its place by now.
                 return None;

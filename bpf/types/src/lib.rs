@@ -140,6 +140,72 @@ impl SocketOffsets {
     }
 }
 
+/// Where the running kernel keeps what leads from a call that is over to the socket it was about, likewise. Asked for
+/// only on kernels without tracepoints in sockets.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallOffsets {
+    /// `task_struct.files`.
+    pub files: u32,
+    /// `files_struct.fdt`.
+    pub table: u32,
+    /// `fdtable.max_fds`.
+    pub most: u32,
+    /// `fdtable.fd`.
+    pub list: u32,
+    /// `file.f_inode`.
+    pub inode: u32,
+    /// `inode.i_mode`.
+    pub mode: u32,
+    /// `file.private_data`.
+    pub private: u32,
+    /// `socket.sk`.
+    pub sk: u32,
+    /// The first argument in `pt_regs`, where what the call gives has not taken its place.
+    pub first: u32,
+    /// The fourth.
+    pub fourth: u32,
+}
+
+impl CallOffsets {
+    /// As it lies in memory.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
+        let mut out = [0; size_of::<Self>()];
+        let words = [
+            self.files,
+            self.table,
+            self.most,
+            self.list,
+            self.inode,
+            self.mode,
+            self.private,
+            self.sk,
+            self.first,
+            self.fourth,
+        ];
+        let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
+        out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        out
+    }
+}
+
+/// What a call does with the descriptors it is given.
+pub mod way {
+    /// It receives from its first argument.
+    pub const RECEIVES: u8 = 1;
+    /// It sends to its first.
+    pub const SENDS: u8 = 2;
+    /// It sends to its third.
+    pub const SENDS_THIRD: u8 = 4;
+    /// Its third argument says how (`MSG_PEEK` and the like).
+    pub const HOW_THIRD: u8 = 8;
+    /// Its fourth does.
+    pub const HOW_FOURTH: u8 = 16;
+    /// It moves several messages, and gives how many.
+    pub const SEVERAL: u8 = 32;
+}
+
 /// Where a call has the bytes that it moves.
 pub mod form {
     /// Elsewhere: `sendfile`, `splice`, rings.
@@ -198,8 +264,10 @@ pub mod protocol {
     pub const DATAGRAMS: u16 = 6;
     /// It is encrypted: what is read of it is what OpenSSL is given or gives.
     pub const ENCRYPTED: u16 = 7;
+    /// DNS in datagrams, of a call that moves several and is over.
+    pub const SEVERAL: u16 = 8;
     /// Room for protocols.
-    pub const PLACES: u32 = 8;
+    pub const PLACES: u32 = 9;
 }
 
 /// Most bytes that are copied of what one call moved.
@@ -359,7 +427,7 @@ impl Numbers {
 }
 
 const _: () = assert!(size_of::<Chunk>() == 112 && size_of::<SocketOffsets>() == 96);
-const _: () = assert!(size_of::<Numbers>() == 48);
+const _: () = assert!(size_of::<Numbers>() == 48 && size_of::<CallOffsets>() == 40);
 
 /// Places in the list of what was lost.
 pub mod lost {

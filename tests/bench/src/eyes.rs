@@ -21,9 +21,12 @@ const PAIRS: usize = 10;
 const SECONDS: u64 = 4;
 /// Switches the kernel's own figures on and off.
 const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
-/// What bpftrace is asked for: how long every call of nginx takes, by its number.
-const BPFTRACE: &str = "rawtracepoint:sys_enter /comm == \"nginx\"/ { @at[tid] = nsecs; } \
-                        rawtracepoint:sys_exit /@at[tid]/ { @ns = hist(nsecs - @at[tid]); delete(@at[tid]); }";
+/// What bpftrace is asked for: how long every call of nginx takes.
+const BPFTRACE: &str = "tracepoint:raw_syscalls:sys_enter /comm == \"nginx\"/ { @at[tid] = nsecs; } \
+                        tracepoint:raw_syscalls:sys_exit /@at[tid]/ { @ns = hist(nsecs - @at[tid]); delete(@at[tid]); }";
+/// Runs a peer with the kernel's tracefs, which both need; where it is not mounted it is for the peer alone.
+const WITH_TRACEFS: &str = "mountpoint -q /sys/kernel/tracing || \
+                            mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"";
 
 /// The kernel counts the time of programs while this lives.
 struct Stats(String);
@@ -148,7 +151,9 @@ fn tracer(program: &str, args: &[String]) -> anyhow::Result<Option<Server>> {
     if !found {
         return Ok(None);
     }
-    let tracer = Server::start(Command::new(program).args(args))?;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", WITH_TRACEFS, "sh", program]);
+    let tracer = Server::start(command.args(args))?;
     std::thread::sleep(Duration::from_secs(2));
     let runs = Path::new(&format!("/proc/{}/exe", tracer.pid())).exists();
     ensure!(runs, "{program} ended at once: try {program} {}", args.join(" "));
@@ -192,7 +197,7 @@ fn throughput(report: &mut Report, bench: &Bench) -> anyhow::Result<()> {
                 println!("  (no peer: {program} is not installed)");
                 return Ok(None);
             }
-            // Both need a tracefs, which not every kernel has.
+            // Not every kernel has what they need.
             Err(why) => {
                 println!("  (no peer: {why})");
                 return Ok(None);

@@ -33,6 +33,7 @@ const OTHER_VARIABLES: &[&str] = &[
     "CORAL_BPF",
     "CORAL_WATCH",
     "CORAL_NO_EBPF",
+    "CORAL_HOOKS",
     "CORAL_TLS",
     "CORAL_OUTPUT",
     "CORAL_CPU_LIMIT",

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
+use aya::maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use coral_bpf_types::{Offsets, SocketOffsets, form, lost, protocol};
+use coral_bpf_types::{Offsets, SocketOffsets, lost};
 
 use super::ask::{self, Asker};
 use super::btf::{Btf, BtfError};
+use super::hooks::{self, Attached, Hooks};
 use super::probes::{self, Probes};
 use crate::counters::Counters;
 use crate::observe::requests::task::Ends as Requests;
@@ -78,6 +79,8 @@ pub struct Eyes {
     pub hooks: Vec<&'static str>,
     /// The hooks in use for requests; none: they are not seen.
     pub request_hooks: Vec<&'static str>,
+    /// Why they hang where calls end, and not in sockets; `None` where they do not, or that was asked for.
+    pub instead: Option<String>,
     /// The protocols that requests are read of.
     pub protocols: Vec<&'static str>,
     /// What could not be hooked, and why.
@@ -103,24 +106,6 @@ impl From<String> for Unread {
     }
 }
 
-/// Programs for requests: the first three see them, the others only save work.
-const REQUESTS: [(&str, bool); 5] = [
-    ("inet_sock_set_state", true),
-    ("sock_recv_length", true),
-    ("sock_send_length", true),
-    ("sched_process_fork", false),
-    ("sched_process_exec", false),
-];
-/// Protocols that the programs at the tracepoints read themselves, and those that have a program of
-/// their own, which is loaded alone: what they are called, [`protocol`], program.
-const PROTOCOLS: [(&str, u16, Option<&str>); 6] = [
-    ("HTTP/1.1", protocol::HTTP, None),
-    ("HTTP/2 and gRPC", protocol::HTTP2, Some("framed_http2")),
-    ("Redis", protocol::RESP, Some("framed_resp")),
-    ("PostgreSQL", protocol::POSTGRES, Some("framed_postgres")),
-    ("DNS", protocol::DATAGRAMS, Some("datagrams")),
-    ("DNS over TCP", protocol::DNS, Some("framed_dns")),
-];
 /// What captures output.
 const OUTPUT: &str = "sys_enter";
 /// Room for chunks where none will come: a page.
@@ -142,24 +127,30 @@ impl Lost {
 /// Process ends on their way.
 pub type EndsRing = RingBuf<MapData>;
 
-/// Loads and attaches; the programs for requests only where those are wanted, and those for what is
+/// Loads and attaches; the programs for requests only where those are wanted, and where; and those for what is
 /// within TLS (`tls`) likewise; unless always, only where they cost little.
 ///
 /// # Errors
 /// When nothing can be seen at all.
-pub fn open(requests: bool, tls: When) -> Result<(Eyes, EndsRing, Option<Requests>), EyesError> {
+pub fn open(
+    requests: Option<Hooks>,
+    tls: When,
+) -> Result<(Eyes, EndsRing, Option<Requests>), EyesError> {
     if OBJECT.is_empty() {
         return Err(EyesError::NotBuilt(env!("CORAL_BPF_WHY")));
     }
     let types = std::fs::read(BTF).map_err(EyesError::NoBtf)?;
     let btf = Btf::parse(&types)?;
-    let sockets = if requests { Some(socket_offsets(&btf)) } else { None };
+    let sockets = requests.map(|_| socket_offsets(&btf));
+    let calls = hooks::offsets(&btf);
     let of_sockets = sockets.as_ref().and_then(|o| o.as_ref().ok()).copied();
     let offsets = offsets(&btf)?.to_bytes();
     let socket_bytes = of_sockets.unwrap_or_default().to_bytes();
+    let call_bytes = calls.as_ref().ok().copied().unwrap_or_default().to_bytes();
     let mut loader = EbpfLoader::new();
     loader.override_global("OFFSETS", offsets.as_slice(), true);
     loader.override_global("SOCKET_OFFSETS", socket_bytes.as_slice(), true);
+    loader.override_global("CALL_OFFSETS", call_bytes.as_slice(), true);
     if of_sockets.is_none() {
         loader.map_max_entries("CHUNKS", NO_CHUNKS);
     }
@@ -175,21 +166,26 @@ pub fn open(requests: bool, tls: When) -> Result<(Eyes, EndsRing, Option<Request
             Err(why) => missing.push(format!("{program}: {why}")),
         }
     }
-    let (mut request_hooks, mut requests_missing) = (Vec::new(), Vec::new());
-    let (mut protocols, mut within) = (Vec::new(), None);
-    match sockets {
-        Some(Ok(_)) => match attach_requests(&mut ebpf, &mut requests_missing) {
-            Ok((hooks, read)) => {
-                let numbers: Vec<u16> = read.iter().map(|(_, number)| *number).collect();
-                let wanted = tls != When::Never;
-                within = wanted.then(|| probes::prepare(&mut ebpf, &numbers, tls));
-                (request_hooks, protocols) = (hooks, read.into_iter().map(|(n, _)| n).collect());
+    let mut requests_missing = Vec::new();
+    let (mut seen, mut within) = (Attached::default(), None);
+    match (sockets, requests) {
+        (Some(Ok(_)), Some(hooks)) => {
+            let calls = calls.map(|_| ()).map_err(|error| error.to_string());
+            match hooks::attach(&mut ebpf, hooks, calls, &mut requests_missing) {
+                Ok(attached) => {
+                    seen = attached;
+                    let numbers: Vec<u16> = seen.protocols.iter().map(|(_, n)| *n).collect();
+                    let wanted = tls != When::Never;
+                    within = wanted.then(|| probes::prepare(&mut ebpf, &numbers, tls));
+                }
+                Err(why) => requests_missing.push(why),
             }
-            Err(why) => requests_missing.push(why),
-        },
-        Some(Err(error)) => requests_missing.push(error.to_string()),
-        None => {}
+        }
+        (Some(Err(error)), _) => requests_missing.push(error.to_string()),
+        _ => {}
     }
+    let Attached { hooks: request_hooks, instead, protocols } = seen;
+    let protocols = protocols.into_iter().map(|(name, _)| name).collect();
     let asked = !request_hooks.is_empty()
         && match load(&mut ebpf, ask::PROGRAM) {
             Ok(_) => true,
@@ -218,52 +214,13 @@ pub fn open(requests: bool, tls: When) -> Result<(Eyes, EndsRing, Option<Request
         lost,
         hooks,
         request_hooks,
+        instead,
         protocols,
         missing,
         requests_missing,
         tls: within,
     };
     Ok((eyes, ring, ends))
-}
-
-/// Names of hooks, and protocols with their names.
-type Attached = (Vec<&'static str>, Vec<(&'static str, u16)>);
-
-/// Hooks all that requests need, or nothing. A protocol whose program the kernel refuses is missing, and
-/// the others are not.
-fn attach_requests(ebpf: &mut Ebpf, missing: &mut Vec<String>) -> Result<Attached, String> {
-    let forms = ebpf.map_mut("FORMS").ok_or("no map FORMS")?;
-    let mut forms: Array<_, u8> = Array::try_from(forms).map_err(|e| told(&e))?;
-    for (call, form) in FORMS {
-        let call = u32::try_from(call).map_err(|e| e.to_string())?;
-        forms.set(call, form, 0).map_err(|e| told(&e))?;
-    }
-    let mut protocols = Vec::new();
-    for (name, number, program) in PROTOCOLS {
-        match program.map_or(Ok(()), |program| put_in_place(ebpf, program, number)) {
-            Ok(()) => {
-                let read = ebpf.map_mut("READ").ok_or("no map READ")?;
-                let mut read: Array<_, u8> = Array::try_from(read).map_err(|e| told(&e))?;
-                read.set(number.into(), 1, 0).map_err(|e| told(&e))?;
-                protocols.push((name, number));
-            }
-            Err(why) => missing.push(format!("{name}: {why}")),
-        }
-    }
-    let mut hooks = Vec::new();
-    for (program, needed) in REQUESTS {
-        match attach(ebpf, program) {
-            Ok(()) => hooks.push(program),
-            Err(why) if needed => {
-                for program in hooks {
-                    detach(ebpf, program);
-                }
-                return Err(format!("{program}: {why}"));
-            }
-            Err(why) => missing.push(format!("{program}: {why}")),
-        }
-    }
-    Ok((hooks, protocols))
 }
 
 /// Loads the program of a protocol, and puts it where those at the tracepoints end in it.
@@ -274,22 +231,8 @@ pub(super) fn put_in_place(ebpf: &mut Ebpf, name: &str, number: u16) -> Result<(
     programs.set(number.into(), &fd, 0).map_err(|e| told(&e))
 }
 
-/// Calls that move bytes through sockets, and where they have them; the numbers are this machine's.
-const FORMS: [(libc::c_long, u8); 10] = [
-    (libc::SYS_read, form::BUFFER),
-    (libc::SYS_write, form::BUFFER),
-    (libc::SYS_recvfrom, form::BUFFER),
-    (libc::SYS_sendto, form::BUFFER),
-    (libc::SYS_readv, form::PIECES),
-    (libc::SYS_writev, form::PIECES),
-    (libc::SYS_recvmsg, form::MESSAGE),
-    (libc::SYS_sendmsg, form::MESSAGE),
-    (libc::SYS_recvmmsg, form::MESSAGES),
-    (libc::SYS_sendmmsg, form::MESSAGES),
-];
-
 /// Takes a program out again.
-fn detach(ebpf: &mut Ebpf, name: &str) {
+pub(super) fn detach(ebpf: &mut Ebpf, name: &str) {
     let program = ebpf.program_mut(name).and_then(|p| <&mut RawTracePoint>::try_from(p).ok());
     if let Some(program) = program {
         // It is out of the kernel when its descriptor is closed, which unloading does.
@@ -306,7 +249,7 @@ fn map<T, E: std::fmt::Display>(
     read(map).map_err(|error| EyesError::Load(format!("map {name}: {error}")))
 }
 
-fn attach(ebpf: &mut Ebpf, name: &'static str) -> Result<(), String> {
+pub(super) fn attach(ebpf: &mut Ebpf, name: &'static str) -> Result<(), String> {
     load(ebpf, name)?.attach(name).map_err(|e| told(&e))?;
     Ok(())
 }
@@ -354,11 +297,7 @@ fn number(call: libc::c_long) -> u32 {
 }
 
 fn socket_offsets(btf: &Btf<'_>) -> Result<SocketOffsets, BtfError> {
-    // What the arguments of a call are called is the machine's.
-    let argument = |number: u32, name: &str| {
-        let found = btf.offset("pt_regs", name);
-        found.or_else(|_| Ok(btf.offset("pt_regs", "regs")?.saturating_add(8 * number)))
-    };
+    let argument = |number, name| hooks::argument(btf, number, name);
     let call = btf.offset("pt_regs", "orig_ax");
     Ok(SocketOffsets {
         kind: btf.offset("sock", "sk_type")?,

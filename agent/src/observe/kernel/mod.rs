@@ -9,14 +9,15 @@
 //! bytes of HTTP, gRPC, Redis, PostgreSQL and DNS, which [`super::requests`] makes requests of; and what
 //! services write to pipes and terminals, for [`super::remains`].
 //!
-//! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in, [`ask`] runs one of
-//! them, [`probes`] brings in those that read what OpenSSL is given and gives, where [`trial`] says that it costs
+//! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in, [`hooks`] where requests
+//! are seen, [`ask`] runs one of them, [`probes`] brings in those that read what OpenSSL is given and gives, where [`trial`] says that it costs
 //! little. [`keeper`] opens the eyes and closes them, as people want it ([`lids`]) and as [`allowance`] allows.
 
 pub mod allowance;
 pub mod ask;
 pub mod btf;
 pub mod ends;
+pub mod hooks;
 pub mod keeper;
 pub mod lids;
 pub mod load;
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub use ends::{By, Ended, Ends};
+pub use hooks::Hooks;
 use load::{EndsRing, Eyes, EyesError};
 
 use crate::counters::Counters;
@@ -68,8 +70,8 @@ pub struct Setup {
     pub senses: Senses,
     /// What processes leave behind; says whether their output is to be captured.
     pub remains: Arc<Remains>,
-    /// Whose requests are seen; `None`: nobody's.
-    pub requests: Option<Table>,
+    /// Whose requests are seen, and where; `None`: nobody's.
+    pub requests: Option<(Table, Hooks)>,
     /// Whose of them within TLS, too; `None`: nobody's.
     pub tls: Option<(Watch, When)>,
     /// Takes the requests.
@@ -78,10 +80,12 @@ pub struct Setup {
     pub opened: oneshot::Sender<bool>,
 }
 
-/// Opens the eyes and reads what they see until cancelled.
+/// Opens the eyes and reads what they see until cancelled, or until some of it cannot be read any more.
 pub async fn run(setup: Setup, cancel: CancellationToken) {
+    let cancel = cancel.child_token();
     let Setup { ends, remains, senses, requests, tls, pipeline, opened: told } = setup;
-    let (wanted, counters) = (requests.is_some(), Arc::clone(&pipeline.counters));
+    let (table, wanted) = requests.unzip();
+    let counters = Arc::clone(&pipeline.counters);
     let opened = tokio::task::spawn_blocking(move || {
         let when = tls.as_ref().map_or(When::Never, |(_, when)| *when);
         let (eyes, ring, chunks) = load::open(wanted, when)?;
@@ -105,19 +109,24 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
     };
     senses.set(tls_sense(&eyes, finder.as_ref()));
     senses.set(sense(&eyes));
-    senses.set(requests_sense(&eyes, wanted));
+    senses.set(requests_sense(&eyes, wanted.is_some()));
     let hooks = [&eyes.hooks[..], &eyes.request_hooks[..]].concat();
     tracing::info!(?hooks, missing = ?eyes.missing, "eBPF programs attached");
     _ = told.send(true);
     let (met, waiting) = std::sync::mpsc::sync_channel(tls::task::WAITING);
     let finding = finder.map(|finder| {
-        let (senses, cancel) = (senses.clone(), cancel.clone());
-        tokio::task::spawn_blocking(move || tls::task::run(finder, &waiting, &senses, &cancel))
+        let (senses, cancel, end) = (senses.clone(), cancel.clone(), cancel.clone().drop_guard());
+        tokio::task::spawn_blocking(move || {
+            let _all_end_with_this = end;
+            tls::task::run(finder, &waiting, &senses, &cancel);
+        })
     });
-    let reader = chunks.zip(requests).map(|(chunks, table)| {
+    let reader = chunks.zip(table).map(|(chunks, table)| {
         let (pipeline, cancel) = (Arc::clone(&pipeline), cancel.clone());
+        let end = cancel.clone().drop_guard();
         // A thread of its own: what it reads comes in bursts and must not hold up connections.
         tokio::task::spawn_blocking(move || {
+            let _all_end_with_this = end;
             requests::task::run(chunks, table, &met, &pipeline, &cancel);
         })
     });
@@ -126,6 +135,8 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
         tracing::error!(%error, "what the eBPF programs see cannot be read");
         senses.off(SENSE, format!("the ring cannot be read: {error}"), None);
     }
+    // Whichever of them ended first: what is left is taken out, and opened anew by who keeps the eyes.
+    cancel.cancel();
     if let Some(reader) = reader
         && reader.await.is_err()
     {
@@ -182,15 +193,16 @@ fn sense(eyes: &Eyes) -> Sense {
 }
 
 fn requests_sense(eyes: &Eyes, wanted: bool) -> Sense {
-    let (state, why) = requests_why(&eyes.protocols, &eyes.request_hooks, &eyes.requests_missing);
+    let hooks = hooks::words(&eyes.request_hooks, eyes.instead.as_deref());
+    let (state, why) = requests_why(&eyes.protocols, &hooks, &eyes.requests_missing);
     let remedy = (!wanted).then(|| WATCH.to_owned());
     Sense { name: REQUESTS.to_owned(), state, why, remedy }
 }
 
 /// What is seen of requests, by which hooks, and what is missing, each with its reason.
-fn requests_why(protocols: &[&str], hooks: &[&str], missing: &[String]) -> (SenseState, String) {
+fn requests_why(protocols: &[&str], hooks: &str, missing: &[String]) -> (SenseState, String) {
     let missing = missing.join(" · ");
-    let seen = || format!("{}: raw tracepoints {}", protocols.join(", "), hooks.join(", "));
+    let seen = || format!("{}: raw tracepoints {hooks}", protocols.join(", "));
     match (hooks.is_empty(), missing.is_empty()) {
         (true, true) => (SenseState::Off, "turned off".to_owned()),
         (true, false) => (SenseState::Off, missing),
@@ -292,17 +304,17 @@ mod tests {
 
     #[test]
     fn a_protocol_that_the_kernel_refuses_is_named_and_the_others_go_on() {
-        let hooks = ["sock_recv_length", "sock_send_length"];
-        let all = requests_why(&["HTTP/1.1", "Redis"], &hooks, &[]);
+        let hooks = "sock_recv_length, sock_send_length";
+        let all = requests_why(&["HTTP/1.1", "Redis"], hooks, &[]);
         let seen = "HTTP/1.1, Redis: raw tracepoints sock_recv_length, sock_send_length";
         assert_eq!(all, (SenseState::On, seen.to_owned()));
         let refused = ["Redis: the BPF_PROG_LOAD syscall returned Argument list too long".into()];
-        let (state, why) = requests_why(&["HTTP/1.1"], &hooks, &refused);
+        let (state, why) = requests_why(&["HTTP/1.1"], hooks, &refused);
         let told = "HTTP/1.1: raw tracepoints sock_recv_length, sock_send_length · missing Redis: \
                     the BPF_PROG_LOAD syscall returned Argument list too long";
         assert_eq!((state, why.as_str()), (SenseState::Partial, told));
-        let none = requests_why(&[], &[], &["no BTF".to_owned()]);
+        let none = requests_why(&[], "", &["no BTF".to_owned()]);
         assert_eq!(none, (SenseState::Off, "no BTF".to_owned()));
-        assert_eq!(requests_why(&[], &[], &[]).1, "turned off");
+        assert_eq!(requests_why(&[], "", &[]).1, "turned off");
     }
 }

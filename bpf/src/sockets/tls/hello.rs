@@ -71,7 +71,7 @@ fn say(process: u32, what: u32, flags: u32) -> Option<()> {
         // SAFETY: a helper without arguments.
         at_ns: unsafe { bpf_ktime_get_boot_ns() },
         process,
-        pid: pid_seen_by_agent(&crate::offsets()),
+        pid: pid_seen_by_agent(crate::offsets()),
         what,
         comm: bpf_get_current_comm().unwrap_or([0; COMM]),
         ..Chunk::default()
@@ -146,7 +146,7 @@ fn record() -> Option<()> {
     if call.direction == what::SENT {
         let most = if call.bytes < TOLD { call.bytes } else { TOLD };
         let socket =
-            describe::<OfCpu>(call.key, process, ENCRYPTED, &socket_offsets(), call.at_ns)?;
+            describe::<OfCpu>(call.key, process, ENCRYPTED, socket_offsets(), call.at_ns)?;
         if affordable(call.at_ns, most, true) {
             let known = copy(&call.source, most, &mut Cursor::of(&call.source), scratch);
             // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
