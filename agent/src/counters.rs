@@ -86,6 +86,8 @@ counters! {
     budget_capacity_bytes,
     /// Ends of processes that found no room on their way from the kernel.
     process_ends_lost,
+    /// Programs that were not looked at when they began, because too many began in that second.
+    beginnings_not_looked_at,
     /// Requests that were seen to end through eBPF, at either end.
     requests_seen,
     /// Requests or responses of which nothing could be told: lost, older than the agent, or not
@@ -122,6 +124,8 @@ counters! {
     folded_operations,
     /// Half-edges whose peer name was folded into `__other__`.
     folded_peers,
+    /// Short-lived processes whose program was folded into `__other__`.
+    folded_programs,
     /// Resources seen beyond the cache's bound.
     evicted_resources,
     /// Spans whose end lies more than ten minutes away from the agent's clock.

@@ -29,7 +29,7 @@ static OFFSETS: Offsets = Offsets {
     signal_live: 0,
     task_leader: 0,
     task_comm: 0,
-    pad: 0,
+    task_parent: 0,
     pid_ns_dev: 0,
     pid_ns_ino: 0,
 };
@@ -112,6 +112,17 @@ fn count(place: u32, n: u64) {
 unsafe fn member<T>(structure: *const u8, offset: u32) -> Option<T> {
     // SAFETY: the helper checks the address and fails rather than fault.
     unsafe { bpf_probe_read_kernel(structure.add(offset as usize).cast::<T>()) }.ok()
+}
+
+/// Command name of a process's parent, which is that of its first thread; nothing where it cannot be read.
+#[inline(always)]
+fn parent_of(leader: *const u8, offsets: &Offsets) -> Option<[u8; COMM]> {
+    // SAFETY: a task is not freed while a program runs that found it (RCU), and the helper checks addresses.
+    unsafe {
+        let thread: *const u8 = member(leader, offsets.task_parent)?;
+        let parent: *const u8 = member(thread, offsets.task_leader)?;
+        member(parent, offsets.task_comm)
+    }
 }
 
 /// `signal_generate(sig, info, task, group, result)`.
@@ -199,6 +210,7 @@ pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
     if live != 0 {
         return 0;
     }
+    let parent = parent_of(leader, offsets).unwrap_or([0; COMM]);
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     sockets::forget(pid);
     let Some(mut slot) = ENDS.reserve::<ProcessEnd>(0) else {
@@ -217,6 +229,7 @@ pub fn sched_process_exit(context: RawTracePointContext) -> i32 {
         flags: 0,
         comm,
         sender: [0; COMM],
+        parent,
     };
     // SAFETY: copied at once; a replaced entry would be one of the same process.
     let sent = unsafe { SIGNALS.get(&pid) };

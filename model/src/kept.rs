@@ -300,9 +300,10 @@ pub const STORED: [Kept; 10] = [
             field(&["at_ns", "host", "agent"], &[Proc], "when, which host and agent"),
             field(
                 &["row"],
-                &[Proc],
+                &[Ebpf, Proc],
                 "load, memory, disks, network; CPU, memory, threads and descriptors of each service's process \
-                 with its pid",
+                 with its pid; of processes that live for less than 2 s the command name and their parent's, how many there \
+                 were, how long they lived, and how the last that failed ended, as of events",
             ),
         ],
     },

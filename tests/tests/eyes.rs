@@ -6,7 +6,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use coral_model::view::{EventKind, EventRow, Row, SenseState};
+use coral_model::time::SECOND;
+use coral_model::view::{EventKind, EventRow, HostRow, Row, SenseState, ShortLivedProgram};
 use coral_tests::nginx::{Nginx, USUAL, free_port, watched};
 use coral_tests::{Colony, MemoryLimit, Python, Running, Shop, may, may_look, until};
 
@@ -174,6 +175,60 @@ fn who_ran_out_of_memory_is_named() {
     drop(cart);
 }
 
+/// The one host.
+fn host(colony: &Colony) -> Result<HostRow, String> {
+    let rows = colony.query(&["hosts"])?;
+    let host = rows.into_iter().find_map(|row| match row {
+        Row::Host(host) => Some(*host),
+        _ => None,
+    });
+    host.ok_or_else(|| "no host yet".to_owned())
+}
+
+/// What is told of short-lived processes that a program of this name started; the whole kernel's are seen.
+fn started_by(colony: &Colony, parent: &str) -> Result<Vec<ShortLivedProgram>, String> {
+    let host = host(colony)?;
+    let all = host.short_lived.ok_or_else(|| host.blind.join(" · "))?;
+    assert!(all.window_ns % (10 * SECOND) == 0 && all.window_ns <= 60 * SECOND, "{all:?}");
+    let of = |program: &ShortLivedProgram| program.parent.as_deref() == Some(parent);
+    Ok(all.programs.into_iter().filter(of).collect())
+}
+
+#[test]
+fn processes_that_live_too_short_to_be_followed_are_counted() {
+    let colony = Colony::start();
+    if !may(&colony, "ebpf") {
+        return;
+    }
+    // Names that nobody else on this machine has, of at most 15 letters.
+    let of_its_own = |name: &str| format!("{name}{:x}", std::process::id());
+    let (hen, egg) = (of_its_own("hen"), of_its_own("egg"));
+    for name in [&hen, &egg] {
+        std::fs::copy("/bin/sh", colony.dir().join(name)).unwrap();
+    }
+    let script = r#"
+        lay() { n=$1; while [ "$n" -gt 0 ]; do "$egg" -c "exit $2"; n=$((n - 1)); done; }
+        lay 300 0; lay 100 3; lay 100 0; :"#;
+    let mut laying = Command::new(colony.dir().join(&hen));
+    laying.args(["-c", script]).env("egg", colony.dir().join(&egg)).stdin(Stdio::null());
+    assert!(laying.status().unwrap().success());
+    let told = until("every one of them to be counted", || {
+        let told = started_by(&colony, &hen)?;
+        match &told[..] {
+            [one] if one.count == 500 => Ok(one.clone()),
+            _ => Err(format!("{told:?}")),
+        }
+    });
+    let ShortLivedProgram { program, count, failed, last_failure, lived_ns, longest_ns, .. } = told;
+    assert_eq!((program, count, failed), (egg.clone(), 500, 100));
+    assert_eq!(last_failure.as_deref(), Some("exited with 3"));
+    assert!(longest_ns > 0 && longest_ns < 2 * SECOND, "{longest_ns}");
+    assert!((longest_ns..500 * longest_ns).contains(&lived_ns), "{lived_ns} {longest_ns}");
+    let page = colony.coral(&["query", "hosts"]).ok();
+    let lines = page.out.lines().filter(|line| line.contains(&egg) && line.contains(&hen));
+    assert_eq!(lines.count(), 1, "{}", page.out);
+}
+
 /// The programs that a process holds, by the kernel's numbers.
 #[cfg(target_os = "linux")]
 fn programs_of(pid: u32) -> BTreeSet<u32> {
@@ -216,4 +271,8 @@ fn without_ebpf_everything_else_goes_on() {
     });
     let sense = status.agents.iter().flat_map(|a| &a.senses).find(|s| s.name == "ebpf").unwrap();
     assert_eq!((sense.state, sense.why.as_str()), (SenseState::Off, "turned off"));
+    let host = until("a reading of the host", || host(&colony));
+    assert_eq!(host.short_lived, None);
+    let says = |line: &String| line.starts_with("short-lived processes: only eBPF sees them");
+    assert!(host.blind.iter().any(says), "{:?}", host.blind);
 }

@@ -114,6 +114,12 @@ fn what_a_person_turned_off_is_off_until_somebody_turns_it_on() {
     let who = format!("user {}", rustix::process::geteuid().as_raw());
     let closed = told(&colony, "source_lost", &format!("eyes closed: turned off by {who}"));
     assert_eq!(closed.attributes["by"], who);
+    until("short-lived processes to be unknown, and why", || {
+        let rows = colony.query(&["hosts"])?;
+        let why = |b: &String| b.starts_with("short-lived processes: only eBPF sees them");
+        let unknown = |row: &Row| matches!(row, Row::Host(host) if host.short_lived.is_none() && host.blind.iter().any(why));
+        if rows.iter().any(unknown) { Ok(()) } else { Err(format!("{rows:?}")) }
+    });
     ask(2, "/marker.html");
     drop(slow);
 

@@ -101,6 +101,11 @@ impl Observer {
         let senses = vec![host_sense(&row), process_sense(&processes)];
         row.processes.clone_from(&processes.rows);
         row.blind.extend(processes.blind.iter().cloned());
+        match self.ends.short_lived(clocks.boot_ns) {
+            Ok(short_lived) => row.short_lived = Some(short_lived),
+            // No lack of the sense `host`: `ebpf` says it of its own.
+            Err(why) => row.blind.push(format!("short-lived processes: {why}")),
+        }
         let noticed = self.notice(clocks, &row, &processes, spool);
         let words = noticed.iter().filter_map(|n| self.words(n, clocks)).collect();
         let events = noticed.into_iter().map(|n| n.on(&self.name)).collect();
@@ -198,7 +203,11 @@ fn sense(name: &str, state: SenseState, why: String, remedy: Option<String>) -> 
 
 #[cfg(test)]
 mod tests {
+    use coral_bpf_types::ProcessEnd;
+    use coral_model::time::SECOND;
+
     use super::*;
+    use crate::observe::kernel::Ended;
 
     #[test]
     fn a_recorded_host_gives_a_row_that_survives_the_wire() {
@@ -212,8 +221,10 @@ mod tests {
         let row: HostRow = serde_json::from_slice(&reading.row_json).unwrap();
         assert_eq!((row, reading.host.as_str()), (tick.row.clone(), "web-3"));
         // The clock is this machine's, and may be forbidden in a container.
-        let blind = tick.row.blind.iter().filter(|b| !b.starts_with("clock: "));
-        assert_eq!(blind.count(), 0, "{:?}", tick.senses);
+        let mut blind = tick.row.blind.iter().filter(|b| !b.starts_with("clock: "));
+        assert!(blind.next().unwrap().starts_with("short-lived processes: "));
+        assert_eq!(blind.next(), None, "{:?}", tick.senses);
+        assert!(!tick.senses[0].why.contains("short-lived"), "{:?}", tick.senses);
         assert_ne!(tick.senses[0].state, SenseState::Off);
         assert_eq!(tick.senses[1].why, "no service of this host has reported yet");
     }
@@ -226,6 +237,37 @@ mod tests {
         assert_eq!(tick.senses[0].state, SenseState::Off);
         assert!(tick.senses[0].remedy.is_some() && tick.senses[0].why.contains("/proc/stat"));
         assert!(tick.row.cpu.is_none() && tick.row.memory.is_none() && tick.row.fds.is_none());
+    }
+
+    #[test]
+    fn processes_that_lived_too_short_are_in_the_row_once_ends_are_told() {
+        let (services, ends) = (Arc::new(ServiceProcesses::new("h")), Arc::new(Ends::default()));
+        let mut observer = Observer::new("h", services, Arc::clone(&ends), Arc::default());
+        // A minute ago, by the machine's own clock.
+        let now_ns = Clocks::now().boot_ns;
+        ends.begin(now_ns.saturating_sub(60 * SECOND));
+        let (at_ns, status) = (now_ns.saturating_sub(30 * SECOND), 7 << 8);
+        let mut end = ProcessEnd { at_ns, start_ns: at_ns, status, ..ProcessEnd::default() };
+        end.comm[..4].copy_from_slice(b"curl");
+        ends.heard(Ended::from(&end));
+        let tick = observer.tick(None);
+        assert!(tick.row.blind.iter().all(|b| !b.contains("short-lived")), "{:?}", tick.row);
+        let reading = tick.reading().unwrap();
+        let row: HostRow = serde_json::from_slice(&reading.row_json).unwrap();
+        let short_lived = row.short_lived.clone().unwrap();
+        let [one] = &short_lived.programs[..] else { panic!("{short_lived:?}") };
+        assert_eq!((one.program.as_str(), one.count, one.failed), ("curl", 1, 1));
+        assert_eq!(
+            (one.parent.as_ref(), one.last_failure.as_deref()),
+            (None, Some("exited with 7"))
+        );
+        // An older agent says nothing of them.
+        let mut value = serde_json::to_value(&row).unwrap();
+        assert!(value.as_object_mut().unwrap().remove("short_lived").is_some());
+        let older: HostRow = serde_json::from_value(value).unwrap();
+        assert_eq!(older, HostRow { short_lived: None, ..row });
+        ends.end();
+        assert_eq!(observer.tick(None).row.short_lived, None);
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub struct Offsets {
     pub task_leader: u32,
     /// `task_struct.comm`.
     pub task_comm: u32,
-    /// Not used.
-    pub pad: u32,
+    /// `task_struct.real_parent`: the thread that started it, or who took it over.
+    pub task_parent: u32,
     /// Device of the agent's pid namespace.
     pub pid_ns_dev: u64,
     /// Inode of the agent's pid namespace.
@@ -472,6 +472,8 @@ pub struct ProcessEnd {
     pub comm: [u8; COMM],
     /// The sender's.
     pub sender: [u8; COMM],
+    /// Command name of its parent; empty where that could not be read.
+    pub parent: [u8; COMM],
 }
 
 impl Offsets {
@@ -487,7 +489,7 @@ impl Offsets {
             self.signal_live,
             self.task_leader,
             self.task_comm,
-            self.pad,
+            self.task_parent,
         ];
         let long = [self.pid_ns_dev, self.pid_ns_ino];
         let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
@@ -518,11 +520,12 @@ impl ProcessEnd {
             flags: word(36)?,
             comm: name(40)?,
             sender: name(56)?,
+            parent: name(72)?,
         })
     }
 }
 
-const _: () = assert!(size_of::<ProcessEnd>() == 72 && size_of::<Offsets>() == 48);
+const _: () = assert!(size_of::<ProcessEnd>() == 88 && size_of::<Offsets>() == 48);
 
 /// The kernel chose it because memory had run out.
 pub const OOM: u32 = 1;

@@ -100,6 +100,7 @@ mod tests {
                     service: service.to_owned(),
                     ..Default::default()
                 }],
+                short_lived: None,
                 blind: Vec::new(),
             };
             let table = Fixture::table(Signal::Hosts);

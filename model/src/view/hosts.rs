@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::red::State;
-use crate::time::Time;
+use crate::num::f64_from;
+use crate::time::{SECOND, Time};
 
 /// Shares of CPU time since the previous reading, 0..=1 of all cores.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -119,6 +120,52 @@ pub struct ProcessRow {
     pub blind: Option<String>,
 }
 
+/// Processes that ended and had lived for less than 2 s, so that no reading of processes tells of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ShortLived {
+    /// Over how long, in nanoseconds: a minute, less where the agent's eyes opened meanwhile.
+    pub window_ns: u64,
+    /// By program and who started them, most first. Together they are all that ended: last comes `__other__`, where it
+    /// is needed.
+    pub programs: Vec<ShortLivedProgram>,
+}
+
+impl ShortLived {
+    /// How many of them a second; `None` where no time has passed.
+    #[must_use]
+    pub fn per_second(&self, count: u64) -> Option<f64> {
+        let seconds = f64_from(self.window_ns) / f64_from(SECOND);
+        (seconds > 0.0).then(|| f64_from(count) / seconds)
+    }
+}
+
+/// Short-lived processes of one program that the same program started.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ShortLivedProgram {
+    /// Their command name; `__other__` for all the others.
+    pub program: String,
+    /// Command name of their parent: who started them, or took them over; `null` where it is not known or not one.
+    pub parent: Option<String>,
+    /// How many ended.
+    pub count: u64,
+    /// How many of them with another exit code than 0, or by a signal.
+    pub failed: u64,
+    /// How the last of those ended: `exited with 7`.
+    pub last_failure: Option<String>,
+    /// How long they lived, together, in nanoseconds.
+    pub lived_ns: u64,
+    /// How long the one that lived longest.
+    pub longest_ns: u64,
+}
+
+impl ShortLivedProgram {
+    /// How long one of them lived, on average, in nanoseconds; `None` where there was none.
+    #[must_use]
+    pub fn mean_ns(&self) -> Option<u64> {
+        self.lived_ns.checked_div(self.count)
+    }
+}
+
 /// A host, newest reading inside the window.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct HostRow {
@@ -148,6 +195,9 @@ pub struct HostRow {
     pub cgroup: BTreeMap<String, u64>,
     /// Processes of named services.
     pub processes: Vec<ProcessRow>,
+    /// Processes that lived for less than 2 s; `null` where the agent does not see how processes end.
+    #[serde(default)]
+    pub short_lived: Option<ShortLived>,
     /// What could not be read, and why.
     pub blind: Vec<String>,
 }

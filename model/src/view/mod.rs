@@ -22,7 +22,10 @@ pub use agents::{
 };
 pub use diff::{DiffRow, DiffSides, Origin, Side};
 pub use digest::{Change, DigestRow, Health, Line, Mover, PathStep};
-pub use hosts::{Cpu, Disk, Filesystem, HostRow, Memory, Network, Pressure, ProcessRow};
+pub use hosts::{
+    Cpu, Disk, Filesystem, HostRow, Memory, Network, Pressure, ProcessRow, ShortLived,
+    ShortLivedProgram,
+};
 pub use patterns::PatternRow;
 pub use records::{EventKind, EventRow, LabelRow, LabelValue, LogRow, MetricKind, MetricRow};
 pub use red::{

@@ -1,7 +1,8 @@
 //! Pressure on hosts, and the processes of named services on them.
 
 use coral_model::text;
-use coral_model::view::{HostRow, State};
+use coral_model::time::SECOND;
+use coral_model::view::{HostRow, ShortLived, State};
 use ratatui::layout::Rect;
 
 use super::folded;
@@ -9,7 +10,7 @@ use super::sorted;
 use crate::app::App;
 use crate::layout::PaneId;
 use crate::theme::Role;
-use crate::widget::{Canvas, Column, Piece, Table};
+use crate::widget::{Canvas, Column, Piece, Table, hertz, latency};
 
 pub(super) fn title(app: &App) -> String {
     selected(app).map_or_else(|| "host".into(), |h| format!("host {}", text::fit(&h.host, 40)))
@@ -126,6 +127,37 @@ pub(super) fn draw(app: &App, canvas: &mut Canvas<'_>, area: Rect, focused: bool
             rows.get(i).map(|r| cells(app, canvas, r)).unwrap_or_default()
         });
     });
+}
+
+/// Processes that lived too short to be followed, by program.
+fn short_lived(all: &ShortLived) -> Vec<Vec<(Role, String)>> {
+    let last = match all.window_ns / SECOND {
+        60 => "minute".to_owned(),
+        _ => text::duration(all.window_ns),
+    };
+    let heading = (Role::Heading, format!("Short-lived processes, last {last}"));
+    let mut lines = vec![Vec::new(), vec![heading]];
+    if all.programs.is_empty() {
+        lines.push(vec![(Role::Dim, "none".to_owned())]);
+    }
+    for program in &all.programs {
+        let name = text::fit(&program.program, 15);
+        let times = format!("×{}", text::count(program.count));
+        let rate = all.per_second(program.count).map_or_else(|| "?".to_owned(), hertz);
+        let mean = format!("~{}", latency(program.mean_ns()));
+        let by = program.parent.as_ref().map(|parent| format!("  by {parent}"));
+        let how = program.last_failure.as_ref().map(|how| format!(" ({how})"));
+        let failed = match program.failed {
+            0 => String::new(),
+            n => format!("  {} failed{}", text::count(n), how.unwrap_or_default()),
+        };
+        lines.push(vec![
+            (Role::Text, format!("{name:<15} {times:>6} {rate:>6} {mean:>7}")),
+            (Role::Dim, by.unwrap_or_default()),
+            (Role::Moved, failed),
+        ]);
+    }
+    lines
 }
 
 /// One host in full.
@@ -261,5 +293,6 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
             pair(if i == 0 { "not seen" } else { "" }, Role::Blind, part);
         }
     }
+    lines.extend(host.short_lived.iter().flat_map(short_lived));
     super::page(app, canvas, PaneId::Host, area, &lines);
 }

@@ -107,8 +107,9 @@ mod tests {
 
     fn ended(pid: u32, code: Option<u32>, by: Option<By>) -> (Worker, Ended) {
         let signal = code.is_none().then_some(9);
-        let name = "web".to_owned();
-        (worker(), Ended { pid, start_ns: 1, at_ns: 1, name, code, signal, by, core: false })
+        let (name, parent) = ("web".to_owned(), None);
+        let (start_ns, at_ns, core) = (1, 1, false);
+        (worker(), Ended { pid, start_ns, at_ns, name, parent, code, signal, by, core })
     }
 
     fn told(watch: &mut WorkerWatch, s: u64, ends: Vec<(Worker, Ended)>) -> Vec<String> {

@@ -45,6 +45,7 @@ pub fn row(host: &str, previous: Option<&Reading>, now: &Reading) -> HostRow {
         clock_synced: now.clock_synced,
         cgroup: now.cgroup.clone(),
         processes: Vec::new(),
+        short_lived: None,
         blind,
     }
 }

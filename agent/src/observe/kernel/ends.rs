@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use coral_bpf_types::{ITSELF, KERNEL, OOM, ProcessEnd};
 use coral_model::text::clean;
 use coral_model::time::SECOND;
+use coral_model::view::ShortLived;
 
+use super::short_lived::ShortLives;
 use crate::observe::process::Known;
 
 /// Ends remembered; a host where more processes end between two readings forgets the oldest.
@@ -27,6 +29,8 @@ pub struct Ended {
     pub at_ns: u64,
     /// Its command name.
     pub name: String,
+    /// Its parent's, who started it or took it over; `None` where that could not be read.
+    pub parent: Option<String>,
     /// Its exit code, unless a signal ended it.
     pub code: Option<u32>,
     /// The signal that ended it, or the last deadly one it was sent before it exited.
@@ -81,6 +85,7 @@ impl From<&ProcessEnd> for Ended {
             start_ns: end.start_ns,
             at_ns: end.at_ns,
             name: name_of(&end.comm),
+            parent: Some(name_of(&end.parent)).filter(|name| !name.is_empty()),
             code: (killer == 0).then_some((end.status >> 8) & 0xff),
             signal,
             by,
@@ -198,6 +203,7 @@ struct Inner {
     /// Since the last time somebody asked for all.
     new: VecDeque<Ended>,
     victims: VecDeque<Ended>,
+    short_lived: ShortLives,
 }
 
 impl Ends {
@@ -212,11 +218,36 @@ impl Ends {
         if ended.pid != 0 && inner.newest.iter().rev().take(AT_ONCE).any(|other| same(&other)) {
             return;
         }
+        inner.short_lived.count(&ended);
         if ended.by == Some(By::OutOfMemory) {
             keep(&mut inner.victims, ended.clone());
         }
         keep(&mut inner.new, ended.clone());
         keep(&mut inner.newest, ended);
+    }
+
+    /// Every end is told from now on, ns since boot.
+    pub fn begin(&self, now_ns: u64) {
+        self.lock().short_lived.begin(now_ns);
+    }
+
+    /// No end is told any more.
+    pub fn end(&self) {
+        self.lock().short_lived.end();
+    }
+
+    /// Processes of the last whole minute that lived too short to be followed.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn short_lived(&self, now_ns: u64) -> Result<ShortLived, &'static str> {
+        self.lock().short_lived.told(now_ns)
+    }
+
+    /// Those of them for whose program there was no room, since the agent was started.
+    #[must_use]
+    pub fn folded_programs(&self) -> u64 {
+        self.lock().short_lived.folded()
     }
 
     /// Every end since the last call, as far as they are remembered.
@@ -329,10 +360,26 @@ mod tests {
     fn threads_that_end_at_once_are_one_end() {
         let ends = Ends::default();
         let end = |signal| ProcessEnd { pid: 7, start_ns: 9, signal, ..ProcessEnd::default() };
+        ends.begin(0);
         ends.heard(Ended::from(&end(15)));
         ends.heard(Ended::from(&end(0)));
         let told = ends.take_new();
         assert_eq!((told.len(), told[0].signal), (1, Some(15)));
+        let short = ends.short_lived(60 * SECOND).unwrap();
+        assert_eq!(short.programs.iter().map(|row| row.count).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn who_started_it_is_told_where_that_was_read() {
+        let parent = |name: &str| {
+            let end = ProcessEnd { parent: comm(name), ..ProcessEnd::default() };
+            // By way of the ring.
+            let mut bytes = [0; size_of::<ProcessEnd>()];
+            bytes[72..].copy_from_slice(&end.parent);
+            Ended::from(&ProcessEnd::from_bytes(&bytes).unwrap()).parent
+        };
+        assert_eq!(parent("sh\u{7}").as_deref(), Some("sh·"));
+        assert_eq!(parent(""), None);
     }
 
     #[test]

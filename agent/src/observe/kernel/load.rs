@@ -340,7 +340,7 @@ fn offsets(btf: &Btf<'_>) -> Result<Offsets, EyesError> {
         signal_live: btf.offset("signal_struct", "live")?,
         task_leader: btf.offset("task_struct", "group_leader")?,
         task_comm: btf.offset("task_struct", "comm")?,
-        pad: 0,
+        task_parent: btf.offset("task_struct", "real_parent")?,
         pid_ns_dev: u64::from(major) << 20 | u64::from(minor),
         pid_ns_ino: ns.st_ino,
     })

@@ -7,7 +7,8 @@
 //!
 //! Now: how processes end ([`ends`]): exit code or signal, who sent it, whether memory had run out; the
 //! bytes of HTTP, gRPC, Redis, PostgreSQL and DNS, which [`super::requests`] makes requests of; and what
-//! services write to pipes and terminals, for [`super::remains`].
+//! services write to pipes and terminals, for [`super::remains`]. Of processes that live too short to be followed
+//! [`short_lived`] keeps count.
 //!
 //! [`btf`] finds members of the running kernel's structures, [`load`] brings the programs in, [`hooks`] where requests
 //! are seen, [`ask`] runs one of them, [`probes`] brings in those that read what OpenSSL is given and gives, where [`trial`] says that it costs
@@ -22,6 +23,7 @@ pub mod keeper;
 pub mod lids;
 pub mod load;
 pub mod probes;
+mod short_lived;
 mod trial;
 
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub use hooks::Hooks;
 use load::{EndsRing, Eyes, EyesError};
 
 use crate::counters::Counters;
+use crate::observe::clock::Clocks;
 use crate::observe::files::Files;
 use crate::observe::remains::{Capture, Remains};
 use crate::observe::requests::tls::{self, When, finder::Finder};
@@ -107,6 +110,8 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
         // The runtime is going down.
         Err(_) => return,
     };
+    // Who reads that they are open may count on it.
+    ends.begin(Clocks::now().boot_ns);
     senses.set(tls_sense(&eyes, finder.as_ref()));
     senses.set(sense(&eyes));
     senses.set(requests_sense(&eyes, wanted.is_some()));
@@ -149,6 +154,7 @@ pub async fn run(setup: Setup, cancel: CancellationToken) {
     }
     // What comes when they are opened again does not go on with what was.
     remains.clear();
+    ends.end();
     // Taking programs out of files waits for the kernel, once for each.
     _ = tokio::task::spawn_blocking(move || drop(eyes)).await;
 }
@@ -283,6 +289,7 @@ async fn read(
             _ = look.tick() => {
                 eyes.count_lost(counters);
                 counters.outputs_forgotten.set(seen.remains.forgotten());
+                counters.folded_programs.set(seen.ends.folded_programs());
                 capture(eyes, seen, &mut captured);
             }
             ready = ring.readable_mut() => {

@@ -310,6 +310,7 @@ mod tests {
             start_ns: ticks * tick_ns,
             at_ns: 0,
             name: "web".into(),
+            parent: None,
             code: Some(1),
             signal: None,
             by: None,

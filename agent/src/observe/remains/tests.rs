@@ -13,8 +13,8 @@ fn say(remains: &Remains, pid: u32, start_ns: u64, text: &str) -> Wants {
 }
 
 fn ended(pid: u32, at_ns: u64) -> Ended {
-    let (start_ns, name) = (0, String::new());
-    Ended { pid, start_ns, at_ns, name, code: Some(1), signal: None, by: None, core: false }
+    let (start_ns, name, parent) = (0, String::new(), None);
+    Ended { pid, start_ns, at_ns, name, parent, code: Some(1), signal: None, by: None, core: false }
 }
 
 fn child(out: Stdio, error: Stdio) -> Child {

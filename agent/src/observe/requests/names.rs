@@ -90,6 +90,8 @@ pub struct Names {
     tick_ns: u64,
     /// The second in which programs were looked at as they began, and how many.
     begun: (u64, usize),
+    /// Those that were not, since somebody asked.
+    passed_over: u64,
 }
 
 /// A program that has just been started as a service's first process.
@@ -116,7 +118,17 @@ impl Names {
     pub fn new(files: Files, host: &str, watch: Watch, services: Arc<ServiceProcesses>) -> Self {
         let tick_ns = SECOND / rustix::param::clock_ticks_per_second().clamp(1, SECOND);
         let (host, containers, known) = (host.to_owned(), Containers::default(), HashMap::new());
-        Self { files, host, watch, services, containers, known, tick_ns, begun: (0, 0) }
+        Self {
+            files,
+            host,
+            watch,
+            services,
+            containers,
+            known,
+            tick_ns,
+            begun: (0, 0),
+            passed_over: 0,
+        }
     }
 
     /// Whose requests these are. `process` tells processes apart, `pid` is the one below `/proc` (0
@@ -171,7 +183,11 @@ impl Names {
             self.begun = (second, 0);
         }
         self.begun.1 += 1;
-        if pid == 0 || self.begun.1 > BEGINNINGS {
+        if pid == 0 {
+            return None;
+        }
+        if self.begun.1 > BEGINNINGS {
+            self.passed_over += 1;
             return None;
         }
         let facts = self.look(pid, comm, now_ns)?;
@@ -203,6 +219,12 @@ impl Names {
         let worker = Worker { service, first: pid, start_ticks, served: false };
         self.services.note_worker(pid, worker);
         Some(Begun { start_ticks, container })
+    }
+
+    /// Programs that began since the last call and were not looked at, because too many did at once.
+    #[must_use]
+    pub fn take_passed_over(&mut self) -> u64 {
+        std::mem::take(&mut self.passed_over)
     }
 
     /// Whether a service forked a process for its work.
@@ -521,6 +543,7 @@ mod tests {
             start_ns: u64::from(pid) * SECOND / rustix::param::clock_ticks_per_second(),
             at_ns: 0,
             name: "nginx".into(),
+            parent: None,
             code: None,
             signal: Some(11),
             by: None,
@@ -531,6 +554,22 @@ mod tests {
             workers.iter().map(|(w, e)| (w.first, e.pid)).collect::<Vec<_>>(),
             [(21, 22), (21, 23)]
         );
+    }
+
+    #[test]
+    fn programs_that_are_too_many_to_be_looked_at_are_counted() {
+        let services = Arc::new(ServiceProcesses::new("h"));
+        let mut names = Names::new(Files::below("/nowhere"), "h", Watch::all(), services);
+        let mut begin = |pid: u32, at_ns: u64| {
+            assert_eq!(names.began(pid, pid, &[0; 16], at_ns), None);
+            names.take_passed_over()
+        };
+        let most = u32::try_from(BEGINNINGS).unwrap();
+        let within: u64 = (1..=most).map(|pid| begin(pid, SECOND + u64::from(pid))).sum();
+        assert_eq!(within, 0);
+        // One that is outside the agent's view could not have been looked at anyway.
+        let told = [7, 0, 8].map(|pid| begin(pid, 2 * SECOND - 1));
+        assert_eq!((told, begin(9, 2 * SECOND)), ([1, 0, 1], 0));
     }
 
     #[test]

@@ -222,6 +222,7 @@ impl Table {
             let container = begun.container.as_deref();
             self.remains.meet(&mut self.files, pid, begun.start_ticks, container, at_ns);
         }
+        self.counters.beginnings_not_looked_at.add(self.names.take_passed_over());
     }
 
     /// A process wrote to its standard output or its standard error.

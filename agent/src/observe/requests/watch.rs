@@ -11,6 +11,12 @@ use glob::Pattern;
 /// Coral's own programs are never watched.
 const OWN: [&str; 3] = ["coral", "coral-agent", "coral-daemon"];
 
+/// Whether a program is one of Coral's own, by its name.
+#[must_use]
+pub fn is_own(name: &str) -> bool {
+    OWN.contains(&name)
+}
+
 /// Which programs are watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
@@ -58,7 +64,7 @@ impl Watch {
     #[must_use]
     pub fn rule(&self, path: &str) -> Option<Option<&str>> {
         let name = path.rsplit('/').next().unwrap_or(path);
-        if OWN.contains(&name) {
+        if is_own(name) {
             return None;
         }
         // Of a program that is gone already only its name is known, and of that 15 bytes.

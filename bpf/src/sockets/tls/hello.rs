@@ -145,8 +145,7 @@ fn record() -> Option<()> {
     _ = HELLOS.insert(&name, &hello, 0);
     if call.direction == what::SENT {
         let most = if call.bytes < TOLD { call.bytes } else { TOLD };
-        let socket =
-            describe::<OfCpu>(call.key, process, ENCRYPTED, socket_offsets(), call.at_ns)?;
+        let socket = describe::<OfCpu>(call.key, process, ENCRYPTED, socket_offsets(), call.at_ns)?;
         if affordable(call.at_ns, most, true) {
             let known = copy(&call.source, most, &mut Cursor::of(&call.source), scratch);
             // SAFETY: this CPU's own; nothing else runs on it in between that uses it.

@@ -1,4 +1,5 @@
-//! Hosts: pressure first, then the processes of named services, then what could not be read.
+//! Hosts: pressure first, then the processes of named services, those that lived too short to be followed, then what
+//! could not be read.
 
 use coral_model::text::{bytes, count};
 use coral_model::view::HostRow;
@@ -8,7 +9,7 @@ use super::cell::{self, Cell, Look};
 use super::table::{Block, number, text, whole};
 
 pub(super) fn blocks(rows: &[&HostRow], reader: &Reader) -> Vec<Block> {
-    vec![hosts(rows, reader), processes(rows), blind(rows)]
+    vec![hosts(rows, reader), processes(rows), short_lived(rows), blind(rows)]
 }
 
 fn hosts(rows: &[&HostRow], reader: &Reader) -> Block {
@@ -117,6 +118,39 @@ fn processes(rows: &[&HostRow]) -> Block {
         }
     }
     block.without_empty(&["NOT SEEN"])
+}
+
+fn short_lived(rows: &[&HostRow]) -> Block {
+    let mut block = Block::new(vec![
+        text("HOST", 8),
+        text("SHORT-LIVED", 11),
+        text("BY", 8),
+        number("ENDED"),
+        number("RATE"),
+        number("FAILED"),
+        number("LIVED"),
+        number("LONGEST"),
+        text("LAST FAILURE", 8),
+    ]);
+    for host in rows {
+        let Some(all) = &host.short_lived else { continue };
+        for program in &all.programs {
+            let look = if program.failed > 0 { Look::Warn } else { Look::Plain };
+            block.rows.push(vec![
+                Cell::text(&host.host),
+                Cell::text(&program.program),
+                Cell::maybe(program.parent.as_deref()),
+                Cell::from(count(program.count)),
+                all.per_second(program.count)
+                    .map_or_else(Cell::none, |rate| Cell::from(cell::rate(rate))),
+                Cell::from(count(program.failed)).look(look),
+                cell::duration(program.mean_ns()),
+                cell::duration(Some(program.longest_ns)),
+                Cell::maybe(program.last_failure.as_deref()),
+            ]);
+        }
+    }
+    block.without_empty(&["LAST FAILURE"])
 }
 
 fn blind(rows: &[&HostRow]) -> Block {

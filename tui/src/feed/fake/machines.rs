@@ -80,14 +80,38 @@ pub(super) fn hosts(scenario: Scenario, window: Window) -> Vec<Row> {
                         blind: (n == 2).then(|| "another user's process".into()),
                     })
                     .collect(),
+                short_lived: busy.then(short_lived),
                 blind: if busy {
                     Vec::new()
                 } else {
-                    vec!["network: /proc/net is not readable in this container".into()]
+                    vec![
+                        "network: /proc/net is not readable in this container".into(),
+                        "short-lived processes: only eBPF sees them".into(),
+                    ]
                 },
             }))
         })
         .collect()
+}
+
+/// What a health check in a loop leaves behind.
+fn short_lived() -> ShortLived {
+    let program = |name: &str, parent: Option<&str>, count: u64, mean_ns: u64| ShortLivedProgram {
+        program: name.into(),
+        parent: parent.map(Into::into),
+        count,
+        lived_ns: count * mean_ns,
+        longest_ns: 4 * mean_ns,
+        ..ShortLivedProgram::default()
+    };
+    let curl = ShortLivedProgram {
+        failed: 12,
+        last_failure: Some("exited with 7".into()),
+        ..program("curl", Some("sh"), 312, 14 * MILLI)
+    };
+    let sh = program("sh", Some("check.sh"), 104, 3 * MILLI);
+    let programs = vec![curl, sh, program("__other__", None, 9, 41 * MILLI)];
+    ShortLived { window_ns: 60 * SECOND, programs }
 }
 
 pub(super) fn agent(scenario: Scenario, now: Time) -> AgentRow {

@@ -68,6 +68,16 @@ fn both_ends_of_a_request_have_one_key() {
 }
 
 #[test]
+fn programs_that_begin_and_are_not_looked_at_are_counted() {
+    let counters = Arc::new(Counters::default());
+    let mut table = table(&counters);
+    for pid in 1..=203 {
+        table.began(&Chunk { pid, process: pid, what: what::BEGAN, ..Chunk::default() });
+    }
+    assert_eq!(counters.beginnings_not_looked_at.get(), 3);
+}
+
+#[test]
 fn a_command_is_told_with_the_database_it_was_sent_to() {
     let counters = Arc::new(Counters::default());
     let mut table = table(&counters);
