@@ -7,6 +7,9 @@ use std::borrow::Cow;
 
 use unicode_width::UnicodeWidthChar;
 
+/// What stands between the parts of a list on one line.
+const BETWEEN: &str = " · ";
+
 /// True for characters that must never reach a terminal: C0, C1, DEL, bidirectional controls,
 /// zero-width joiners' invisible relatives, and the tag block used to hide text.
 #[must_use]
@@ -54,6 +57,41 @@ pub fn fit(text: &str, width: usize) -> String {
         out.push(c);
     }
     out
+}
+
+/// The first parts of a list (`a · b · c`) that fit into `most` bytes, each of them whole, and how many more there are:
+/// `a · … and 2 more`. One that is too long by itself is cut, with `…` where it was. Not cleaned.
+#[must_use]
+pub fn parts(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let rest = |left: usize| match left {
+        0 => String::new(),
+        n => format!("{BETWEEN}… and {n} more"),
+    };
+    let (all, mut kept) = (text.split(BETWEEN).count(), 0);
+    let mut out = String::new();
+    for part in text.split(BETWEEN) {
+        let between = if kept == 0 { "" } else { BETWEEN };
+        let behind = rest(all.saturating_sub(kept + 1));
+        if out.len() + between.len() + part.len() + behind.len() > most {
+            break;
+        }
+        kept += 1;
+        out.push_str(between);
+        out.push_str(part);
+    }
+    if kept == 0 {
+        kept = 1;
+        let room = most.saturating_sub(rest(all.saturating_sub(kept)).len() + '…'.len_utf8());
+        let first = text.split(BETWEEN).next().unwrap_or_default();
+        out.push_str(first.get(..first.floor_char_boundary(room)).unwrap_or_default());
+        out.push('…');
+    }
+    out.push_str(&rest(all.saturating_sub(kept)));
+    out.truncate(out.floor_char_boundary(most));
+    Cow::Owned(out)
 }
 
 /// A count as people read it: `982`, `12.3k`, `4.1M`.
@@ -154,6 +192,22 @@ mod tests {
         assert_eq!(fit("abc", 3), "abc");
         assert_eq!(fit("abcd", 3), "ab…");
         assert_eq!(fit("abcd", 0), "");
+    }
+
+    #[test]
+    fn a_list_keeps_whole_parts_and_says_how_many_it_left_out() {
+        let list = "hooks a, b · missing c: refused · d: refused · e: é";
+        assert_eq!(parts(list, list.len()), list);
+        let cut = "hooks a, b · missing c: refused · … and 2 more";
+        assert_eq!(parts(list, list.len() - 1), cut);
+        assert_eq!(parts(list, cut.len()), cut);
+        assert_eq!(parts(list, cut.len() - 1), "hooks a, b · … and 3 more");
+        assert_eq!(parts(&"é".repeat(20), 10), "ééé…");
+        assert_eq!(parts("one that is far too long · two", 24), "one… · … and 1 more");
+        assert_eq!(parts(&" · ".repeat(100), 30), " ·  ·  · … and 98 more");
+        for most in 0..list.len() {
+            assert!(parts(list, most).len() <= most, "{most}");
+        }
     }
 
     #[test]

@@ -136,6 +136,8 @@ impl Observer {
         // Those that were followed themselves are among those that went.
         workers.retain(|(_, ended)| processes.went.iter().all(|was| was.pid != ended.pid));
         let (early, workers) = workers.into_iter().partition(|(w, ended)| w.is_first(ended.pid));
+        // After the ends: what comes next may be known too early, not too late.
+        self.restarts.began(self.services.take_runs());
         out.extend(self.restarts.step(now, wall, processes, early, &self.ends, &kept));
         out.extend(self.workers.step(now, wall, workers, &kept));
         self.meet(now, processes);

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use coral_model::text::parts;
 use coral_model::time::SECOND;
 use coral_model::view::{AgentRow, EyesRow, Sense, SenseState, State};
 use coral_model::{AgentId, Time};
@@ -28,6 +29,8 @@ const MAX_LOSSES: usize = 512;
 const LOSS_STEP: u64 = 10 * SECOND;
 /// Longest text taken over from an agent, in bytes.
 const MAX_TEXT: usize = 512;
+/// The same of why a sense is as it is: every hook that a kernel refused has its sentence there.
+const MAX_WHY: usize = 2_048;
 
 /// One session of one agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -423,8 +426,10 @@ fn sense(report: &v1::SenseReport) -> Sense {
         v1::SenseState::Partial => SenseState::Partial,
         v1::SenseState::Off | v1::SenseState::Unspecified => SenseState::Off,
     };
-    let remedy = report.remedy.as_deref().map(text);
-    Sense { name: text(&report.name), state, why: text(&report.why), remedy }
+    // What is cut says so: half a command is none.
+    let why = parts(&report.why, MAX_WHY).into_owned();
+    let remedy = report.remedy.as_deref().map(|remedy| parts(remedy, MAX_TEXT).into_owned());
+    Sense { name: text(&report.name), state, why, remedy }
 }
 
 #[cfg(test)]
@@ -596,9 +601,26 @@ mod tests {
         let agents = Agents::default();
         let session = agents.connected(&hello(1), PEER, at(0)).unwrap();
         let counters = (0..10_000).map(|n| (format!("{n}{}", "é".repeat(1000)), 1)).collect();
-        let report = v1::AgentReport { counters, cpu_cores: Some(f64::NAN), ..Default::default() };
+        let missing: Vec<String> = (0..100).map(|n| format!("hook{n}: refused so")).collect();
+        let sense = |why: String| v1::SenseReport {
+            name: "s".repeat(1000),
+            state: v1::SenseState::Partial.into(),
+            why,
+            remedy: Some("make ".repeat(1000)),
+        };
+        let few = missing.iter().take(40).cloned().collect::<Vec<_>>().join(" · ");
+        let many = missing.join(" · ").repeat(100);
+        let senses = vec![sense(few.clone()), sense(many)];
+        let cpu_cores = Some(f64::NAN);
+        let report = v1::AgentReport { counters, senses, cpu_cores, ..Default::default() };
         agents.report(&session, report, at(1));
         let row = agents.rows(at(1)).remove(0);
+        assert_eq!(row.senses[0].why, few, "as long as it must be");
+        let why = &row.senses[1].why;
+        assert!(why.len() <= MAX_WHY && why.contains("so · … and ") && why.ends_with(" more"));
+        let remedy = row.senses[1].remedy.as_deref().unwrap();
+        assert!(remedy.len() <= MAX_TEXT && remedy.ends_with('…'));
+        assert!(row.senses.iter().all(|sense| sense.name.len() <= MAX_TEXT));
         assert!(row.counters.len() <= MAX_NAMES);
         assert!(row.counters.keys().all(|k| k.len() <= MAX_TEXT));
         assert_eq!(row.cpu, None);

@@ -7,6 +7,7 @@ mod bounds;
 mod clock;
 mod kills;
 mod processes;
+mod steps;
 mod workers;
 
 use std::collections::BTreeMap;

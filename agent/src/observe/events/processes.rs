@@ -6,9 +6,10 @@ use std::sync::Arc;
 use coral_model::time::{SECOND, Time};
 use coral_model::view::EventKind;
 
+use super::steps::Steps;
 use super::{Kept, Noticed};
 use crate::observe::kernel::{Ended, Ends};
-use crate::observe::process::{Changes, Known, Likeness, ProcessReading, Worker};
+use crate::observe::process::{Changes, Known, Likeness, ProcessReading, Run, Worker};
 use crate::observe::remains::LastWords;
 
 /// How long a successor may take to report before the process counts as gone without one.
@@ -51,6 +52,8 @@ struct End {
     left: Left,
     /// It had served nobody, and ended soon.
     young: bool,
+    /// systemd started it for a unit, which may be a job that serves nobody.
+    of_unit: bool,
     told: bool,
 }
 
@@ -78,9 +81,16 @@ pub struct ProcessWatch {
     likenesses: HashMap<(u32, u64), Arc<Likeness>>,
     /// What those that run used, by pid.
     used: HashMap<u32, Used>,
+    /// Ends of units' processes that may have been steps on the way to their services.
+    steps: Steps<End>,
 }
 
 impl ProcessWatch {
+    /// Takes in what systemd started since the last call, with when, ns since boot, as `steady` is counted too.
+    pub fn began(&mut self, begun: Vec<(Run, u64)>) {
+        self.steps.began(begun);
+    }
+
     /// Takes in which processes came and went since the last step; `early` are first ones of services that ended
     /// before they were followed. `steady` is time that does not step, in
     /// nanoseconds, `wall` what events are stamped with.
@@ -102,7 +112,8 @@ impl ProcessWatch {
             let words = |how: &Ended| kept(was.pid, was.start_ticks, how);
             let left = bad.map(|how| Left { words: words(how), used }).unwrap_or_default();
             let (was, at) = (was.clone(), steady);
-            self.end(End { was, likeness, at, wall, how, left, young: false, told: false });
+            let (young, of_unit, told) = (false, false, false);
+            self.end(End { was, likeness, at, wall, how, left, young, of_unit, told });
         }
         for (worker, how) in early {
             let (service, pid, start_ticks) = (worker.service, how.pid, worker.start_ticks);
@@ -110,13 +121,22 @@ impl ProcessWatch {
             if !how.is_bad() {
                 continue;
             }
-            self.take_place(&was, true);
             let words = kept(pid, start_ticks, &how);
             let left = Left { words, used: Used::default() };
             let young = !worker.served && how.at_ns.saturating_sub(how.start_ns) < YOUNG;
-            let at = steady;
-            let how = Some(how);
-            self.end(End { was, likeness: None, at, wall, how, left, young, told: false });
+            let (likeness, at, at_ns, told) = (None, steady, how.at_ns, false);
+            let (how, of_unit) = (Some(how), worker.run.is_some());
+            let end = End { was, likeness, at, wall, how, left, young, of_unit, told };
+            let failed = match worker.run {
+                Some(run) => self.steps.ended(run, at_ns, end),
+                None => Some(end),
+            };
+            if let Some(end) = failed {
+                self.failed(end);
+            }
+        }
+        for end in self.steps.settle(steady) {
+            self.failed(end);
         }
         self.read(reading);
         for (identity, likeness) in &reading.likenesses {
@@ -133,6 +153,12 @@ impl ProcessWatch {
         }
         self.services.retain(|_, service| !service.is_done(steady));
         out
+    }
+
+    /// A process ended before it was followed.
+    fn failed(&mut self, end: End) {
+        self.take_place(&end.was, true);
+        self.end(end);
     }
 
     fn end(&mut self, end: End) {
@@ -257,10 +283,11 @@ impl Service {
         // With them go the newest of those that did not come up: nobody waits for a successor of these, and the
         // newest of all has its words.
         let told_now = |end: &&mut End| due(end) || !end.told && end.young;
-        let (mut count, mut young, mut newest) = (0_u64, true, None);
+        let (mut count, mut young, mut of_unit) = (0_u64, true, false);
+        let mut newest = None;
         for end in self.ends.iter_mut().filter(told_now) {
             end.told = true;
-            (count, young) = (count + 1, young && end.young);
+            (count, young, of_unit) = (count + 1, young && end.young, end.of_unit);
             newest =
                 Some((end.wall, end.was.clone(), end.how(ends), std::mem::take(&mut end.left)));
         }
@@ -268,9 +295,11 @@ impl Service {
         self.ended_at = Some(steady);
         count += std::mem::take(&mut self.more);
         let (pid, ended) = (was.pid, sentence(how.as_ref()));
+        // True of a job as well.
+        let failed = if of_unit { "failed" } else { "did not come up" };
         let text = match (count, young) {
-            (1, true) => format!("{name} did not come up: process {pid} {ended}"),
-            (n, true) => format!("{name} did not come up {n} times; last, process {pid} {ended}"),
+            (1, true) => format!("{name} {failed}: process {pid} {ended}"),
+            (n, true) => format!("{name} {failed} {n} times; last, process {pid} {ended}"),
             (1, false) => format!("process {pid} of {name} {ended}"),
             (n, false) => format!("{n} processes of {name} ended; the last, {pid}, {ended}"),
         };
@@ -438,8 +467,8 @@ mod tests {
                 ProcessEnd { pid: *pid, start_ns, status: code << 8, ..ProcessEnd::default() };
             let ended = Ended { at_ns: start_ns + SECOND, ..Ended::from(&end) };
             let start_ticks = start_ns * rustix::param::clock_ticks_per_second() / SECOND;
-            let (service, first) = ("till".to_owned(), *pid);
-            (Worker { service, first, start_ticks, served: false }, ended)
+            let (service, first, run) = ("till".to_owned(), *pid, None);
+            (Worker { service, first, start_ticks, served: false, run }, ended)
         };
         pids.iter().map(of).collect()
     }
@@ -470,6 +499,56 @@ mod tests {
         let more =
             "till did not come up 100 times; last, process 535 exited with 3 · last said “535”";
         assert_eq!(step(70, Vec::new()), [more]);
+    }
+
+    /// A process of a unit, at that start of it.
+    fn run(start: u32, program: &str) -> Run {
+        Run {
+            unit: "till".into(),
+            cgroup: "/system.slice/till.service".into(),
+            invocation: Some(start.to_string()),
+            executable: program.into(),
+        }
+    }
+
+    /// As [`early`], of a unit.
+    fn of_unit(pid: u32, start_s: u64, run: &Run) -> Vec<(Worker, Ended)> {
+        let with =
+            |(worker, ended): (Worker, Ended)| (Worker { run: Some(run.clone()), ..worker }, ended);
+        early(&[(pid, start_s)], 1).into_iter().map(with).collect()
+    }
+
+    #[test]
+    fn a_unit_that_fails_again_and_again_is_told_and_the_steps_on_its_way_are_not() {
+        let mut watch = ProcessWatch::default();
+        let ends = Ends::default();
+        let said = |pid: u32, _, _: &Ended| Some(LastWords::saying(&pid.to_string()));
+        let mut step = |s: u64, begun: Vec<(Run, u64)>, early: Vec<(Worker, Ended)>| {
+            let (at, reading) = (Time(s * SECOND), ProcessReading::default());
+            watch.began(begun);
+            let told = watch.step(s * SECOND, at, &reading, early, &ends, &said);
+            told.into_iter().map(|n| n.text).collect::<Vec<_>>()
+        };
+        // What may fail before the service does, and the service goes on.
+        let check = of_unit(7, 0, &run(1, "check"));
+        let begun = vec![(run(1, "check"), 1), (run(1, "till"), SECOND + 1)];
+        assert!(step(1, begun, check).is_empty());
+        for s in 2..20 {
+            assert!(step(s, Vec::new(), Vec::new()).is_empty());
+        }
+        // Now the service does, and systemd starts it again, with its check first; the last time it does not.
+        for n in 0..14_u32 {
+            let s = 20 + 2 * u64::from(n);
+            let next = (run(n + 3, "check"), (s + 1) * SECOND + 1);
+            let begun = if n < 13 { vec![next] } else { Vec::new() };
+            let told = step(s + 1, begun, of_unit(8 + n, s, &run(n + 2, "till")));
+            let first = "till failed 4 times; last, process 11 exited with 1 · last said “11”";
+            let expected = if s + 1 == 27 { vec![first.to_owned()] } else { Vec::new() };
+            assert_eq!(told, expected, "{n}");
+        }
+        let told: Vec<String> = (48..70).flat_map(|s| step(s, Vec::new(), Vec::new())).collect();
+        let more = "till failed 10 times; last, process 21 exited with 1 · last said “21”";
+        assert_eq!(told, [more]);
     }
 
     #[test]

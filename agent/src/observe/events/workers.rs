@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn worker() -> Worker {
-        Worker { service: "web".into(), first: 7, start_ticks: 1, served: true }
+        Worker { service: "web".into(), first: 7, start_ticks: 1, served: true, run: None }
     }
 
     fn ended(pid: u32, code: Option<u32>, by: Option<By>) -> (Worker, Ended) {

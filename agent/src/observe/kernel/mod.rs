@@ -60,8 +60,13 @@ const WATCH: &str = "start coral-agent with --watch all, or set CORAL_WATCH=all"
 const WITH_TLS: &str = "start coral-agent with --tls auto";
 /// Where nothing needs to be captured.
 const NOT_CAPTURED: &str = "of files, when a process dies; no service writes to a pipe or a terminal, so nothing is captured";
-/// What makes output be captured.
-const WITH_OUTPUT: &str = "start coral-agent with --output auto and --watch all";
+/// Where nothing is captured.
+const OF_FILES: &str = "of files only: what goes to a pipe or a terminal is lost";
+/// Where it cannot be.
+const NOT_WITHOUT_REQUESTS: &str = "of files only: what goes to a pipe or a terminal is captured where requests are seen, and the kernel does not let them be";
+/// What makes output be captured where requests are seen, and where they are turned off.
+const WITH_OUTPUT: &str = "start coral-agent with --output auto";
+const WITH_OUTPUT_AND_REQUESTS: &str = "start coral-agent with --output auto and --watch all";
 /// How often the loss counter is read.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -262,15 +267,30 @@ fn capture(eyes: &Eyes, seen: &Seen<'_>, captured: &mut Option<bool>) {
         }
     } else {
         eyes.unhang_output();
-        let (state, why) = match (seen.remains.capture(), eyes.request_hooks.is_empty()) {
-            (Capture::Never, _) => (SenseState::Off, "turned off"),
-            (Capture::Auto, false) => (SenseState::On, NOT_CAPTURED),
-            _ => (SenseState::Partial, "of files only: what goes to a pipe or a terminal is lost"),
-        };
-        sense.remedy = (state != SenseState::On).then(|| WITH_OUTPUT.to_owned());
-        (sense.state, sense.why) = (state, why.to_owned());
+        let (state, why, remedy) =
+            uncaptured(seen.remains.capture(), &eyes.request_hooks, &eyes.requests_missing);
+        (sense.state, sense.why, sense.remedy) = (state, why.to_owned(), remedy.map(str::to_owned));
     }
     seen.senses.set(sense);
+}
+
+/// What is kept of output while nothing is captured, why, and what makes it be captured. `hooks` are those that see
+/// requests, `missing` what the kernel refused of them.
+fn uncaptured(
+    capture: Capture,
+    hooks: &[&str],
+    missing: &[String],
+) -> (SenseState, &'static str, Option<&'static str>) {
+    match (capture, hooks.is_empty(), missing.is_empty()) {
+        (Capture::Never, _, _) => (SenseState::Off, "turned off", Some(WITH_OUTPUT)),
+        (Capture::Auto, false, _) => (SenseState::On, NOT_CAPTURED, None),
+        (Capture::Files, false, _) => (SenseState::Partial, OF_FILES, Some(WITH_OUTPUT)),
+        (_, true, false) => (SenseState::Partial, NOT_WITHOUT_REQUESTS, None),
+        (Capture::Auto, true, true) => (SenseState::Partial, OF_FILES, Some(WATCH)),
+        (Capture::Files, true, true) => {
+            (SenseState::Partial, OF_FILES, Some(WITH_OUTPUT_AND_REQUESTS))
+        }
+    }
 }
 
 async fn read(
@@ -323,5 +343,25 @@ mod tests {
         let none = requests_why(&[], "", &["no BTF".to_owned()]);
         assert_eq!(none, (SenseState::Off, "no BTF".to_owned()));
         assert_eq!(requests_why(&[], "", &[]).1, "turned off");
+    }
+
+    #[test]
+    fn what_captures_output_is_named_only_where_it_would() {
+        use SenseState::{Off, On, Partial};
+        let (hooks, refused) = (["sock_recv_length"], ["sock_recv_length: no such".to_owned()]);
+        let none: [&str; 0] = [];
+        let of = |capture, hooks: &[&str], missing: &[String]| {
+            let (state, _, remedy) = uncaptured(capture, hooks, missing);
+            (state, remedy)
+        };
+        assert_eq!(of(Capture::Auto, &hooks, &[]), (On, None));
+        assert_eq!(of(Capture::Files, &hooks, &[]), (Partial, Some(WITH_OUTPUT)));
+        assert_eq!(of(Capture::Never, &hooks, &[]), (Off, Some(WITH_OUTPUT)));
+        assert_eq!(of(Capture::Auto, &none, &[]), (Partial, Some(WATCH)));
+        // Nothing that a person could start it with would help.
+        for capture in [Capture::Auto, Capture::Files] {
+            assert_eq!(of(capture, &none, &refused), (Partial, None));
+        }
+        assert!(uncaptured(Capture::Auto, &none, &refused).1.contains("the kernel does not"));
     }
 }

@@ -1,4 +1,4 @@
-//! `/proc/<pid>/stat` and `/proc/<pid>/limits`.
+//! `/proc/<pid>/stat`, `/proc/<pid>/limits` and `/proc/<pid>/environ`.
 
 use super::number;
 
@@ -56,6 +56,13 @@ pub fn open_files_limit(limits: &str) -> Option<u64> {
     }
 }
 
+/// What a variable of an environment is set to, zeros between the entries; `None` where that is nothing.
+#[must_use]
+pub fn variable<'a>(environment: &'a str, name: &str) -> Option<&'a str> {
+    let mut entries = environment.split('\0').filter_map(|entry| entry.split_once('='));
+    entries.find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fixtures;
@@ -68,6 +75,14 @@ mod tests {
         assert_eq!((vim.rss_pages, vim.dead, vim.kernel), (1981, false, false));
         assert_eq!(open_files_limit(fixtures::LIMITS_OLD), Some(2048));
         assert_eq!(open_files_limit("Max open files   unlimited  unlimited files"), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_variable_is_set_or_it_is_not() {
+        let environment = "A=b=c\0EMPTY=\0odd\0LAST=x";
+        let of = |name: &str| variable(environment, name);
+        assert_eq!((of("A"), of("LAST")), (Some("b=c"), Some("x")));
+        assert_eq!((of("EMPTY"), of("odd"), of("AS")), (None, None, None));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn names(files: &mut Files, pid: u32) -> Vec<String> {
     names
 }
 
-fn last_part(path: &str) -> &str {
+pub(super) fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 

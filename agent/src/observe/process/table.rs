@@ -1,11 +1,12 @@
 //! What the receiving side knows of services' processes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coral_model::time::{SECOND, Time};
 
 use super::peer::Peer;
+use super::unit::Run;
 use crate::observe::kernel::Ended;
 
 /// Processes one agent follows. A host with more gets the ones seen last, and a count of the others.
@@ -16,6 +17,8 @@ const OLD: u64 = 900 * SECOND;
 
 /// Workers remembered; beyond it the ends of new ones are nobody's.
 const MAX_WORKERS: usize = 8_192;
+/// Beginnings of units' processes that nobody has asked for yet; beyond it the oldest are forgotten.
+const MAX_RUNS: usize = 256;
 
 /// Who says that a process is a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Worker {
     pub start_ticks: u64,
     /// It was seen to serve, or to report.
     pub served: bool,
+    /// What systemd started it as, if it did.
+    pub run: Option<Run>,
 }
 
 /// A service as it was seen to report.
@@ -91,6 +96,8 @@ struct Inner {
     /// Services by the process that was found for them.
     found: HashMap<u32, String>,
     workers: HashMap<u32, Worker>,
+    /// What systemd started, and when, ns since boot; the oldest first.
+    runs: VecDeque<(Run, u64)>,
 }
 
 impl ServiceProcesses {
@@ -162,6 +169,26 @@ impl ServiceProcesses {
         if inner.workers.len() < MAX_WORKERS || inner.workers.contains_key(&pid) {
             inner.workers.insert(pid, worker);
         }
+    }
+
+    /// A process is another program from now on: what it was noted as, it is no more.
+    pub fn forget_worker(&self, pid: u32) {
+        self.lock().workers.remove(&pid);
+    }
+
+    /// A process began that systemd started for a unit, `at_ns` since boot.
+    pub fn note_run(&self, run: Run, at_ns: u64) {
+        let mut inner = self.lock();
+        if inner.runs.len() >= MAX_RUNS {
+            inner.runs.pop_front();
+        }
+        inner.runs.push_back((run, at_ns));
+    }
+
+    /// All that began of units since the last call, as far as it is remembered, with its time since boot, ns.
+    #[must_use]
+    pub fn take_runs(&self) -> Vec<(Run, u64)> {
+        self.lock().runs.drain(..).collect()
     }
 
     /// Whether a service forked a process for its work.
@@ -300,8 +327,10 @@ mod tests {
     #[test]
     fn a_worker_is_known_by_its_number_and_its_beginning() {
         let table = ServiceProcesses::new("web-3");
-        let worker =
-            |start_ticks| Worker { service: "web".into(), first: 7, start_ticks, served: true };
+        let worker = |start_ticks| {
+            let (service, first, served) = ("web".into(), 7, true);
+            Worker { service, first, start_ticks, served, run: None }
+        };
         table.note_worker(9, worker(5));
         table.note_worker(10, worker(5));
         let tick_ns = SECOND / rustix::param::clock_ticks_per_second();
@@ -319,6 +348,26 @@ mod tests {
         let told = table.of_workers(vec![ended(8, 5), ended(9, 5), ended(10, 700)]);
         assert_eq!(told.iter().map(|(_, e)| e.pid).collect::<Vec<_>>(), [9]);
         assert!(table.of_workers(vec![ended(9, 5)]).is_empty(), "told once");
+        table.note_worker(9, worker(5));
+        table.forget_worker(9);
+        assert!(table.of_workers(vec![ended(9, 5)]).is_empty(), "it is another program");
+    }
+
+    #[test]
+    fn what_began_of_units_is_handed_over_once_and_the_oldest_is_forgotten() {
+        let table = ServiceProcesses::new("web-3");
+        let run = |unit: &str| Run {
+            unit: unit.into(),
+            cgroup: format!("/system.slice/{unit}.service"),
+            invocation: None,
+            executable: "/bin/web".into(),
+        };
+        for n in 0..MAX_RUNS as u64 + 10 {
+            table.note_run(run(&format!("u{n}")), n);
+        }
+        let taken = table.take_runs();
+        assert_eq!((taken.len(), taken[0].1, taken[0].0.unit.as_str()), (MAX_RUNS, 10, "u10"));
+        assert!(table.take_runs().is_empty());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::containers::{Container, Containers};
 use super::watch::Watch;
 use crate::observe::files::Files;
 use crate::observe::parse::process::{self, ProcessStat};
-use crate::observe::process::{Worker, own_pid};
+use crate::observe::process::{self as processes, Started, Worker, own_pid, unit_of};
 use crate::observe::remains::is_at_terminal;
 use crate::observe::{ServiceProcesses, Sighting, Witness};
 
@@ -58,7 +58,7 @@ pub struct Facts {
     pub environment: String,
     /// `/proc/<pid>/cgroup`.
     pub cgroup: String,
-    /// Everybody from its parent up to the first process of the system runs the same executable: it
+    /// Everybody from its parent up to a service manager, the system's or a user's, runs the same executable: it
     /// is the unit's own, not something that was started by hand below it.
     pub of_unit: bool,
     /// What it calls itself in the telemetry it sends.
@@ -173,9 +173,9 @@ impl Names {
     }
 
     /// A process is another program from now on, which may end before anything more is seen of it. Gives what
-    /// is known of it if somebody said that it is a service's (a rule, its environment, its container), and it is the
-    /// first of that: it is noted, so that its end is told. What a unit runs beside its service, what is run
-    /// within a container and what a person starts at a terminal are not.
+    /// is known of it if somebody said that it is a service's (a rule, its environment, its container), or systemd
+    /// started it for a unit, and it is the first of that: it is noted, so that its end is told. What a unit runs
+    /// beside its service, what is run within a container and what a person starts at a terminal are not.
     pub fn began(&mut self, process: u32, pid: u32, comm: &[u8; 16], now_ns: u64) -> Option<Begun> {
         self.known.remove(&process);
         let second = now_ns / SECOND;
@@ -191,19 +191,29 @@ impl Names {
             return None;
         }
         let facts = self.look(pid, comm, now_ns)?;
+        self.services.forget_worker(pid);
         let service = named(&facts, rule(&self.watch, &facts)?);
         let service = service.map(|name| clean(name).into_owned());
         let stat = self.stat(pid);
         let container = container(&facts.cgroup).map(str::to_owned);
+        let started = stat.filter(|_| facts.of_unit && container.is_none());
+        let started = started.and_then(|stat| self.started(pid, stat.parent, &facts));
         if self.known.len() < PROCESSES {
             let sources = HashMap::new();
             let known = Known { looked_ns: now_ns, facts, sources, at: None, serves: false };
             self.known.insert(process, known);
         }
+        let of_unit = |started: &Started| match started {
+            Started::Run(run) => Some(clean(&run.unit).into_owned()),
+            Started::Beside => None,
+        };
+        let service = service.or_else(|| started.as_ref().and_then(of_unit));
         let (service, stat) = (service?, stat?);
-        let is_first = match container {
-            Some(_) => own_pid(&mut self.files, pid) == Some(1),
-            None => {
+        let is_first = match (&container, &started) {
+            (Some(_), _) => own_pid(&mut self.files, pid) == Some(1),
+            (None, Some(Started::Beside)) => false,
+            (None, Some(Started::Run(_))) => !is_at_terminal(&self.files, pid),
+            (None, None) => {
                 let parent = self.look(stat.parent, &[0; 16], now_ns);
                 let same = parent.is_some_and(|facts| {
                     let rule = rule(&self.watch, &facts).flatten();
@@ -216,7 +226,14 @@ impl Names {
             return None;
         }
         let start_ticks = stat.start_ticks;
-        let worker = Worker { service, first: pid, start_ticks, served: false };
+        let run = match started {
+            Some(Started::Run(run)) => Some(run),
+            Some(Started::Beside) | None => None,
+        };
+        if let Some(run) = run.as_ref().filter(|run| !run.is_executor()) {
+            self.services.note_run(run.clone(), now_ns);
+        }
+        let worker = Worker { service, first: pid, start_ticks, served: false, run };
         self.services.note_worker(pid, worker);
         Some(Begun { start_ticks, container })
     }
@@ -249,7 +266,8 @@ impl Names {
         }
         if first != pid {
             let (service, start_ticks) = (service.to_owned(), stat.start_ticks);
-            self.services.note_worker(pid, Worker { service, first, start_ticks, served: true });
+            let worker = Worker { service, first, start_ticks, served: true, run: None };
+            self.services.note_worker(pid, worker);
         }
         self.services.note(Sighting {
             service: service.to_owned(),
@@ -316,15 +334,33 @@ impl Names {
     fn is_of_unit(&mut self, pid: u32, executable: &str) -> bool {
         let mut pid = pid;
         for _ in 0..PARENTS {
-            match self.stat(pid).map(|stat| stat.parent) {
-                Some(1) => return true,
-                Some(parent) if self.executable(parent).as_deref() == Some(executable) => {
-                    pid = parent;
-                }
-                _ => return false,
+            let Some(parent) = self.stat(pid).map(|stat| stat.parent) else { return false };
+            if parent == 1 {
+                return true;
+            }
+            match self.executable(parent) {
+                Some(same) if same == executable => pid = parent,
+                other => return other.is_some_and(|path| processes::is_manager(&path)),
             }
         }
         false
+    }
+
+    /// What a service manager started a process as, if its parent is one.
+    fn started(&self, pid: u32, parent: u32, facts: &Facts) -> Option<Started> {
+        let by_system = parent == 1;
+        let by_user = || self.executable(parent).is_some_and(|path| processes::is_manager(&path));
+        if !by_system && !by_user() {
+            return None;
+        }
+        let mut started = Started::of(pid, &facts.cgroup, &facts.environment, &facts.executable)?;
+        if let Started::Run(run) = &mut started
+            && by_system
+            && run.is_executor()
+        {
+            run.invocation = processes::invocation(&self.files, &run.unit);
+        }
+        Some(started)
     }
 }
 
@@ -366,10 +402,7 @@ fn rule<'a>(watch: &'a Watch, facts: &Facts) -> Option<Option<&'a str>> {
 
 /// What somebody said that the service is called: a rule, its environment, its telemetry, its container.
 fn named<'a>(facts: &'a Facts, rule: Option<&'a str>) -> Option<&'a str> {
-    let variable = |name: &str| {
-        let mut entries = facts.environment.split('\0').filter_map(|e| e.split_once('='));
-        entries.find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value)
-    };
+    let variable = |name: &str| process::variable(&facts.environment, name);
     let attributes = || {
         let pairs = variable("OTEL_RESOURCE_ATTRIBUTES")?.split(',');
         let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
@@ -384,20 +417,12 @@ fn named<'a>(facts: &'a Facts, rule: Option<&'a str>) -> Option<&'a str> {
 /// What the service is called; see the module.
 fn service(facts: &Facts, rule: Option<&str>, port: u16) -> String {
     let called = clean(facts.called.as_deref().unwrap_or_else(|| base(&facts.executable)));
-    let of_unit = || unit(&facts.cgroup).filter(|_| facts.of_unit);
+    let of_unit = || unit_of(&facts.cgroup).filter(|_| facts.of_unit);
     match named(facts, rule).or_else(of_unit) {
         Some(name) => clean(name).into_owned(),
         None if port != 0 => format!("{called}:{port}"),
         None => called.into_owned(),
     }
-}
-
-/// The systemd service a cgroup belongs to.
-fn unit(cgroup: &str) -> Option<&str> {
-    let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let names = paths.filter_map(|path| base(path).strip_suffix(".service"));
-    let mut names = names.filter(|name| !name.starts_with("user@"));
-    names.next()
 }
 
 /// Id of the container that a process is in.
@@ -495,10 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn cgroups_say_unit_and_container() {
-        assert_eq!(unit("0::/user.slice/user-1000.slice/user@1000.service\n"), None);
-        assert_eq!(unit("0::/user.slice/user@1000.service/app.slice/x.service\n"), Some("x"));
-        assert_eq!(unit("0::/\n"), None);
+    fn cgroups_say_the_container() {
         let id = "a".repeat(64);
         for path in
             ["/docker/{}", "/system.slice/docker-{}.scope", "/kubepods/cri-containerd-{}.scope"]
@@ -554,6 +576,130 @@ mod tests {
             workers.iter().map(|(w, e)| (w.first, e.pid)).collect::<Vec<_>>(),
             [(21, 22), (21, 23)]
         );
+    }
+
+    /// A recorded host, with what systemd starts on it. No process has such a number.
+    struct Host {
+        dir: tempfile::TempDir,
+        services: Arc<ServiceProcesses>,
+        names: Names,
+    }
+
+    const FIRST: u32 = 5_000_000;
+    const SYSTEMD: &str = "/usr/lib/systemd/systemd";
+    const ONE: &str = "0123456789abcdef0123456789abcdef";
+
+    impl Host {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let services = Arc::new(ServiceProcesses::new("h"));
+            let files = Files::below(dir.path());
+            let names = Names::new(files, "h", Watch::all(), Arc::clone(&services));
+            Self { dir, services, names }
+        }
+
+        fn write(&self, pid: u32, parent: u32, executable: &str, cgroup: &str, environment: &str) {
+            let at = self.dir.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(at.join("fd")).unwrap();
+            let rest = "0 0 0 20 0 3 0 77 1 10 0 0 0 9 0";
+            let stat = format!("{pid} (x) S {parent} 1 1 0 -1 0 1 2 3 4 5 {rest}");
+            std::fs::write(at.join("stat"), stat).unwrap();
+            std::fs::write(at.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
+            std::fs::write(at.join("environ"), environment).unwrap();
+            _ = std::fs::remove_file(at.join("exe"));
+            std::os::unix::fs::symlink(executable, at.join("exe")).unwrap();
+        }
+
+        /// What systemd itself starts of the unit's own in that environment; whether its end will be told.
+        fn begins(&mut self, pid: u32, cgroup: &str, environment: &str) -> bool {
+            let environment = format!("INVOCATION_ID={ONE}\0SYSTEMD_EXEC_PID={pid}\0{environment}");
+            self.write(pid, 1, "/usr/sbin/nginx", cgroup, &environment);
+            self.told(pid)
+        }
+
+        fn told(&mut self, pid: u32) -> bool {
+            self.names.began(pid, pid, &[0; 16], u64::MAX / 2).is_some()
+        }
+
+        /// As what a process is known that ends now.
+        fn ends(&self, pid: u32) -> Option<Worker> {
+            let start_ns = 77 * SECOND / rustix::param::clock_ticks_per_second();
+            let (at_ns, name, code) = (start_ns, "nginx".to_owned(), Some(1));
+            let (parent, signal, by, core) = (None, None, None, false);
+            let ended = Ended { pid, start_ns, at_ns, name, parent, code, signal, by, core };
+            self.services.of_workers(vec![ended]).pop().map(|(worker, _)| worker)
+        }
+    }
+
+    #[test]
+    fn what_systemd_starts_for_a_unit_is_noted_by_its_name() {
+        let (mut host, web) = (Host::new(), "/system.slice/web.service");
+        assert!(host.begins(FIRST, web, ""));
+        let known = host.ends(FIRST).unwrap();
+        assert_eq!((known.service.as_str(), known.first, known.served), ("web", FIRST, false));
+        let run = known.run.unwrap();
+        assert_eq!((run.cgroup.as_str(), run.invocation.as_deref()), (web, Some(ONE)));
+        assert_eq!((run.unit.as_str(), run.executable.as_str()), ("web", "/usr/sbin/nginx"));
+        let begun = host.services.take_runs();
+        assert_eq!(begun, [(run, u64::MAX / 2)]);
+        // What somebody called it is what it is called.
+        assert!(host.begins(FIRST, web, "OTEL_SERVICE_NAME=shop\0"));
+        assert_eq!(host.ends(FIRST).unwrap().service, "shop");
+        // A user's manager.
+        let user = "/user.slice/user-1000.slice/user@1000.service";
+        host.write(FIRST + 1, 1, SYSTEMD, &format!("{user}/init.scope"), "A=b\0");
+        let environment = format!("INVOCATION_ID={ONE}\0");
+        let cgroup = format!("{user}/app.slice/sync.service");
+        host.write(FIRST + 2, FIRST + 1, "/usr/bin/sync", &cgroup, &environment);
+        assert!(host.told(FIRST + 2));
+        assert_eq!(host.ends(FIRST + 2).unwrap().service, "sync");
+        // So it is called when it serves.
+        let verdict = host.names.of(FIRST + 2, FIRST + 2, &[0; 16], Some(80), u64::MAX / 2);
+        assert!(matches!(verdict, Verdict::Watch(source) if source.service == "sync"));
+    }
+
+    #[test]
+    fn what_is_run_beside_a_unit_or_by_a_person_is_not_noted() {
+        let (mut host, web) = (Host::new(), "/system.slice/web.service");
+        assert!(!host.begins(FIRST, web, "MAINPID=7\0"), "a reload");
+        assert!(!host.begins(FIRST, web, "OTEL_SERVICE_NAME=shop\0SERVICE_RESULT=exit-code\0"));
+        let other = format!("SYSTEMD_EXEC_PID=7\0INVOCATION_ID={ONE}\0");
+        host.write(FIRST, 1, "/usr/sbin/nginx", web, &other);
+        assert!(!host.told(FIRST), "its parent has ended");
+        host.write(FIRST + 1, FIRST, "/usr/bin/curl", web, &other);
+        assert!(!host.told(FIRST + 1), "its parent is the service");
+        host.write(FIRST, 1, "/usr/sbin/nginx", web, "");
+        assert!(!host.told(FIRST), "who may not read its environment cannot tell");
+        assert!(!host.begins(FIRST, "/user.slice/user-1000.slice/session-3.scope", ""));
+        assert!(!host.begins(FIRST, "/system.slice/run-u7.service", ""));
+        let input = host.dir.path().join(format!("proc/{FIRST}/fd/0"));
+        std::os::unix::fs::symlink("/dev/tty1", input).unwrap();
+        assert!(!host.begins(FIRST, "/system.slice/getty@tty1.service", ""));
+        assert!(host.services.take_runs().is_empty());
+        assert_eq!((host.ends(FIRST), host.ends(FIRST + 1)), (None, None));
+    }
+
+    #[test]
+    fn a_unit_whose_program_cannot_be_run_is_told_by_what_should_have_run_it() {
+        let (mut host, web) = (Host::new(), "/system.slice/web.service");
+        let units = host.dir.path().join("run/systemd/units");
+        std::fs::create_dir_all(&units).unwrap();
+        std::os::unix::fs::symlink(ONE, units.join("invocation:web.service")).unwrap();
+        let executor = "/usr/lib/systemd/systemd-executor";
+        host.write(FIRST, 1, executor, web, "PATH=/bin\0");
+        assert!(host.told(FIRST));
+        assert!(host.services.take_runs().is_empty(), "nothing of the unit has begun");
+        let run = host.ends(FIRST).unwrap().run.unwrap();
+        assert_eq!(run.invocation.as_deref(), Some(ONE));
+        // One that runs its program is that from then on.
+        assert!(host.told(FIRST));
+        assert!(!host.begins(FIRST, web, "MAINPID=7\0"));
+        assert_eq!(host.ends(FIRST), None);
+        host.write(FIRST, 1, executor, web, "PATH=/bin\0");
+        assert!(host.told(FIRST));
+        host.write(FIRST, 1, "/usr/bin/coral-agent", web, "PATH=/bin\0");
+        assert!(!host.told(FIRST));
+        assert_eq!(host.ends(FIRST), None, "Coral's own is nobody's");
     }
 
     #[test]
