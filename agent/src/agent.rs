@@ -35,6 +35,7 @@ use crate::receive::listen::Receiver;
 use crate::receive::work::Job;
 use crate::receive::{Accepted, Encoding, Form, Limits, Refused, Signal, Workers};
 use crate::senses::Senses;
+use crate::spans::{Maker, Synthesis};
 use crate::spool::{self, Durability, Spool, SpoolError};
 use crate::uplink::{Colony, Identity, LastSeen, Uplink};
 use crate::{holder, reduce};
@@ -87,6 +88,8 @@ pub struct Options {
     pub tls: When,
     /// Which output of processes that die is kept.
     pub output: Capture,
+    /// Whether spans are made of those requests.
+    pub spans: Synthesis,
     /// Cores the agent may use before its eyes close for a while; `None`: any.
     pub cpu_limit: Option<f64>,
     /// `agent.toml`: what else is read.
@@ -116,6 +119,7 @@ impl Options {
             hooks: Hooks::Auto,
             tls: When::Never,
             output: Capture::Never,
+            spans: Synthesis::Off,
             cpu_limit: None,
             config: None,
         }
@@ -193,13 +197,17 @@ impl Agent {
         let (spool, recovered) = Spool::open(&spool_options, counters.clone(), now.0)?;
         let spool = Arc::new(spool);
         let services = Arc::new(ServiceProcesses::new(options.host.clone()));
-        let pipeline = Arc::new(Pipeline::new(
+        let pipeline = Pipeline::new(
             spool,
             reduce::Limits::default(),
             services.clone(),
             counters.clone(),
             recovered.covers,
-        ));
+        );
+        let pipeline = Arc::new(match options.spans {
+            Synthesis::On => pipeline.with_spans(Maker::new(&options.host, counters.clone())),
+            Synthesis::Off => pipeline,
+        });
         for damage in &recovered.damage {
             let text = format!(
                 "{} bytes of the agent's spool were damaged and set aside in {}",

@@ -116,6 +116,10 @@ counters! {
     requests_chunks_lost,
     /// Sockets that the kernel's side did not follow because too many were.
     requests_sockets_refused,
+    /// Spans made of requests that were seen through eBPF.
+    spans_made,
+    /// Requests seen through eBPF of which no span was made because there were too many.
+    spans_left_out,
     /// Bytes that were not looked at, so as to cost no more than they may.
     requests_bytes_unread,
     /// Own observations dropped because the spool was full.

@@ -10,8 +10,8 @@
 //!
 //! [`receive`] speaks OTLP; [`reduce`] makes RED, half-edges and requests in flight of spans;
 //! [`pipeline`] keeps reducer and spool in step; [`spool`] holds what was accepted until the colony
-//! has it; [`uplink`] is the session with the colony; [`observe`] watches the host; [`agent`] puts
-//! them together. Accepted means kept: an export is acknowledged when its bytes are in the spool.
+//! has it; [`uplink`] is the session with the colony; [`observe`] watches the host; [`spans`] makes
+//! spans of the requests it sees, where a person wants that; [`agent`] puts them together. Accepted means kept: an export is acknowledged when its bytes are in the spool.
 
 #![cfg_attr(
     test,
@@ -35,6 +35,7 @@ pub mod pipeline;
 pub mod receive;
 pub mod reduce;
 pub mod senses;
+pub mod spans;
 pub mod spool;
 pub mod uplink;
 

@@ -14,6 +14,7 @@ use coral_agent::observe::kernel::Hooks;
 use coral_agent::observe::remains::Capture;
 use coral_agent::observe::requests::tls::When;
 use coral_agent::observe::requests::watch::Watch;
+use coral_agent::spans::Synthesis;
 use coral_agent::spool::Durability;
 use coral_agent::uplink::Colony;
 
@@ -76,6 +77,9 @@ struct Args {
     /// Keep the last lines of what services' processes write, in case that they die
     #[arg(long, env = "CORAL_OUTPUT", value_enum, value_name = "WHICH", default_value = "auto")]
     output: Capture,
+    /// Make spans of requests that are seen through eBPF, of services that export none themselves
+    #[arg(long, env = "CORAL_SPANS", value_enum, value_name = "WHETHER", default_value = "off")]
+    spans: Synthesis,
     /// Share of one core the agent may use; with more, its eBPF programs leave the kernel for a while;
     /// 0: any
     #[arg(long, env = "CORAL_CPU_LIMIT", value_name = "SHARE", value_parser = share, default_value = "0.5")]
@@ -194,6 +198,7 @@ async fn run(args: Args, home: Home) -> anyhow::Result<()> {
         hooks: args.hooks,
         tls: args.tls,
         output: args.output,
+        spans: args.spans,
         cpu_limit: (args.cpu_limit > 0.0).then_some(args.cpu_limit),
         config: if import.is_some() { None } else { args.config.or_else(default_config) },
     };

@@ -15,6 +15,7 @@ use crate::counters::Counters;
 use crate::observe::{Peer, ServiceProcesses, Sighting, Witness};
 use crate::reduce::decode::Batch;
 use crate::reduce::{Connected, Limits, Reducer, Resource, Seen, Waiting, emit};
+use crate::spans::{Maker, Traced};
 use crate::spool::{AppendError, Class, Spool, Ticket};
 
 /// Reducer and spool of one agent.
@@ -27,6 +28,8 @@ pub struct Pipeline {
     reducer: Mutex<Reducer>,
     flush: Mutex<Flush>,
     own: Mutex<Packer>,
+    /// Makes spans of requests that the kernel saw, where somebody wants them.
+    spans: Option<Mutex<Maker>>,
 }
 
 #[derive(Default)]
@@ -54,12 +57,19 @@ impl Pipeline {
             reducer: Mutex::new(Reducer::new(limits, counters.clone())),
             flush: Mutex::new(Flush { covered: covers, ..Flush::default() }),
             own: Mutex::default(),
+            spans: None,
             spool,
             counters,
             services,
         };
         pipeline.replay(covers);
         pipeline
+    }
+
+    /// The same, where spans are made of what the kernel sees.
+    #[must_use]
+    pub fn with_spans(self, maker: Maker) -> Self {
+        Self { spans: Some(Mutex::new(maker)), ..self }
     }
 
     fn replay(&self, covers: u64) {
@@ -103,7 +113,11 @@ impl Pipeline {
         let sighted = reducer.apply(batch, body, now.0);
         drop(reducer);
         for resource in sighted {
-            self.services.note(sighting(&resource, peer, now));
+            let sighting = sighting(&resource, peer, now);
+            if let Some(maker) = &self.spans {
+                lock(maker).heard(&sighting.service, now.0);
+            }
+            self.services.note(sighting);
         }
         Ok(ticket)
     }
@@ -135,6 +149,16 @@ impl Pipeline {
     /// Counts requests that the kernel saw end. Those that find no room are dropped and counted.
     pub fn see<'a>(&self, requests: impl Iterator<Item = Seen<'a>>, now: Time) {
         self.add(requests, now, |reducer, request| reducer.see(request, now.0));
+    }
+
+    /// Makes spans of requests that the kernel saw end, where somebody wants them. They are in the spool like an
+    /// application's, and not counted again ([`crate::reduce::decode`]); without room they are dropped, which is.
+    pub fn trace<'a>(&self, requests: impl Iterator<Item = Traced<'a>>, now: Time) {
+        let Some(maker) = &self.spans else { return };
+        let made = lock(maker).make(requests, now.0);
+        if let Some(export) = made {
+            self.own(Kind::Traces, &export.encode_to_vec(), now);
+        }
     }
 
     /// Adds each, and makes room where `add` says that there is none.

@@ -102,12 +102,12 @@ pub const STORED: [Kept; 10] = [
         fields: &[
             STAMP,
             RESOURCE,
-            SERVICE_TOLD,
-            field(&["start_ns", "duration_ns"], &[Told], "when, and for how long"),
+            SERVICE,
+            field(&["start_ns", "duration_ns"], &[Told, Ebpf], "when, and for how long"),
             field(
                 &["trace_hi", "trace_lo", "span_id", "parent_id"],
-                &[Told],
-                "ids of trace, span and parent",
+                &[Told, Ebpf],
+                "ids of trace, span and parent; of what eBPF sees from `traceparent`, else hashes of addresses, ports and the minute",
             ),
             field(
                 &[
@@ -122,13 +122,14 @@ pub const STORED: [Kept; 10] = [
                     "rpc_method",
                     "peer_service",
                 ],
-                &[Told],
-                "as sent",
+                &[Told, Ebpf],
+                "as sent; of what eBPF sees, only with --spans on: what `red` and `edges` keep, of single requests",
             ),
             field(
                 &["message", "attributes", "events", "links"],
-                &[Told],
-                "as sent, whole: what an application writes into its spans is stored",
+                &[Told, Ebpf],
+                "as sent, whole: what an application writes into its spans is stored; of what eBPF sees the same once more, by \
+                 OpenTelemetry's names",
             ),
         ],
     },

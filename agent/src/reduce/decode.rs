@@ -2,6 +2,9 @@
 //!
 //! Nothing is counted here, so a request that turns out broken at its last byte leaves no trace. A
 //! batch keeps its memory from one request to the next; a span allocates nothing.
+//!
+//! Spans that an agent made itself ([`SCOPE`]) are checked and passed over: what they tell of was counted
+//! when it was seen. Nor is their resource one that reports.
 
 use std::ops::Range;
 
@@ -15,6 +18,7 @@ use coral_proto::v1::PeerKind;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::sampling;
+use crate::spans::SCOPE;
 
 /// Most spans in one request: bounds what a batch may take of memory.
 pub const MAX_SPANS: usize = 100_000;
@@ -130,6 +134,29 @@ pub struct Rejected {
     pub name: String,
 }
 
+/// Who made spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// An application.
+    Theirs,
+    /// An agent.
+    Own,
+}
+
+impl Whose {
+    /// As an `InstrumentationScope` says, which stands before its spans where an agent wrote it.
+    fn of(scope: &[u8]) -> Result<Self, WireError> {
+        let mut whose = Self::Theirs;
+        for field in Fields::new(scope) {
+            if let (1, field) = field? {
+                let own = field.bytes(1)? == SCOPE.as_bytes();
+                whose = if own { Self::Own } else { Self::Theirs };
+            }
+        }
+        Ok(whose)
+    }
+}
+
 /// Facts of one request.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -191,16 +218,21 @@ impl Batch {
     fn resource_spans(&mut self, body: &[u8], message: &[u8]) -> Result<(), DecodeError> {
         let at = u32_sat(self.resources.len());
         let mut resource: &[u8] = &[];
+        let (before, mut own) = (self.facts.len(), false);
         for field in Fields::new(message) {
             match field? {
                 (1, field) => {
                     resource = field.bytes(1)?;
                     schema::check(&schema::RESOURCE, resource)?;
                 }
-                (2, field) => self.scope_spans(field.bytes(2)?, at)?,
+                (2, field) => own |= self.scope_spans(field.bytes(2)?, at)? == Whose::Own,
                 (3, field) => schema::check_text(field.bytes(3)?)?,
                 _ => {}
             }
+        }
+        if own && self.facts.len() == before {
+            // Nothing refers to it.
+            return Ok(());
         }
         let start = resource.as_ptr().addr().saturating_sub(body.as_ptr().addr());
         let range = if resource.is_empty() { 0..0 } else { start..start + resource.len() };
@@ -208,19 +240,24 @@ impl Batch {
         Ok(())
     }
 
-    fn scope_spans(&mut self, message: &[u8], resource: u32) -> Result<(), DecodeError> {
+    fn scope_spans(&mut self, message: &[u8], resource: u32) -> Result<Whose, DecodeError> {
+        let mut whose = Whose::Theirs;
         for field in Fields::new(message) {
             match field? {
-                (2, field) => self.span(field.bytes(2)?, resource)?,
-                (1, field) => schema::check(&schema::SCOPE, field.bytes(1)?)?,
+                (2, field) => self.span(field.bytes(2)?, resource, whose)?,
+                (1, field) => {
+                    let scope = field.bytes(1)?;
+                    schema::check(&schema::SCOPE, scope)?;
+                    whose = Whose::of(scope)?;
+                }
                 (3, field) => schema::check_text(field.bytes(3)?)?,
                 _ => {}
             }
         }
-        Ok(())
+        Ok(whose)
     }
 
-    fn span(&mut self, message: &[u8], resource: u32) -> Result<(), DecodeError> {
+    fn span(&mut self, message: &[u8], resource: u32, whose: Whose) -> Result<(), DecodeError> {
         let mut walk = Walk::new();
         for field in Fields::new(message) {
             let (number, field) = field?;
@@ -241,8 +278,10 @@ impl Batch {
             });
             return Ok(());
         };
-        let fact = self.fact(&walk, trace, span, resource);
-        self.facts.push(fact);
+        if whose == Whose::Theirs {
+            let fact = self.fact(&walk, trace, span, resource);
+            self.facts.push(fact);
+        }
         Ok(())
     }
 

@@ -43,6 +43,31 @@ pub struct Seen<'a> {
     pub sampled: bool,
 }
 
+impl Seen<'_> {
+    /// Whether it got no answer; as of spans ([`coral_proto::otlp::meaning`]).
+    #[must_use]
+    pub fn no_answer(&self) -> bool {
+        match self.answer {
+            Answer::None | Answer::Status(504 | 499 | 408) | Answer::Grpc(None) => true,
+            Answer::Grpc(Some(code)) => meaning::rpc_unanswered(code),
+            _ => false,
+        }
+    }
+
+    /// Whether it failed, which it has too where it got no answer.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        let failed = match self.answer {
+            Answer::Status(500..) | Answer::Failed(_) => true,
+            // Who asks has failed with anything but OK.
+            Answer::Grpc(Some(code)) if self.kind == SpanKind::Client => code != 0,
+            Answer::Grpc(Some(code)) => meaning::rpc_failed(code),
+            _ => false,
+        };
+        failed || self.no_answer()
+    }
+}
+
 /// How a request was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer<'a> {
@@ -120,24 +145,11 @@ impl Reducer {
         let (bytes, hash) = seen.resource;
         let (index, _) = self.names.resource(hash, bytes, now_ns, &self.counters);
         let protocol = self.names.word(seen.protocol).0;
-        // As of spans: `coral_proto::otlp::meaning`.
-        let no_answer = match seen.answer {
-            Answer::None | Answer::Status(504 | 499 | 408) | Answer::Grpc(None) => true,
-            Answer::Grpc(Some(code)) => meaning::rpc_unanswered(code),
-            _ => false,
-        };
-        let failed = match seen.answer {
-            Answer::Status(500..) | Answer::Failed(_) => true,
-            // Who asks has failed with anything but OK.
-            Answer::Grpc(Some(code)) if seen.kind == SpanKind::Client => code != 0,
-            Answer::Grpc(Some(code)) => meaning::rpc_failed(code),
-            _ => false,
-        };
         let ended = Ended {
             end_ns: seen.end_ns,
             duration_ns: seen.end_ns.saturating_sub(seen.start_ns),
-            error: no_answer || failed,
-            no_answer,
+            error: seen.failed(),
+            no_answer: seen.no_answer(),
             trace: seen.trace,
         };
         let (kind, sampled, evidence) = (seen.kind, seen.sampled, v1::Evidence::Ebpf);

@@ -11,7 +11,7 @@ use coral_model::filter::Expr;
 use coral_model::num::f64_from;
 use coral_model::time::{BUCKET, Time, Window};
 use coral_model::view::{
-    Change, DigestRow, EventKind, EventRow, Health, Line, Mover, Row, ServiceRow, State,
+    Change, DigestRow, EventKind, EventRow, Health, Line, Mover, Row, SYNTHETIC, ServiceRow, State,
 };
 use hashbrown::HashMap;
 
@@ -188,7 +188,8 @@ fn incident(
     Some(Incident { onset: window.from, ended: Some(window.to) })
 }
 
-/// When the suspect's requests began to be bad, to the request, where single ones are known.
+/// When the suspect's requests began to be bad, to the request, where single ones are known. What agents made of
+/// what the kernel saw does not tell: of those that failed it has a larger share than of the others.
 fn first_moment(
     inputs: &Inputs<'_>,
     judged: &Judged,
@@ -204,7 +205,8 @@ fn first_moment(
     };
     let (from, to) = (since.minus(BEGAN), since.plus(SHOWS));
     let sql = Sql::new(format!(
-        "SELECT start_ns, error OR duration_ns >= {} FROM {} WHERE kind IN (2, 5) AND service = ",
+        "SELECT start_ns, error OR duration_ns >= {} FROM {} WHERE kind IN (2, 5) \
+         AND coalesce(len(map_extract(attributes, '{SYNTHETIC}')), 0) = 0 AND service = ",
         course.slow_ns,
         inputs.conn.relation(Signal::Spans, from, to)
     ))

@@ -404,6 +404,31 @@ fn who_recovers_first_stays_to_blame_until_all_have() {
     assert_eq!(path(&digest), "gateway!! ▸ checkout!! ▸ payments!! ▸ postgres");
 }
 
+/// Requests of payments, one by one, slow from those on that began then.
+fn single(began: Time) -> Vec<Span> {
+    let one = |n: u64| {
+        let start = ago(260).plus(n * SECOND / 10);
+        let slow = if start >= began { 2 * SECOND } else { 0 };
+        let id = n + 1;
+        Span::new(u128::from(id), id, 0, start, 12 * MILLI + slow).of("payments", "GET /")
+    };
+    (0..300).map(one).collect()
+}
+
+#[test]
+fn what_agents_made_themselves_tells_no_onset() {
+    let fixture = shop(240, |service, _, row| {
+        if above(service) {
+            slow(row, 2 * SECOND);
+        }
+    });
+    let mut spans = single(ago(240).plus(7 * SECOND / 2));
+    let mark = (coral_model::view::SYNTHETIC.to_owned(), "true".to_owned());
+    spans.iter_mut().for_each(|span| span.attributes.push(mark.clone()));
+    fixture.spans(&spans);
+    assert_eq!(digest(&fixture).onset, Some(ago(240)));
+}
+
 #[test]
 fn single_requests_tell_the_onset_to_the_second() {
     let fixture = shop(240, |service, _, row| {
@@ -411,17 +436,9 @@ fn single_requests_tell_the_onset_to_the_second() {
             slow(row, 2 * SECOND);
         }
     });
-    // Slow from those on that began 3.5 s into the first bucket out of line.
+    // 3.5 s into the first bucket out of line.
     let began = ago(240).plus(7 * SECOND / 2);
-    let spans: Vec<Span> = (0..300)
-        .map(|n| {
-            let start = ago(260).plus(n * SECOND / 10);
-            let slow = if start >= began { 2 * SECOND } else { 0 };
-            let id = n + 1;
-            Span::new(u128::from(id), id, 0, start, 12 * MILLI + slow).of("payments", "GET /")
-        })
-        .collect();
-    fixture.spans(&spans);
+    fixture.spans(&single(began));
     let digest = digest(&fixture);
     assert_eq!(digest.onset, Some(began));
     assert!(why(&digest, "WHY").contains("since 11:56:03 UTC"), "{:?}", digest.why);

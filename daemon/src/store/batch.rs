@@ -27,6 +27,8 @@ pub struct Batch {
     pub heard: HashSet<ResourceId>,
     /// Spans.
     pub spans: SpanColumns,
+    /// How many of them agents made themselves, of what the kernel saw.
+    pub made: u64,
     /// Log records.
     pub logs: LogColumns,
     /// Metric points.

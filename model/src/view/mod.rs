@@ -35,8 +35,8 @@ pub use red::{
 pub use sql::{SqlColumn, SqlColumns, SqlRow};
 pub use topology::{Connections, EdgeEnds, EdgeRow, NodeKind, NodeRow};
 pub use traces::{
-    ClockShift, CriticalSpan, Gap, SpanEvent, SpanKind, SpanLink, SpanRow, SpanStatus, TraceHead,
-    TraceRow,
+    CALLER, ClockShift, CriticalSpan, Gap, SYNTHETIC, SpanEvent, SpanKind, SpanLink, SpanRow,
+    SpanStatus, TraceHead, TraceRow,
 };
 
 use crate::time::{Time, Window};

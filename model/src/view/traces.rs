@@ -88,6 +88,13 @@ impl SpanStatus {
     }
 }
 
+/// The attribute of a span that no application sent: an agent made it of a request that the kernel saw.
+pub const SYNTHETIC: &str = "coral.synthetic";
+
+/// The attribute of such a span of who serves that names the one of who asked, which stands above it where somebody
+/// saw that end as well. Sixteen hex digits.
+pub const CALLER: &str = "coral.caller";
+
 /// A trace, summed up.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TraceRow {
@@ -129,7 +136,7 @@ pub struct SpanRow {
     pub trace_id: TraceId,
     /// The span.
     pub span_id: SpanId,
-    /// Its parent; `null` for a root.
+    /// Its parent; `null` for a root. Of a synthetic span its caller's, where that is there.
     pub parent_id: Option<SpanId>,
     /// The parent is named but has not arrived.
     pub orphan: bool,

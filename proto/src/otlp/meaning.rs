@@ -98,6 +98,12 @@ pub fn rpc_failed(code: u16) -> bool {
     matches!(code, 2 | 4 | 12..=15)
 }
 
+/// The name of a status of gRPC; `None` for a number that is none.
+#[must_use]
+pub fn rpc_word(code: u16) -> Option<&'static str> {
+    GRPC.get(usize::from(code)).copied()
+}
+
 fn text<'a>(value: Value<'a>) -> &'a str {
     if let Value::Text(text) = value { text } else { "" }
 }
@@ -375,6 +381,7 @@ mod tests {
             ("rpc.response.status_code", Value::Text("UNAVAILABLE")),
         ]);
         assert_eq!((operation(&new, "x"), new.code()), ("shop.Cart/Add".into(), Code::Number(14)));
+        assert_eq!((rpc_word(14), rpc_word(17)), (Some("UNAVAILABLE"), None));
         let queue = of(&[
             ("messaging.system", Value::Text("kafka")),
             ("messaging.operation", Value::Text("process")),

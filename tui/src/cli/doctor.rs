@@ -36,6 +36,7 @@ const OTHER_VARIABLES: &[&str] = &[
     "CORAL_HOOKS",
     "CORAL_TLS",
     "CORAL_OUTPUT",
+    "CORAL_SPANS",
     "CORAL_CPU_LIMIT",
     "CORAL_AGENT_COLONY",
     "CORAL_AGENT_DATA",

@@ -83,7 +83,7 @@ fn page(value: &impl Fn(&str) -> String, width: usize) -> String {
         0,
         width,
         "Nothing is seen through eBPF of programs that --watch leaves out, or at all with --no-ebpf, \
-         and nothing within TLS with --tls never. \
+         and nothing within TLS with --tls never; no single request becomes a span without --spans on. \
          `coral config set retention.spans 1d` keeps spans for less time; `coral incident export` replaces \
          secrets before a file leaves.",
     );

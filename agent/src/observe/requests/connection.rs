@@ -67,7 +67,7 @@ impl Reader for Connection {
 
     fn waiting(&self) -> Option<Waits> {
         let oldest = self.pending.front()?;
-        let began = (oldest.start_ns, oldest.request.trace);
+        let began = (oldest.start_ns, oldest.request.parent.trace);
         Some(Waits { count: self.pending.len() as u64, oldest: Some(began) })
     }
 
@@ -230,7 +230,7 @@ impl Connection {
             start_ns: done.start_ns,
             end_ns: end_ns.max(done.start_ns),
             ordinal: done.ordinal,
-            trace: done.request.trace,
+            parent: done.request.parent,
         }));
     }
 }

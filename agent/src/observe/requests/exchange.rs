@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 
 use super::stream::Piece;
+use super::traceparent::TraceParent;
 use crate::reduce::Answer;
 
 /// Which end.
@@ -62,8 +63,8 @@ pub struct Exchange {
     pub end_ns: u64,
     /// How many requests of this connection came before it, as far as seen.
     pub ordinal: u64,
-    /// Its trace, or zeros.
-    pub trace: [u8; 16],
+    /// Which trace it belongs to, as it says itself.
+    pub parent: TraceParent,
 }
 
 /// What came of some bytes.

@@ -1,7 +1,9 @@
 //! Heads of HTTP/1.1 messages (RFC 9112): what is kept of them, and how long what follows is.
 //!
-//! Kept are the method, the path without its query, the status, and the trace id of `traceparent`. No
-//! other header's value leaves this file.
+//! Kept are the method, the path without its query, the status, and what `traceparent` says. No other
+//! header's value leaves this file.
+
+use super::traceparent::TraceParent;
 
 /// Methods that are told apart; a message that begins with another word is not looked at.
 pub const METHODS: [&str; 9] =
@@ -38,8 +40,8 @@ pub struct Request {
     pub path: String,
     /// Of the body.
     pub framing: Framing,
-    /// From `traceparent`; zeros without one.
-    pub trace: [u8; 16],
+    /// What `traceparent` says.
+    pub parent: TraceParent,
 }
 
 /// The head of a response.
@@ -100,7 +102,7 @@ struct Said {
     length: Option<u64>,
     chunked: bool,
     coded: bool,
-    trace: [u8; 16],
+    parent: TraceParent,
 }
 
 fn headers<'h>(lines: impl Iterator<Item = &'h [u8]>) -> Result<Said, Broken> {
@@ -119,7 +121,7 @@ fn headers<'h>(lines: impl Iterator<Item = &'h [u8]>) -> Result<Said, Broken> {
             said.coded = true;
             said.chunked = last.eq_ignore_ascii_case(b"chunked");
         } else if name.eq_ignore_ascii_case(b"traceparent") {
-            said.trace = trace(value).unwrap_or_default();
+            said.parent = TraceParent::parse(value).unwrap_or_default();
         }
     }
     Ok(said)
@@ -128,21 +130,6 @@ fn headers<'h>(lines: impl Iterator<Item = &'h [u8]>) -> Result<Said, Broken> {
 fn number(digits: &[u8]) -> Option<u64> {
     let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     all.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
-}
-
-/// The trace id of a `traceparent` (W3C Trace Context): `00-<32 hex>-<16 hex>-<2 hex>`.
-pub(super) fn trace(value: &[u8]) -> Option<[u8; 16]> {
-    let mut parts = value.split(|b| *b == b'-');
-    let (version, id, parent) = (parts.next()?, parts.next()?, parts.next()?);
-    if version.len() != 2 || version == b"ff" || id.len() != 32 || parent.len() != 16 {
-        return None;
-    }
-    let mut out = [0u8; 16];
-    for (slot, pair) in out.iter_mut().zip(id.chunks_exact(2)) {
-        let digits = std::str::from_utf8(pair).ok().filter(|d| !d.starts_with('+'))?;
-        *slot = u8::from_str_radix(digits, 16).ok()?;
-    }
-    Some(out)
 }
 
 impl Request {
@@ -167,7 +154,7 @@ impl Request {
             (true, false, _) => return Err(Broken),
             (false, _, length) => Framing::Length(length.unwrap_or(0)),
         };
-        Ok(Self { method, path: path(method, target), framing, trace: said.trace })
+        Ok(Self { method, path: path(method, target), framing, parent: said.parent })
     }
 
     /// What its first line says, where the rest is not known.
@@ -258,7 +245,8 @@ mod tests {
         let request = Request::parse(head).unwrap();
         assert_eq!((request.method, request.path.as_str()), ("POST", "/cart/7"));
         assert_eq!(request.framing, Framing::Length(12));
-        assert_eq!(request.trace[..3], [0x4b, 0xf9, 0x2f]);
+        assert_eq!(request.parent.trace[..3], [0x4b, 0xf9, 0x2f]);
+        assert_eq!((request.parent.span[7], request.parent.sampled), (0xb7, true));
         assert_eq!(Request::parse_line(head).unwrap().path, "/cart/7");
         assert_eq!(Request::parse(b"OPTIONS * HTTP/1.1\r\n\r\n").unwrap().path, "*");
         assert_eq!(Request::parse(b"CONNECT a:1 HTTP/1.1\r\n\r\n").unwrap().path, "");

@@ -3,12 +3,12 @@
 //!
 //! Comes in: chunks from the programs in `bpf/` ([`coral_bpf_types::Chunk`]): bytes that moved through
 //! a socket, in the order they did. Goes out, by way of the reducer: what an SDK's spans would have
-//! given, with the evidence `ebpf`. Bytes of messages end here: method, route, status and trace id are
+//! given, with the evidence `ebpf`. Bytes of messages end here: method, route, status and what `traceparent` says are
 //! what is kept of them; of gRPC its method and status, of Redis the command's name and an error's first
 //! word; of SQL verb, table and an error's `SQLSTATE`; of DNS type, name and the code of the answer.
 //!
 //! [`conversation`] finds out what a connection speaks, and [`exchange`] is what comes of it. Of
-//! HTTP/1.1, [`head`] reads heads, [`stream`] cuts a direction into messages, [`connection`] matches
+//! HTTP/1.1, [`head`] reads heads, [`traceparent`] which trace they name, [`stream`] cuts a direction into messages, [`connection`] matches
 //! requests with responses, [`route`] takes ids out of paths; [`http2`] does all that of HTTP/2 and
 //! gRPC, [`redis`] of Redis, [`postgres`] of PostgreSQL, [`dns`] of DNS. [`names`] says whose process it is
 //! ([`containers`] whose container), [`watch`] which are watched, [`connections`] counts the connections below
@@ -32,4 +32,5 @@ pub mod stream;
 pub mod table;
 pub mod task;
 pub mod tls;
+pub mod traceparent;
 pub mod watch;

@@ -45,6 +45,8 @@ pub struct Source {
     pub bytes: Vec<u8>,
     /// Hash of that.
     pub hash: u64,
+    /// Its process sends spans of its own to this agent.
+    pub reports: bool,
 }
 
 /// What `/proc` says of a process.
@@ -455,7 +457,8 @@ fn source(service: &str, facts: &Facts, host: &str) -> Source {
     attributes.extend(facts.container.attributes.iter().map(|(key, value)| text(key, value)));
     let bytes = Resource { attributes, ..Resource::default() }.encode_to_vec();
     let hash = xxh3_64(&bytes);
-    Source { service: service.to_owned(), bytes, hash }
+    let reports = facts.reported.is_some();
+    Source { service: service.to_owned(), bytes, hash, reports }
 }
 
 #[cfg(test)]

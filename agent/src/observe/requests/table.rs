@@ -25,6 +25,7 @@ use crate::counters::Counters;
 use crate::observe::files::Files;
 use crate::observe::remains::{Remains, Wants};
 use crate::reduce::{Answer, Seen, Waiting};
+use crate::spans::Traced;
 
 /// Connections that are followed at once; more are not, counted.
 pub const CONNECTIONS: usize = 20_000;
@@ -48,6 +49,8 @@ pub struct Request {
     protocol: Protocol,
     peer: String,
     key: u64,
+    /// `key` means something on this host alone.
+    is_local: bool,
     sampled: bool,
     /// What is added to a time since boot to make it Unix time, ns.
     epoch_ns: u64,
@@ -69,7 +72,7 @@ impl Request {
             answer: self.exchange.answer,
             start_ns: self.exchange.start_ns.saturating_add(self.epoch_ns),
             end_ns: self.exchange.end_ns.saturating_add(self.epoch_ns),
-            trace: self.exchange.trace,
+            trace: self.exchange.parent.trace,
             key: self.key,
             peer: &self.peer,
             peer_kind: match self.protocol.is_database() {
@@ -77,6 +80,18 @@ impl Request {
                 false => PeerKind::External,
             },
             sampled: self.sampled,
+        }
+    }
+
+    /// As a span is made of it.
+    #[must_use]
+    pub fn traced(&self) -> Traced<'_> {
+        Traced {
+            seen: self.seen(),
+            source: &self.source,
+            protocol: self.protocol,
+            parent: self.exchange.parent,
+            is_local: self.is_local,
         }
     }
 }
@@ -420,6 +435,7 @@ impl Table {
                         protocol,
                         peer: if client { followed.peer(protocol) } else { String::new() },
                         key: followed.key(socket, &exchange),
+                        is_local: followed.is_local(),
                         sampled: lossy.is_some_and(|until| end_ns < *until)
                             || end_ns < self.all_lossy_ns,
                         exchange,
@@ -512,6 +528,13 @@ impl Table {
 }
 
 impl Followed {
+    /// Whether its key means something on this host alone: other hosts have connections between the same
+    /// loopback addresses.
+    fn is_local(&self) -> bool {
+        let loopback = |at: SocketAddr| at.ip().is_loopback();
+        self.wire.is_none_or(|(client, server)| loopback(client) && loopback(server))
+    }
+
     /// Who serves, as an SDK's spans name it: a database by what it is and its address. Nothing where
     /// that is not known.
     fn peer(&self, protocol: Protocol) -> String {

@@ -63,6 +63,7 @@ pub fn run(
             let requests: Vec<_> = table.ended().collect();
             if !requests.is_empty() {
                 pipeline.see(requests.iter().map(|request| request.seen()), now);
+                pipeline.trace(requests.iter().map(|request| request.traced()), now);
             }
             if read < AT_ONCE || cancel.is_cancelled() {
                 break;

@@ -1,5 +1,5 @@
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 use proptest::prelude::*;
@@ -60,6 +60,37 @@ fn facts_say_what_the_spans_said() {
     let resource = &batch.resources()[0];
     let parsed = crate::reduce::Resource::parse(&body[resource.range.clone()]);
     assert_eq!(parsed.get("service.name"), Some("s"));
+}
+
+/// The same, of this scope.
+fn of_scope(scope: &str, spans: Vec<otlp::Span>) -> otlp::ResourceSpans {
+    let mut request = ExportTraceServiceRequest::decode(&request(spans)[..]).unwrap();
+    let mut part = request.resource_spans.remove(0);
+    part.scope_spans[0].scope =
+        Some(InstrumentationScope { name: scope.to_owned(), ..Default::default() });
+    part
+}
+
+#[test]
+fn what_an_agent_made_is_checked_and_passed_over() {
+    let own = of_scope(SCOPE, vec![span(1, 2), span(2, 3)]);
+    let mut both = own.clone();
+    both.scope_spans.extend(of_scope("lib", vec![span(3, 2)]).scope_spans);
+    let theirs = of_scope("coral.ebpf.2", vec![span(4, 2)]);
+    let decoded = |resource_spans: Vec<otlp::ResourceSpans>| {
+        let mut batch = Batch::default();
+        let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+        batch.decode(&body).map(|()| batch)
+    };
+    let batch = decoded(vec![own.clone()]).unwrap();
+    assert_eq!((batch.facts().len(), batch.resources().len(), batch.spans), (0, 0, 2));
+    // Of what stands beside it every fact has its own resource.
+    let batch = decoded(vec![own, both, theirs]).unwrap();
+    let facts: Vec<_> = batch.facts().iter().map(|f| (f.trace[0], f.resource)).collect();
+    assert_eq!((facts, batch.resources().len()), (vec![(3, 0), (4, 1)], 2));
+    let mut short = span(1, 2);
+    short.span_id.clear();
+    assert_eq!(decoded(vec![of_scope(SCOPE, vec![short])]).unwrap().rejected, 1);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use coral_model::id::{SpanId, TraceId};
+use coral_model::num::u64_sat;
 use coral_model::time::Time;
-use coral_model::view::{SpanEvent, SpanLink};
+use coral_model::view::{SEEN_BY, SpanEvent, SpanLink};
 use coral_proto::otlp::meaning::{Code, Meaning};
 use coral_proto::otlp::trace::{Span, resource_spans};
 use coral_proto::otlp::value::{Attributes, Value};
@@ -34,11 +35,16 @@ impl Decoder {
                     continue;
                 }
             };
+            let before = out.batch.spans.rows();
             for span in resource_spans.spans() {
                 match span {
                     Ok(span) => push(&span, &resource, &mut self.scratch, out, &mut trouble),
                     Err(error) => trouble.note(error),
                 }
+            }
+            // Nobody who speaks for himself has this.
+            if resource.attributes.iter().any(|(key, _)| &**key == SEEN_BY) {
+                out.batch.made += u64_sat(out.batch.spans.rows() - before);
             }
         }
         trouble.result()

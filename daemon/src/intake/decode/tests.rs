@@ -314,6 +314,19 @@ async fn every_kind_of_record_becomes_the_rows_it_says() {
 }
 
 #[test]
+fn spans_that_an_agent_made_itself_are_told_from_those_it_was_sent() {
+    let sent = ExportTraceServiceRequest::decode(&span_request()[..]).unwrap();
+    let mut made = sent.resource_spans[0].clone();
+    let seen = attribute("coral.evidence", text("ebpf"));
+    made.resource.as_mut().unwrap().attributes.push(seen);
+    let resource_spans = vec![sent.resource_spans[0].clone(), made];
+    let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+    let decoded = decode(&frame(&[(Kind::Traces, body)]));
+    // One of each is invalid.
+    assert_eq!((decoded.batch.spans.rows(), decoded.batch.made, decoded.invalid), (2, 1, 2));
+}
+
+#[test]
 fn what_was_committed_before_is_left_out() {
     let origin = Origin { agent: AgentId([1; 16]), segment: SegmentId([2; 16]), after: Some(1) };
     let mut decoder = Decoder::new(Arc::default());

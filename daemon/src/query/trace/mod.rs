@@ -76,7 +76,7 @@ pub fn answer(conn: &Reading<'_>, plan: &Plan) -> Result<Found, QueryError> {
 /// The trace as a whole, and its spans that are shown, in the order a waterfall draws them: depth
 /// first, children by start. `None` without any span.
 pub fn waterfall(id: TraceId, spans: Vec<Stored>) -> Option<(TraceHead, Vec<SpanRow>)> {
-    let mut spans = tree::without_repeats(spans);
+    let mut spans = tree::joined(tree::without_repeats(spans));
     let mut tree = tree::grow(&spans);
     let clocks = clocks::correct(&mut spans, &tree);
     if !clocks.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use coral_model::Time;
 use coral_model::time::MILLI;
-use coral_model::view::Gap;
+use coral_model::view::{CALLER, Gap};
 use proptest::prelude::*;
 
 use super::*;
@@ -79,6 +79,37 @@ fn both_ends_of_a_call_may_share_an_id() {
     let rows = order(vec![span(1, 0, 0, 100), span(2, 1, 10, 10), server, below]);
     let below = rows.iter().position(|r| r.operation == "3").unwrap();
     assert_eq!((rows[below].depth, rows[below - 1].service.as_str()), (2, "pay"));
+}
+
+#[test]
+fn ends_that_the_kernel_saw_stand_one_below_the_other() {
+    let server = |id: u64, parent, start| {
+        let mut span = span(id, parent, start, 5);
+        span.row.attributes = [(CALLER.to_owned(), SpanId([9; 8]).to_string())].into();
+        span
+    };
+    let client = |parent| {
+        let mut span = span(u64::from_be_bytes([9; 8]), parent, 0, 50);
+        span.row.kind = SpanKind::Client;
+        span.row.operation = "call".to_owned();
+        span
+    };
+    // Without a trace of its own, and with one whose caller is elsewhere.
+    assert_eq!(shape(vec![client(0), server(2, 0, 10)]), "call@0 2@1");
+    assert_eq!(shape(vec![client(7), server(2, 7, 10)]), "call@0? 2@1");
+    // Whom the request names is there and has called as well.
+    assert_eq!(shape(vec![span(7, 0, 0, 90), client(7), server(2, 7, 10)]), "7@0 call@1 2@2");
+    assert_eq!(order(vec![client(0), server(2, 0, 10)])[1].parent_id, Some(SpanId([9; 8])));
+    // Nobody saw who asks: what the request says stands.
+    assert_eq!(shape(vec![span(7, 0, 0, 90), server(2, 7, 10)]), "7@0 2@1");
+    assert_eq!(shape(vec![server(2, 0, 10)]), "2@0");
+    // What only has that number, or none, is no caller.
+    let mut other = client(0);
+    other.row.kind = SpanKind::Server;
+    assert_eq!(shape(vec![other, server(2, 0, 10)]), "call@0 2@0");
+    let mut odd = server(2, 0, 10);
+    odd.row.attributes = [(CALLER.to_owned(), "x".to_owned())].into();
+    assert_eq!(shape(vec![client(0), odd]), "call@0 2@0");
 }
 
 #[test]

@@ -3,8 +3,13 @@
 //! Span ids come from many programs, so the tree is built defensively: a span whose parent has not
 //! arrived begins a tree of its own, a cycle is cut at its earliest span, a span exported twice counts
 //! once, and nothing recurses, however deep the chain.
+//!
+//! Spans that agents made of what the kernel saw know only what the request says of its trace. Who serves
+//! names the span of who asks as well ([`CALLER`]), which is there if somebody saw that end too: then it
+//! stands above.
 
 use coral_model::SpanId;
+use coral_model::view::{CALLER, SpanKind};
 use hashbrown::{HashMap, HashSet};
 
 use super::Stored;
@@ -29,6 +34,28 @@ pub fn without_repeats(spans: Vec<Stored>) -> Vec<Stored> {
             seen.insert((s.row.span_id, s.row.start, s.row.duration_ns, s.resource, s.row.kind))
         })
         .collect()
+}
+
+/// The span of who asked, as an agent's own span of who serves names it.
+fn caller(span: &Stored) -> Option<SpanId> {
+    span.row.attributes.get(CALLER)?.parse().ok()
+}
+
+/// Both ends of a request that the kernel saw, one below the other.
+pub fn joined(mut spans: Vec<Stored>) -> Vec<Stored> {
+    let callers: HashSet<SpanId> = spans.iter().filter_map(caller).collect();
+    if callers.is_empty() {
+        return spans;
+    }
+    let asks = |span: &&Stored| span.row.kind == SpanKind::Client;
+    let clients = spans.iter().filter(asks).map(|span| span.row.span_id);
+    let there: HashSet<SpanId> = clients.filter(|id| callers.contains(id)).collect();
+    for span in &mut spans {
+        if let Some(id) = caller(span).filter(|id| there.contains(id)) {
+            span.row.parent_id = Some(id);
+        }
+    }
+    spans
 }
 
 /// The trees of spans that are in order of their start.

@@ -126,6 +126,8 @@ impl Writer {
         let names = ["spans_committed", "logs_committed", "metric_points_committed"];
         for sealed in batches {
             names.iter().zip(sealed.counts).for_each(|(name, n)| counters.add(name, n));
+            let rows: u64 = sealed.counts.iter().sum();
+            counters.add("records_told", rows.saturating_sub(sealed.batch.made));
             self.slice_rows.iter_mut().zip(sealed.counts).for_each(|(rows, n)| *rows += n);
         }
         counters.add("commits", 1);

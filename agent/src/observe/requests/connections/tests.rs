@@ -5,7 +5,7 @@ use super::*;
 const SECOND: u64 = 1_000_000_000;
 
 fn source() -> Arc<Source> {
-    Arc::new(Source { service: "cart".into(), bytes: vec![1], hash: 7 })
+    Arc::new(Source { service: "cart".into(), bytes: vec![1], hash: 7, reports: false })
 }
 
 fn from() -> SocketAddr {

@@ -18,6 +18,7 @@ pub mod stream;
 use std::borrow::Cow;
 
 use super::exchange::{Exchange, Role};
+use super::traceparent::TraceParent;
 use message::Question;
 
 /// Where DNS is served.
@@ -38,7 +39,7 @@ fn exchange(
         start_ns,
         end_ns: end_ns.max(start_ns),
         ordinal,
-        trace: [0; 16],
+        parent: TraceParent::default(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Header fields, as far as anything is kept of them: method, path, status, whether it is gRPC, its
-//! status, the trace id. Of every other field not even the value is decoded, unless its length
+//! status, what `traceparent` says. Of every other field not even the value is decoded, unless its length
 //! matters to the table.
 
 use std::sync::Arc;
 
-use crate::observe::requests::head::{METHODS, path, trace};
+use crate::observe::requests::head::{METHODS, path};
+use crate::observe::requests::traceparent::TraceParent;
 
 /// Longest value that is looked at, in bytes: a path with its query.
 pub const VALUE: usize = 2_048;
@@ -45,8 +46,8 @@ pub enum Field {
     Grpc(bool),
     /// How an RPC ended.
     GrpcStatus(u16),
-    /// From `traceparent`.
-    Trace([u8; 16]),
+    /// What `traceparent` says.
+    Trace(TraceParent),
     /// Nothing.
     Other,
     /// It is not known what it is.
@@ -83,7 +84,7 @@ impl Name {
             Self::Status => number(value, 3).filter(|n| *n >= 100).map(Field::Status),
             Self::ContentType => Some(Field::Grpc(is_grpc(value))),
             Self::GrpcStatus => number(value, 2).map(Field::GrpcStatus),
-            Self::Trace => trace(value).map(Field::Trace),
+            Self::Trace => TraceParent::parse(value).map(Field::Trace),
             Self::Other => None,
             Self::Unknown => Some(Field::Unknown),
         };
@@ -185,7 +186,11 @@ mod tests {
     fn what_is_kept_is_little() {
         let path = |text: &str| Field::Path(text.into());
         let trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let id = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128;
+        let parent = TraceParent {
+            trace: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes(),
+            span: 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes(),
+            sampled: true,
+        };
         for (name, value, field) in [
             (":method", &b"PATCH"[..], Field::Method("PATCH")),
             (":method", b"PROPFIND", Field::Other),
@@ -200,7 +205,7 @@ mod tests {
             ("content-type", b"text/html", Field::Grpc(false)),
             ("grpc-status", b"13", Field::GrpcStatus(13)),
             ("grpc-status", b"", Field::Other),
-            ("traceparent", trace, Field::Trace(id.to_be_bytes())),
+            ("traceparent", trace, Field::Trace(parent)),
             ("authorization", b"secret", Field::Other),
         ] {
             assert_eq!(Name::of(name.as_bytes()).field(value), field, "{name}");

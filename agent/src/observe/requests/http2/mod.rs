@@ -26,6 +26,7 @@ use self::hpack::Decoder;
 use super::exchange::{Exchange, Reader, Role, Told, Waits, Way};
 use super::route;
 use super::stream::Piece;
+use super::traceparent::TraceParent;
 use crate::reduce::Answer;
 
 /// Streams that may wait for their responses on one connection.
@@ -68,7 +69,7 @@ struct Said {
     status: Option<u16>,
     grpc: Option<bool>,
     grpc_status: Option<u16>,
-    trace: [u8; 16],
+    parent: TraceParent,
     /// And something that is not known.
     unclear: bool,
 }
@@ -81,7 +82,7 @@ impl Said {
             Field::Status(status) => self.status = Some(status),
             Field::Grpc(is) => self.grpc = Some(is),
             Field::GrpcStatus(status) => self.grpc_status = Some(status),
-            Field::Trace(trace) => self.trace = trace,
+            Field::Trace(parent) => self.parent = parent,
             Field::Other => {}
             Field::Unknown => self.unclear = true,
         }
@@ -94,7 +95,7 @@ struct Pending {
     /// Of the request, as far as known.
     method: Option<&'static str>,
     path: Option<Arc<str>>,
-    trace: [u8; 16],
+    parent: TraceParent,
     /// Whether it is an RPC, once that is known.
     grpc: Option<bool>,
     /// Of the response, as far as it has come.
@@ -227,11 +228,12 @@ impl Connection {
             out.push(Told::Unknown(1));
             return;
         }
-        let Said { method, path, trace, unclear, .. } = said;
+        let Said { method, path, parent, unclear, .. } = said;
         // Without a type it is none, unless that is what is not known.
         let grpc = said.grpc.or((!unclear).then_some(false));
         let (status, grpc_status, unclear) = (None, None, false);
-        let request = Pending { start_ns, method, path, trace, grpc, status, grpc_status, unclear };
+        let request =
+            Pending { start_ns, method, path, parent, grpc, status, grpc_status, unclear };
         self.pending.insert(stream, request);
     }
 
@@ -283,7 +285,7 @@ impl Connection {
             end_ns: at_ns.max(done.start_ns),
             // The same at both ends, whatever either saw.
             ordinal: u64::from(stream / 2),
-            trace: done.trace,
+            parent: done.parent,
         }));
     }
 }
@@ -299,7 +301,7 @@ impl Reader for Connection {
             return None;
         }
         let waits = |p: &&Pending| p.grpc != Some(true) || p.status.is_none();
-        let oldest = self.pending.values().find(waits).map(|p| (p.start_ns, p.trace));
+        let oldest = self.pending.values().find(waits).map(|p| (p.start_ns, p.parent.trace));
         Some(Waits { count: self.pending.len() as u64, oldest })
     }
 

@@ -213,7 +213,7 @@ fn a_trace_is_kept_and_a_tunnel_ends_where_it_begins() {
     assert_eq!(both(&record), ["GET /a 200 1-2", "CONNECT / 200 1-2", "unknown 1"]);
     let told = replay(Connection::new(Way::Received), Role::Server, &record);
     let Some(Told::Exchange(first)) = told.first() else { panic!("{told:?}") };
-    assert_eq!(u128::from_be_bytes(first.trace), u128::from_str_radix(id, 16).unwrap());
+    assert_eq!(u128::from_be_bytes(first.parent.trace), u128::from_str_radix(id, 16).unwrap());
 }
 
 #[test]

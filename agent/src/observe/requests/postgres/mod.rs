@@ -32,6 +32,7 @@ use statements::Statements;
 use super::exchange::{Exchange, Reader, Role, Told, Waits, Way};
 use super::head::Side;
 use super::stream::Piece;
+use super::traceparent::TraceParent;
 use crate::reduce::Answer;
 
 /// Messages that may wait for their answers on one connection.
@@ -418,7 +419,7 @@ impl Connection {
             start_ns: done.start_ns,
             end_ns: end_ns.max(done.start_ns),
             ordinal: done.ordinal,
-            trace: [0; 16],
+            parent: TraceParent::default(),
         }));
     }
 }

@@ -20,6 +20,7 @@ use frame::{Frames, Message, Step, Word};
 use super::exchange::{Exchange, Reader, Role, Told, Waits, Way};
 use super::head::Side;
 use super::stream::Piece;
+use super::traceparent::TraceParent;
 use crate::reduce::Answer;
 
 /// Commands that may wait for their replies on one connection.
@@ -260,7 +261,7 @@ impl Connection {
             start_ns,
             end_ns: end_ns.max(start_ns),
             ordinal: done.ordinal,
-            trace: [0; 16],
+            parent: TraceParent::default(),
         }));
     }
 }

@@ -78,6 +78,29 @@ fn programs_that_begin_and_are_not_looked_at_are_counted() {
 }
 
 #[test]
+fn a_request_says_which_trace_it_belongs_to() {
+    let counters = Arc::new(Counters::default());
+    let mut table = table(&counters);
+    let ask = b"GET / HTTP/1.1\r\n\
+        traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n\r\n";
+    let elsewhere =
+        Chunk { remote: [10; 16], ..chunk("nginx", 2, (80, 40_001), what::RECEIVED, 2) };
+    for asked in [chunk("nginx", 1, (80, 40_000), what::RECEIVED, 1), elsewhere] {
+        take(&mut table, asked, ask);
+        take(&mut table, Chunk { what: what::SENT, ..asked }, ANSWER);
+    }
+    let requests: Vec<Request> = table.ended().collect();
+    let traced: Vec<_> = requests.iter().map(Request::traced).collect();
+    for traced in &traced {
+        assert_eq!((traced.seen.trace[0], traced.parent.span[7]), (0x4b, 0xb7));
+        assert_eq!(traced.parent.trace, traced.seen.trace);
+        assert!(!traced.parent.sampled && !traced.source.reports);
+    }
+    // Every host has connections between loopback addresses.
+    assert!(traced[0].is_local && !traced[1].is_local);
+}
+
+#[test]
 fn a_command_is_told_with_the_database_it_was_sent_to() {
     let counters = Arc::new(Counters::default());
     let mut table = table(&counters);
