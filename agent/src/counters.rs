@@ -118,8 +118,10 @@ counters! {
     requests_sockets_refused,
     /// Spans made of requests that were seen through eBPF.
     spans_made,
-    /// Requests seen through eBPF of which no span was made because there were too many.
+    /// Requests seen through eBPF of which there is no span because there were too many, or no room in the spool.
     spans_left_out,
+    /// Spans accepted and stored, but not counted as requests: their scope is that of an agent's own.
+    spans_passed_over,
     /// Bytes that were not looked at, so as to cost no more than they may.
     requests_bytes_unread,
     /// Own observations dropped because the spool was full.

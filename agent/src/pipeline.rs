@@ -129,11 +129,16 @@ impl Pipeline {
 
     /// Appends something the agent observed itself; dropped and counted when there is no room.
     pub fn own(&self, kind: Kind, body: &[u8], now: Time) {
+        _ = self.kept(kind, body, now);
+    }
+
+    /// The same; whether there was room.
+    fn kept(&self, kind: Kind, body: &[u8], now: Time) -> bool {
         let mut packer = lock(&self.own);
         let packed = packer.pack(kind, now.0, body).is_ok();
-        if !packed || self.spool.append(&mut packer, Class::Own, kind, now.0).is_err() {
-            self.counters.dropped_observations.add(1);
-        }
+        let kept = packed && self.spool.append(&mut packer, Class::Own, kind, now.0).is_ok();
+        self.counters.dropped_observations.add(u64::from(!kept));
+        kept
     }
 
     /// Appends something the agent read for a person who named it; gives its number. Without room it
@@ -157,7 +162,8 @@ impl Pipeline {
         let Some(maker) = &self.spans else { return };
         let made = lock(maker).make(requests, now.0);
         if let Some(export) = made {
-            self.own(Kind::Traces, &export.encode_to_vec(), now);
+            let kept = self.kept(Kind::Traces, &export.encode_to_vec(), now);
+            lock(maker).went(&export, kept);
         }
     }
 
@@ -214,7 +220,8 @@ impl Pipeline {
             (*delayed, *covered) = (None, covers);
         }
         let mut reducer = lock(&self.reducer);
-        // Traces are only appended under this lock: every one up to here has been applied.
+        // Traces that count are only appended under this lock, and every one up to here has been applied; of an
+        // agent's own spans nothing is counted.
         let covers = applied.unwrap_or_else(|| self.spool.last_counted());
         let taken = reducer.take(now.0);
         drop(reducer);

@@ -295,8 +295,11 @@ fn passed(context: &RawTracePointContext, direction: u32) -> Option<()> {
         datagrams::broken_off();
         return None;
     }
-    let process = wanted()?;
-    moved(context, context.arg(0), bytes as u32, context.arg(2), direction, process)
+    let flags: i32 = context.arg(2);
+    if flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        return None;
+    }
+    moved(context, context.arg(0), bytes as u32, flags, direction, wanted()?)
 }
 
 /// The process under way, unless nothing is wanted of it.
@@ -317,9 +320,6 @@ fn moved(
     direction: u32,
     process: u32,
 ) -> Option<()> {
-    if flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
-        return None;
-    }
     let key = sk as u64;
     let offsets = socket_offsets();
     let known = SOCKETS.get_ptr_mut(&key);

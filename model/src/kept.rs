@@ -123,7 +123,8 @@ pub const STORED: [Kept; 10] = [
                     "peer_service",
                 ],
                 &[Told, Ebpf],
-                "as sent; of what eBPF sees, only with --spans on: what `red` and `edges` keep, of single requests",
+                "as sent; of what eBPF sees, only with --spans on: what `red` and `edges` keep, of single requests, \
+                 and the operation also where those fold it into `__other__`",
             ),
             field(
                 &["message", "attributes", "events", "links"],

@@ -189,7 +189,9 @@ fn an_agent_that_costs_more_than_it_may_closes_its_eyes_for_a_while() {
 fn what_is_said_of_a_host_without_an_agent_waits_for_one() {
     let colony = Colony::start();
     let off = ["eyes", "off", "--host", "nowhere-1"];
-    let (rows, _) = colony.coral(&[&off[..], &["--json"]].concat()).ok().rows().unwrap();
+    let answer = colony.coral(&[&off[..], &["--json"]].concat());
+    assert_eq!(answer.code, 1, "nothing was closed: {}", answer.err);
+    let (rows, _) = answer.rows().unwrap();
     let [Row::Eyes(next)] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!((next.agent.as_deref(), next.host.as_deref()), (None, Some("nowhere-1")));
     assert_eq!((next.wanted, next.told), (false, Told::Later));
@@ -200,6 +202,18 @@ fn what_is_said_of_a_host_without_an_agent_waits_for_one() {
     });
     let here = here.expect("the agent of this host");
     assert!(here.wanted && here.by.is_none(), "it is not meant: {here:?}");
-    let text = colony.coral(&off).ok().out;
-    assert!(text.contains("no agent yet: the next one is told"), "{text}");
+    let name = here.host.as_deref().unwrap();
+    let text = colony.coral(&off);
+    assert_eq!(text.code, 1, "{}", text.err);
+    assert!(text.out.contains("no agent yet: the next one is told"), "{}", text.out);
+    let nobody = format!("no agent of that name is connected (connected: {name})");
+    assert!(text.err.contains(&nobody), "{}", text.err);
+    assert!(text.err.contains("coral eyes on --host nowhere-1"), "{}", text.err);
+
+    // It can be taken back, and then nothing is left of it.
+    _ = colony.coral(&["eyes", "on", "--host", "nowhere-1"]).ok();
+    let (rows, _) = colony.coral(&["eyes", "--json"]).ok().rows().unwrap();
+    let is_left =
+        |row: &Row| matches!(row, Row::Eyes(row) if row.host.as_deref() == Some("nowhere-1"));
+    assert!(!rows.iter().any(is_left), "{rows:?}");
 }

@@ -80,6 +80,7 @@ impl Colony for Fake {
             "service" => {
                 vec!["checkout".to_owned(), "GET /cart".to_owned(), "evil\x1b[2J".to_owned()]
             }
+            "host" => vec!["web-1".to_owned()],
             _ => vec!["user.id".to_owned()],
         };
         Ok(Response::new(v1::CompleteReply { values }))
@@ -285,6 +286,24 @@ fn no_rows_for_a_slip_are_explained_beside_the_answer() {
     let (_, _, err) = house.run(&["query", "red", "service=checkout"]);
     assert!(err.contains("hint: nothing in this time passes the filter"), "{err}");
     let (_, _, err) = house.run(&["query", "red"]);
+    assert!(!err.contains("hint"), "{err}");
+    let (_, _, err) = house.run(&["query", "hosts", "host=nohost"]);
+    assert!(err.contains("no host `nohost` is known; there are: web-1"), "{err}");
+    let (_, _, err) = house.run(&["query", "trace", "deadbeefdeadbeefdeadbeefdeadbeef"]);
+    assert!(err.contains("no trace `deadbeefdeadbeefdeadbeefdeadbeef` within the 30d"), "{err}");
+    let (_, _, err) = house.run(&["query", "trace", "deadbeef", "--since", "2h"]);
+    assert!(err.contains("id begins with `deadbeef` within the 2h00m looked at: --since"), "{err}");
+}
+
+#[test]
+fn a_diff_that_found_nothing_says_so_itself() {
+    let sides = br#"{"schema":"coral.diff.sides/1","selected":{"what":"failed requests","spans":7,"looked_at":7},"baseline":{"what":"all other requests","spans":90,"looked_at":90},"slow_ns":null,"tested":9,"unique":[],"nothing":"nothing distinguishes them"}"#;
+    let rows = vec![sides.to_vec(), end(0, 1, 1, &[])];
+    let house = House::with(Fake { rows, ..Fake::default() });
+    let (_, out, err) = house.run(&["query", "diff", "service=checkout"]);
+    assert!(out.contains("nothing distinguishes them"), "{out}");
+    assert!(err.contains("hint: --compare") && !err.contains("passes the filter"), "{err}");
+    let (_, _, err) = house.run(&["query", "diff", "service=checkout", "--compare"]);
     assert!(!err.contains("hint"), "{err}");
 }
 

@@ -205,6 +205,7 @@ impl Worker {
                 let ticket = done.map_err(|e| self.full(&e))?;
                 counters.spans_received.add(self.batch.spans - self.batch.rejected);
                 counters.spans_rejected.add(self.batch.rejected);
+                counters.spans_passed_over.add(self.batch.passed_over);
                 (self.partial(), ticket)
             }
             Signal::Logs => {

@@ -4,7 +4,8 @@
 //! batch keeps its memory from one request to the next; a span allocates nothing.
 //!
 //! Spans that an agent made itself ([`SCOPE`]) are checked and passed over: what they tell of was counted
-//! when it was seen. Nor is their resource one that reports.
+//! when it was seen. Nor is their resource one that reports. Whoever calls a scope so is passed over likewise,
+//! which is said ([`Batch::passed_over`]).
 
 use std::ops::Range;
 
@@ -170,6 +171,8 @@ pub struct Batch {
     pub rejected: u64,
     /// The first of them.
     pub first_rejected: Option<Rejected>,
+    /// Valid spans of which there is no fact, because an agent made them.
+    pub passed_over: u64,
 }
 
 impl Batch {
@@ -202,6 +205,7 @@ impl Batch {
         self.spans = 0;
         self.rejected = 0;
         self.first_rejected = None;
+        self.passed_over = 0;
     }
 
     /// Reads an `ExportTraceServiceRequest` into this batch, replacing what was in it.
@@ -278,9 +282,12 @@ impl Batch {
             });
             return Ok(());
         };
-        if whose == Whose::Theirs {
-            let fact = self.fact(&walk, trace, span, resource);
-            self.facts.push(fact);
+        match whose {
+            Whose::Theirs => {
+                let fact = self.fact(&walk, trace, span, resource);
+                self.facts.push(fact);
+            }
+            Whose::Own => self.passed_over += 1,
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What a span tells of its request, by OpenTelemetry's semantic conventions (1.37; of RPCs those of 2025):
-//! what the counts have, and nothing else. Of who asked a server there is no word.
+//! what the counts have, and nothing else but the operation itself where a service has so many that the counts
+//! fold it (`__other__`). Of who asked a server there is no word.
 
 use coral_model::SpanId;
 use coral_model::view::{CALLER, SYNTHETIC, SpanKind};

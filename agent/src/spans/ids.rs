@@ -1,8 +1,9 @@
 //! Ids that the agents at both ends of a request make alike, without knowing of each other.
 //!
 //! Both know its key: a hash of the connection's ends and of how many requests came before. Ports are used
-//! again, so that the minute in which it began is mixed in; loopback addresses are every host's, so
-//! that of those the host's name is. A request whose ends put its beginning into two minutes, or which
+//! again, so that the minute in which it began is mixed in; loopback addresses and
+//! those of bridges are every host's, so that of those the host's name is. An end that may have counted fewer
+//! requests than the other has no key, and joins nothing. A request whose ends put its beginning into two minutes, or which
 //! had another with the same ends in the same minute, is joined wrongly; of a thousandth of a
 //! second on the way the first happens to one in sixty thousand.
 
@@ -35,7 +36,8 @@ impl Ids {
         let client = number(&seed, "client");
         let (span, caller) = match request.seen.kind {
             SpanKind::Client => (client, None),
-            _ => (number(&seed, "server"), Some(client)),
+            // Where it is not known who asked, nobody's span is called so.
+            _ => (number(&seed, "server"), (request.seen.key != 0).then_some(client)),
         };
         let parent = request.parent;
         let trace = if parent.is_there() { parent.trace } else { trace(&seed) };

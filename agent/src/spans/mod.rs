@@ -109,7 +109,8 @@ impl Maker {
         recorded && !exports && !request.source.reports
     }
 
-    /// The spans of these requests, by resource; `None` without any.
+    /// The spans of these requests, by resource; `None` without any. They are counted by
+    /// [`Self::went`], once it is known what became of them.
     pub fn make<'a>(
         &mut self,
         requests: impl Iterator<Item = Traced<'a>>,
@@ -125,7 +126,6 @@ impl Maker {
                 self.counters.spans_left_out.add(1);
                 continue;
             }
-            self.counters.spans_made.add(1);
             let (bytes, hash) = request.seen.resource;
             let (_, spans) = parts.entry(hash).or_insert_with(|| (bytes, Vec::new()));
             spans.push(span(&request, &ids));
@@ -134,6 +134,19 @@ impl Maker {
         let resource_spans: Vec<ResourceSpans> = all.collect();
         (!resource_spans.is_empty()).then_some(ExportTraceServiceRequest { resource_spans })
     }
+
+    /// What was made is in the spool, or found no room there and is lost.
+    pub fn went(&self, export: &ExportTraceServiceRequest, kept: bool) {
+        let Counters { spans_made, spans_left_out, .. } = &*self.counters;
+        let counter = if kept { spans_made } else { spans_left_out };
+        counter.add(count(export));
+    }
+}
+
+/// How many spans there are.
+fn count(export: &ExportTraceServiceRequest) -> u64 {
+    let scopes = export.resource_spans.iter().flat_map(|part| &part.scope_spans);
+    scopes.map(|scope| scope.spans.len() as u64).sum()
 }
 
 fn part(resource: &[u8], spans: Vec<Span>) -> ResourceSpans {

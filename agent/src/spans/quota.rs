@@ -1,9 +1,14 @@
 //! Which requests become spans where there are too many.
 //!
-//! Chosen by trace, so that of one all is there or nothing: those whose id hashes into the share that the
-//! second before would have had to be cut to. What a busier agent chooses is part of what the others do.
-//! Requests that failed have a quota of their own: they are what is looked for, and the many others do not
-//! push them out.
+//! Chosen by trace: those whose id hashes into the share that the second before would have had to be cut to.
+//! What a busier agent chooses is part of what the others do. Requests that failed have a quota of their own:
+//! they are what is looked for, and the many others do not push them out. So of a trace its failed requests may
+//! be there and the others not, or the other way round; and the first second of a burst, before anybody knows of
+//! it, is cut at [`MOST`] wherever a trace then is.
+//!
+//! A trace's id may be chosen by who asks (`traceparent`), so that one trace alone gets no more than a part.
+
+use std::collections::HashMap;
 
 use coral_model::num::u64_sat;
 use coral_model::time::SECOND;
@@ -13,6 +18,8 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const AIM: u64 = 100;
 /// The same, where there were fewer the second before.
 pub const MOST: u64 = 2 * AIM;
+/// The same, of one trace.
+const OF_ONE: u64 = AIM / 4;
 
 /// What is left of a second.
 #[derive(Debug, Default)]
@@ -28,6 +35,8 @@ struct Share {
     taken: u64,
     /// How many there were the second before.
     before: u64,
+    /// How many were taken of each trace, by the hash of its id: never more than [`MOST`] traces.
+    of_trace: HashMap<u64, u64>,
 }
 
 impl Quota {
@@ -48,7 +57,8 @@ impl Quota {
 impl Share {
     fn begin(&mut self, follows: bool) {
         let before = if follows { self.asked } else { 0 };
-        *self = Self { asked: 0, taken: 0, before };
+        (self.asked, self.taken, self.before) = (0, 0, before);
+        self.of_trace.clear();
     }
 
     fn takes(&mut self, hash: u64) -> bool {
@@ -56,9 +66,16 @@ impl Share {
         // hash / 2^64 < AIM / before, without losing bits.
         let product = u128::from(hash) * u128::from(self.before.max(AIM));
         let chosen = u64_sat(product >> 64) < AIM;
-        let takes = chosen && self.taken < MOST;
-        self.taken += u64::from(takes);
-        takes
+        if !chosen || self.taken >= MOST {
+            return false;
+        }
+        let of_trace = self.of_trace.entry(hash).or_default();
+        if *of_trace >= OF_ONE {
+            return false;
+        }
+        *of_trace += 1;
+        self.taken += 1;
+        true
     }
 }
 
@@ -93,6 +110,23 @@ mod tests {
         assert_eq!(taken(&mut quota, 8, AIM, true).len() as u64, AIM);
         // Quiet for a while: nothing is left out.
         assert_eq!(taken(&mut quota, 20, AIM, false).len() as u64, AIM);
+    }
+
+    #[test]
+    fn one_trace_does_not_push_out_the_others() {
+        let mut quota = Quota::default();
+        let one = |quota: &mut Quota, second: u64, failed| {
+            let takes = |_: &u64| quota.takes(trace(7), failed, second * SECOND);
+            (0..10 * AIM).filter(takes).count() as u64
+        };
+        assert_eq!((one(&mut quota, 5, false), one(&mut quota, 5, true)), (OF_ONE, OF_ONE));
+        let others = taken(&mut quota, 5, AIM, false);
+        assert!(others.len() as u64 == AIM - 1 && !others.contains(&7));
+        assert_eq!(quota.usual.of_trace.len() as u64, AIM);
+        // Each second anew, and never more traces than are taken.
+        assert_eq!(one(&mut quota, 50, false), OF_ONE);
+        assert_eq!(taken(&mut quota, 60, 50 * AIM, false).len() as u64, MOST);
+        assert_eq!(quota.usual.of_trace.len() as u64, MOST);
     }
 
     #[test]

@@ -113,6 +113,7 @@ fn who_asked_is_not_known_where_there_is_no_key() {
         (request.seen.key, request.seen.start_ns) = (0, start_ns);
         made(&mut maker("h"), request)
     };
+    assert_eq!(attribute(&unknown(5), CALLER), None);
     assert_eq!(unknown(5).trace_id, unknown(5).trace_id);
     assert_ne!(unknown(5).trace_id, unknown(6).trace_id);
 }
@@ -235,9 +236,16 @@ fn what_is_left_out_is_counted() {
     let export = maker.make(requests, SECOND).unwrap();
     let spans = export.resource_spans[0].scope_spans[0].spans.len() as u64;
     assert_eq!(spans, quota::MOST);
-    let counters = &maker.counters;
-    assert_eq!(counters.spans_made.get(), spans);
-    assert_eq!(counters.spans_left_out.get(), all - spans);
+    let counted = |maker: &Maker| {
+        let counters = &maker.counters;
+        (counters.spans_made.get(), counters.spans_left_out.get())
+    };
+    assert_eq!(counted(&maker), (0, all - spans));
+    maker.went(&export, true);
+    assert_eq!(counted(&maker), (spans, all - spans));
+    // Without room in the spool it was not made of use.
+    maker.went(&export, false);
+    assert_eq!(counted(&maker), (spans, all));
 }
 
 /// A pipeline on the spool in `dir`, as an agent has it when it starts.

@@ -12,7 +12,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use coral_bpf_types::{CallOffsets, way, what};
 
 use super::bytes::{Arguments, arguments};
-use super::{SOCK_DGRAM, datagrams, kind, moved, socket_offsets, wanted};
+use super::{MSG_ERRQUEUE, MSG_PEEK, SOCK_DGRAM, datagrams, kind, moved, socket_offsets, wanted};
 use crate::member;
 
 /// [`way`] of each call, by its number; set by the agent.
@@ -105,8 +105,11 @@ fn over(context: &RawTracePointContext) -> Option<()> {
         way::HOW_FOURTH => unsafe { member::<u64>(regs, places.fourth)? as i32 },
         _ => 0,
     };
+    if flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        return None;
+    }
     if way & way::SEVERAL != 0 {
-        if kind(sk, offsets)? != SOCK_DGRAM || flags & super::MSG_PEEK != 0 {
+        if kind(sk, offsets)? != SOCK_DGRAM {
             return None;
         }
         return datagrams::hand_over_several(context, sk as u64, second, given as u32, direction);

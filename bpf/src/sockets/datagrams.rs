@@ -30,7 +30,7 @@ const NOBODYS: [u16; 2] = [5353, 5355];
 const MMSGHDR: u64 = 64;
 /// Where it says how much was moved.
 const MMSGHDR_LENGTH: u64 = 56;
-/// Of a call that is over so many messages are looked at.
+/// Of a call that is over so many messages are looked at; more are lost, counted.
 const MESSAGES: u32 = 64;
 /// A call that moves several messages goes on from one to the next within this time, ns.
 const TOGETHER: u64 = 100_000_000;
@@ -336,6 +336,9 @@ pub fn datagrams(_: RawTracePointContext) -> i32 {
 pub fn datagrams_of_call(_: RawTracePointContext) -> i32 {
     // SAFETY: this CPU's own; nothing else runs on it in between that uses it.
     let Some(messages) = OfCpu::call().map(|call| unsafe { (*call).bytes }) else { return 0 };
+    if messages > MESSAGES {
+        count(lost::CHUNKS, u64::from(messages - MESSAGES));
+    }
     let messages = if messages < MESSAGES { messages } else { MESSAGES };
     // SAFETY: `one` is what the helper calls, and takes nothing.
     unsafe { bpf_loop(messages, one as *mut c_void, core::ptr::null_mut(), 0) };

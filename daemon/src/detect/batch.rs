@@ -29,7 +29,11 @@ pub(super) struct Sighting {
 
 /// Sightings of known resources, so that a batch costs a look-up per resource and no text.
 #[derive(Debug, Default)]
-pub(super) struct Known(HashMap<ResourceId, Sighting>);
+pub(super) struct Known {
+    of: HashMap<ResourceId, Sighting>,
+    /// Services that only the kernel sees, and when they were last at work.
+    unreported: HashMap<Arc<str>, Time>,
+}
 
 impl Known {
     /// Calls `look` for every resource of the batch.
@@ -37,8 +41,11 @@ impl Known {
         if batch.resources.is_empty() {
             return;
         }
-        if self.0.len() > MAX_RESOURCES {
-            self.0.clear();
+        if self.of.len() > MAX_RESOURCES {
+            self.of.clear();
+        }
+        if self.unreported.len() > MAX_RESOURCES {
+            self.unreported.clear();
         }
         let newest = newest(batch);
         let late = newest.filter(|newest| now.since(*newest) > LATE);
@@ -46,13 +53,24 @@ impl Known {
         for (id, resource) in &batch.resources {
             // What only the kernel sees is a program at work: without requests it has not vanished.
             let seen = resource.attributes.iter().any(|(key, _)| &**key == SEEN_BY);
-            if seen || silent.contains(id) {
+            if silent.contains(id) {
                 continue;
             }
-            let sighting = self.0.entry(*id).or_insert_with(|| of(resource));
+            if seen {
+                self.unreported.insert(Arc::clone(&resource.service), late.unwrap_or(now));
+                continue;
+            }
+            let sighting = self.of.entry(*id).or_insert_with(|| of(resource));
             sighting.at = late.unwrap_or(now);
             look(sighting);
         }
+    }
+}
+
+impl Known {
+    /// Services that only the kernel has seen since then.
+    pub(super) fn unreported(&self, since: Time) -> impl Iterator<Item = &str> {
+        self.unreported.iter().filter(move |(_, at)| **at >= since).map(|(name, _)| &**name)
     }
 }
 

@@ -54,7 +54,8 @@ impl Detector {
     /// How many services were heard of since then.
     #[must_use]
     pub fn services_since(&self, time: Time) -> usize {
-        self.services.since(time)
+        let unreported = self.resources.unreported(time).filter(|s| !self.services.knows(s, time));
+        self.services.since(time) + unreported.count()
     }
 
     /// Services, instances and versions forgotten because there were too many: what is told of them

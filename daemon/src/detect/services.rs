@@ -136,6 +136,11 @@ impl Services {
         self.by_name.values().filter(|s| !s.vanished && s.last_seen >= time).count()
     }
 
+    /// Whether this one was.
+    pub(super) fn knows(&self, name: &str, since: Time) -> bool {
+        self.by_name.get(name).is_some_and(|s| !s.vanished && s.last_seen >= since)
+    }
+
     pub(super) fn saw(&mut self, seen: &Sighting, now: Time, events: &mut Vec<EventRow>) {
         self.heard(&seen.service, now);
         let Some(service) = self.by_name.get_mut(&seen.service) else {

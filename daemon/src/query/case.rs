@@ -3,12 +3,13 @@
 
 use coral_model::Dimension;
 use coral_model::filter::Key;
-use coral_model::num::u32_sat;
+use coral_model::num::{f64_from, u32_sat};
 use coral_model::time::{BUCKET, SECOND, Time, Window};
 use coral_model::view::{AgentRow, Baseline, Red, ServiceRow};
 use hashbrown::HashMap;
 
 use super::cells::Cells;
+use super::deaths::Deaths;
 use super::group::{Key as GroupKey, Sum, baseline, observed_seconds};
 use super::inflight::OfService;
 use super::place;
@@ -36,6 +37,8 @@ pub struct Judged {
     pub before: Option<Stretch>,
     /// When that was.
     pub usual: Window,
+    /// Its processes keep dying.
+    pub deaths: Option<Deaths>,
 }
 
 /// Everything that services are judged by.
@@ -99,6 +102,8 @@ impl Case<'_> {
             let hung =
                 flight.and_then(|flight| hung(flight, course.map_or(&stretch, |c| &c.reference)));
             verdict.hangs(hung, heard.piles.get(&name).copied());
+            let deaths = heard.deaths.get(&name).filter(|deaths| deaths.since < now.to).cloned();
+            verdict.dies(deaths.as_ref());
             let red = sum.filter(|s| s.requests > 0).map(|s| s.red(seconds(now, s)));
             let mut comparison =
                 compared(red.as_ref(), was.map(|s| s.red(seconds(before, s))), &usual, before);
@@ -146,6 +151,7 @@ impl Case<'_> {
                 now: stretch,
                 usual: usual.window,
                 before: usual.stretch.cloned(),
+                deaths,
             });
         }
         judged
@@ -210,6 +216,15 @@ impl Case<'_> {
 }
 
 impl Verdict {
+    /// A service whose processes keep dying is worse than its requests can tell.
+    fn dies(&mut self, deaths: Option<&Deaths>) {
+        let Some(deaths) = deaths else { return };
+        self.since = Some(self.since.map_or(deaths.since, |since| since.min(deaths.since)));
+        (self.level, self.worst) = (2, 2);
+        let now = f64_from(deaths.count);
+        self.off.insert(0, Off { what: What::Dying, level: 2, now, before: None });
+    }
+
     /// Requests that hang are worse than all that has ended.
     fn hangs(&mut self, hung: Option<Off>, piles: Option<Time>) {
         let Some(hung) = hung else { return };

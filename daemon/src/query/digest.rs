@@ -227,7 +227,10 @@ fn first_moment(
 fn since(mut events: Vec<EventRow>, onset: Option<Time>) -> Vec<EventRow> {
     if let Some(onset) = onset {
         events.retain(|e| e.time >= onset.minus(LEAD));
-        events.truncate(CHANGES);
+        // How it began, and how it is now; of what lies between not all.
+        if events.len() > CHANGES {
+            events.drain(CHANGES / 2..events.len() - CHANGES / 2);
+        }
     } else if events.len() > CHANGES {
         events.drain(..events.len() - CHANGES);
     }
@@ -305,6 +308,7 @@ fn mover(judged: &Judged, off: &Off) -> Mover {
         What::P50 => Change::P50,
         What::Rate => Change::Rate,
         What::NoAnswer | What::Hung | What::Busy => Change::Inflight,
+        What::Dying => Change::Deaths,
         What::Silence => Change::Silence,
     };
     let (mut now, mut before) = (off.now, off.before);

@@ -13,6 +13,7 @@ mod case;
 mod cells;
 mod complete;
 mod context;
+mod deaths;
 mod dense;
 mod diff;
 mod digest;

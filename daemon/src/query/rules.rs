@@ -144,6 +144,8 @@ pub enum What {
     P90,
     /// Median, ns, where what it was like before holds some of the trouble itself.
     P50,
+    /// Its processes die again and again.
+    Dying,
     /// Requests in flight for very long.
     Hung,
     /// Time in which connections are in use, as a share.

@@ -553,6 +553,34 @@ fn an_end_says_what_an_answer_lacks() {
 }
 
 #[test]
+fn a_service_that_keeps_dying_is_failing_and_says_why_itself() {
+    let fixture = shop(0, |_, _, _| {});
+    let table = Fixture::table(Signal::Events);
+    let died = |service: &str, at: Time, n: u64, how: &str| {
+        fixture.run(&format!(
+            "INSERT INTO {table} VALUES ({}, 0, 'process_ended', '{service}', NULL, \
+             '{service} did not come up {n} times · last said “no price list”', 'agent', \
+             map(['count', {how}], ['{n}', 'SIGABRT']))",
+            at.0
+        ));
+    };
+    // One that is known by nothing else, one that died once, one that is over.
+    let abort = "'signal'";
+    for (s, n) in [(70, 1), (35, 4), (5, 5)] {
+        died("stock", ago(s), n, abort);
+    }
+    died("cart", ago(5), 1, abort);
+    died("payments", ago(100), 30, abort);
+    let digest = digest(&fixture);
+    assert_eq!((digest.health, digest.suspect.as_deref()), (Health::Failing, Some("stock")));
+    assert_eq!((digest.affected, level(&digest, "stock"), level(&digest, "cart")), (1, 2, 0));
+    assert_eq!(digest.onset, Some(ago(70)));
+    let why = why(&digest, "WHY");
+    let first = "stock: 10 of its processes died (the last died of SIGABRT) since 11:58:50 UTC";
+    assert_eq!(why, format!("{first}\nstock: the last said “no price list”"));
+}
+
+#[test]
 fn events_come_in_order_and_by_filter() {
     let fixture = Fixture::default();
     event(&fixture, ago(50), "deploy", "pay", "deploy v1→v2");

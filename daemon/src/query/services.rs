@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 use super::answer::{self, Found, Inputs};
 use super::case::Case;
 use super::cells::Cells;
+use super::deaths::{self, Deaths};
 use super::fetch::{self, Sql};
 use super::inflight::{self, OfService};
 use super::plan::Plan;
@@ -39,6 +40,8 @@ pub struct Heard {
     pub inflight: BTreeMap<String, OfService>,
     /// Since when they pile up, as far as they look old enough to.
     pub piles: BTreeMap<String, Time>,
+    /// Those whose processes keep dying.
+    pub deaths: BTreeMap<String, Deaths>,
 }
 
 /// Answers the question.
@@ -113,6 +116,13 @@ pub fn heard(inputs: &Inputs<'_>, plan: &Plan, cells: &mut Cells) -> Result<Hear
         cells.first_seen.keys().any(|&s| cells.symbols.word(s).is_some_and(|name| !active(name)));
     if silent {
         last_heard(inputs.conn, at, plan.window, &mut heard.last)?;
+    }
+    heard.deaths = deaths::of(inputs.conn, at)?;
+    heard.deaths.retain(|service, _| names.is_empty() || names.contains(service));
+    for (service, deaths) in &heard.deaths {
+        // One that never came up is known by nothing else.
+        _ = cells.symbols.of(service);
+        heard.last.entry(service.clone()).or_insert(deaths.since);
     }
     Ok(heard)
 }

@@ -124,6 +124,9 @@ fn number(off: &Off, now: &rules::Stretch, below: Option<&Connections>) -> Strin
             format!("{} requests got no answer ({})", now.no_answer, percent(off.now))
         }
         What::Connects | What::Busy => connections(off, below),
+        What::Dying => {
+            format!("{} of its processes died", coral_model::num::u64_from_f64(off.now))
+        }
         What::Hung => {
             format!("{} requests hang in flight", coral_model::num::u64_from_f64(off.now))
         }
@@ -173,6 +176,10 @@ fn trouble(scene: &Scene<'_>, blame: &Blame, first: Option<Time>, lines: &mut Ve
         || scene.services.iter().filter(|j| j.worst > 0).max_by_key(|j| (j.worst, j.now.requests));
     let Some(judged) = suspect.and_then(find).or_else(worst) else { return };
     lines.push(line("WHY", &numbers(judged, scene, first)));
+    if let Some(words) = judged.deaths.as_ref().and_then(|deaths| deaths.words.as_deref()) {
+        let text = format!("{}: the last said “{}”", clean(&judged.row.service), clean(words));
+        lines.push(line("WHY", &text));
+    }
     lines.extend(scene.ended.and_then(|ended| now(scene, &judged.row.service, ended)));
     let waiting = judged.row.inflight.filter(|n| *n >= rules::HUNG_REQUESTS);
     if let Some(inflight) = waiting.filter(|_| scene.ended.is_none()) {
@@ -203,6 +210,10 @@ fn trouble(scene: &Scene<'_>, blame: &Blame, first: Option<Time>, lines: &mut Ve
 fn numbers(judged: &Judged, scene: &Scene<'_>, first: Option<Time>) -> String {
     let name = clean(&judged.row.service);
     let mut parts: Vec<String> = judged.off.iter().map(|o| number(o, &judged.now, None)).collect();
+    if let (Some(deaths), Some(first)) = (&judged.deaths, parts.first_mut()) {
+        *first =
+            format!("{} of its processes died (the last {})", deaths.count, clean(&deaths.how));
+    }
     if parts.is_empty() && judged.row.red.is_none() {
         parts.push("no requests".to_owned());
     }
@@ -211,7 +222,11 @@ fn numbers(judged: &Judged, scene: &Scene<'_>, first: Option<Time>) -> String {
         (Some(since), None) => format!(" since {}", clock(since)),
         (None, _) => String::new(),
     };
-    format!("{name}: {}{when}, vs {}", parts.join("; "), window(judged.usual, scene.plan.now))
+    let vs = match judged.off.iter().all(|off| off.what == What::Dying) && judged.deaths.is_some() {
+        true => String::new(),
+        false => format!(", vs {}", window(judged.usual, scene.plan.now)),
+    };
+    format!("{name}: {}{when}{vs}", parts.join("; "))
 }
 
 /// What it is like since it ended.

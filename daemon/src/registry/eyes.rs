@@ -71,9 +71,12 @@ impl Wishes {
         self.everywhere.as_ref()
     }
 
-    /// Hosts of which something of their own is wanted.
+    /// Hosts of which something of their own is wanted. Open where nobody closed them everywhere is nothing of
+    /// their own: it was said to take back that they close, or to open at once what an agent had closed itself.
     pub fn hosts(&self) -> impl Iterator<Item = (&str, &Said)> {
-        self.hosts.iter().map(|(host, said)| (host.as_str(), said))
+        let open = self.everywhere.as_ref().is_none_or(|said| said.open);
+        let all = self.hosts.iter().map(|(host, said)| (host.as_str(), said));
+        all.filter(move |(_, said)| !(open && said.open))
     }
 
     /// Somebody says something of a host, or of all of them: that also replaces what was said of single ones.
@@ -267,6 +270,22 @@ mod tests {
         eyes.say(&registry, None, said(true, 4)).unwrap();
         assert_eq!((open("web-1"), open("web-2")), (Some(true), Some(true)));
         assert_eq!(eyes.wishes().hosts().count(), 0);
+    }
+
+    #[test]
+    fn what_was_said_of_a_host_can_be_taken_back() {
+        let (registry, _dir) = control();
+        let eyes = Eyes::default();
+        let hosts = || eyes.wishes().hosts().map(|(host, _)| host.to_owned()).collect::<Vec<_>>();
+        eyes.say(&registry, Some("web-9"), said(false, 1)).unwrap();
+        assert_eq!(hosts(), ["web-9"]);
+        eyes.say(&registry, Some("web-9"), said(true, 2)).unwrap();
+        assert!(hosts().is_empty(), "open is what is wanted everywhere");
+        // An agent that was told to close and is away must still be told to open.
+        assert_eq!(eyes.wishes().of("web-9").map(|said| said.at_ns), Some(2));
+        eyes.say(&registry, None, said(false, 3)).unwrap();
+        eyes.say(&registry, Some("web-9"), said(true, 4)).unwrap();
+        assert_eq!(hosts(), ["web-9"], "open where all others are closed");
     }
 
     #[tokio::test]

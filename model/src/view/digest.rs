@@ -68,6 +68,8 @@ pub enum Change {
     Inflight,
     /// It stopped reporting.
     Silence,
+    /// Processes that died.
+    Deaths,
 }
 
 /// A step of the path along which the trouble runs.

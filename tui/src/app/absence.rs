@@ -57,19 +57,23 @@ impl App {
             return None;
         }
         let all = names.iter().map(String::as_str);
-        Some(unknown_among(name, all))
+        Some(unknown_among("service", name, all))
     }
 }
 
-/// `no service … is known`, and what may have been meant.
+/// `no service … is known` (or host, as `what` says), and what may have been meant.
 #[must_use]
-pub fn unknown_among<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+pub fn unknown_among<'a>(
+    what: &str,
+    name: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> String {
     let near = closest(name, names.clone(), OFFERED);
     let name = fit(name, 40);
     if near.is_empty() {
         let all: Vec<&str> = names.take(30).collect();
-        return format!("no service `{name}` is known; there are: {}", fit(&all.join(" "), 100));
+        return format!("no {what} `{name}` is known; there are: {}", fit(&all.join(" "), 100));
     }
     let near: Vec<String> = near.iter().map(|near| format!("`{}`", fit(near, 40))).collect();
-    format!("no service `{name}` is known; did you mean {}?", near.join(" or "))
+    format!("no {what} `{name}` is known; did you mean {}?", near.join(" or "))
 }

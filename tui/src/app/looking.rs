@@ -1,6 +1,8 @@
 //! Sessions of looking closer: what differs, and where time goes.
 
-use coral_model::question::View;
+use coral_model::question::{Question, View};
+use coral_model::time::{SECOND, Window};
+use coral_model::view::Row;
 
 use super::{App, Effect, Input};
 use crate::feed::Slot;
@@ -163,6 +165,32 @@ fn the_lines_around_a_record_are_of_its_instance_and_come_back_in_a_place() {
     let mut other = session((80, 24));
     other.screen.app.open(&copied(&s)).unwrap();
     assert_eq!(other.screen.app.here.around, s.screen.app.here.around);
+}
+
+#[test]
+fn a_host_is_read_to_its_end_and_back() {
+    let mut s = session((80, 24));
+    s.keys("8").unwrap();
+    let want = s.screen.app.standing(Slot::Hosts).unwrap();
+    let question = Question::new(View::Hosts, Window::before(fake::NOW, 900 * SECOND));
+    let row = fake::answer(Scenario::Incident, &question).into_iter().next();
+    let Some(Row::Host(mut row)) = row else { panic!("no host") };
+    row.cgroup = (0..20).map(|n| (format!("counter_{n}"), n)).collect();
+    s.answer(Slot::Hosts, &want, vec![Row::Host(row)], None);
+    s.keys("g enter z").unwrap();
+    let top = s.text();
+    assert!(top.contains("PROCESS") && top.contains("Short-lived processes"), "{top}");
+    assert!(!top.contains("counter_0 ") && !top.contains("counter_9 9"), "{top}");
+    s.keys("G").unwrap();
+    let end = s.text();
+    assert!(end.contains("counter_9 9") && !end.contains("PROCESS"), "{end}");
+    // The way back begins where the page ends.
+    s.keys("k").unwrap();
+    assert!(!s.text().contains("counter_9 9"), "{}", s.text());
+    s.keys("j").unwrap();
+    assert!(s.text().contains("counter_9 9"), "{}", s.text());
+    s.keys("home").unwrap();
+    assert!(s.text().contains("PROCESS"), "{}", s.text());
 }
 
 #[test]

@@ -8,11 +8,23 @@ use coral_model::view::{EventKind, EventRow, NodeKind};
 
 use super::{App, TraceLine};
 use crate::layout::{PaneId, ViewId};
+use crate::widget::Scroll;
 
 /// What happened this long before an onset belongs to it.
 const BEFORE_ONSET: u64 = 180 * SECOND;
 /// What was met for the first time longer than this before the onset has nothing to do with it.
 const MET: u64 = 30 * SECOND;
+
+/// Beyond the last line of any page of text; drawing it stops at its end.
+const LAST_LINE: usize = 10_000;
+
+/// Whether a pane is a page of text: those scroll by a count of lines, kept as their cursor.
+const fn is_page(pane: PaneId) -> bool {
+    matches!(
+        pane,
+        PaneId::Record | PaneId::Span | PaneId::Host | PaneId::Agent | PaneId::Why | PaneId::Values
+    )
+}
 
 impl App {
     /// Rows a pane's list has.
@@ -209,18 +221,14 @@ impl App {
             return self.step_flame(if down { n } else { -n }, 0);
         }
         let len = self.rows(pane);
-        if matches!(
-            pane,
-            PaneId::Record
-                | PaneId::Span
-                | PaneId::Host
-                | PaneId::Agent
-                | PaneId::Why
-                | PaneId::Values
-        ) {
-            // Pages of text scroll by a line count kept as their cursor.
+        if is_page(pane) {
             let at: usize = self.here.cursors.get(&pane).and_then(|t| t.parse().ok()).unwrap_or(0);
-            let to = if down { at.saturating_add(n).min(10_000) } else { at.saturating_sub(n) };
+            let to = if down {
+                at.saturating_add(n).min(LAST_LINE)
+            } else {
+                // From the end that is seen, however far beyond it the count went.
+                at.min(self.with_scroll(pane, Scroll::furthest)).saturating_sub(n)
+            };
             self.here.cursors.insert(pane, to.to_string());
             return;
         }
@@ -249,6 +257,8 @@ impl App {
         if pane == PaneId::Profile {
             self.here.cursors.remove(&pane);
             self.step_flame(if end { isize::from(i16::MAX) } else { 0 }, 0);
+        } else if end && is_page(pane) {
+            self.here.cursors.insert(pane, LAST_LINE.to_string());
         } else if len == 0 {
             self.here.cursors.remove(&pane);
         } else if end && pane == PaneId::Logs {

@@ -5,8 +5,9 @@
 //! alone or before a window.
 
 use clap::builder::ValueHint;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use coral_model::filter::nearest;
+use coral_model::filter::{Key, nearest};
 use coral_model::question::{Dimension, Measure, TraceOrder};
 
 use super::exit::Failure;
@@ -272,7 +273,7 @@ pub struct Query {
     #[arg(long, value_name = "TIME", visible_alias = "every")]
     pub step: Option<String>,
     /// At most so many rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = some_rows)]
     pub limit: Option<usize>,
     /// Rank of traces
     #[arg(long, value_enum, visible_alias = "rank")]
@@ -322,7 +323,7 @@ pub struct Tail {
     #[command(flatten)]
     pub when: When,
     /// At most so many rows at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = some_rows)]
     pub limit: Option<usize>,
     #[command(flatten)]
     pub output: Output,
@@ -439,6 +440,12 @@ fn measure(word: &str) -> Result<Measure, String> {
     word.parse().map_err(|e: coral_model::question::WordError| e.to_string())
 }
 
+/// How many rows at most: none would look like an empty answer.
+fn some_rows(word: &str) -> Result<usize, String> {
+    let n = word.parse::<usize>().ok().filter(|n| *n > 0);
+    n.ok_or_else(|| "it takes a number of rows, 1 or more".to_owned())
+}
+
 /// A dimension by its word.
 pub fn dimension(word: &str) -> Result<Dimension, String> {
     word.parse().map_err(|e: coral_model::question::WordError| {
@@ -498,6 +505,49 @@ pub fn shape(typed: Vec<String>) -> Result<Vec<String>, Failure> {
     }
     typed.insert(at, "open".to_owned());
     Ok(typed)
+}
+
+/// Commands that take the words of a filter.
+const FILTERED: &[&str] = &["query", "q", "tail", "agents", "incident"];
+
+/// What a flag that is none was meant to be, where it is a name of the filter: `--service till`.
+#[must_use]
+pub fn filter_word(typed: &[String], e: &clap::Error) -> Option<Failure> {
+    if e.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let Some(ContextValue::String(flag)) = e.get(ContextKind::InvalidArg) else { return None };
+    as_filter(typed, flag.split_once('=').map_or(flag.as_str(), |(flag, _)| flag))
+}
+
+fn as_filter(typed: &[String], flag: &str) -> Option<Failure> {
+    let verb = first_word(&command(), typed).and_then(|at| typed.get(at))?;
+    let name = flag.strip_prefix("--")?;
+    if !FILTERED.contains(&verb.as_str()) || Key::known_name(name).is_none() {
+        return None;
+    }
+    let own =
+        |word: &String| word.strip_prefix(flag).is_some_and(|w| w.is_empty() || w.starts_with('='));
+    let at = typed.iter().position(own)?;
+    let joined = typed.get(at).and_then(|word| word.split_once('=')).map(|(_, value)| value);
+    let beside = typed.get(at + 1).map(String::as_str).filter(|word| !word.starts_with('-'));
+    let taken = if joined.is_none() && beside.is_some() { 2 } else { 1 };
+    let value = joined.or(beside).unwrap_or(if name == "error" { "true" } else { "…" });
+    let plain = |word: &str| word.chars().all(|c| c.is_alphanumeric() || "._-/:=,…".contains(c));
+    let word = if plain(value) { format!("{name}={value}") } else { format!("{name}=\"{value}\"") };
+    let failure =
+        Failure::usage(format!("{flag} is no flag, but a name of the filter: write {word}"));
+    let (before, after) = (typed.get(1..at)?, typed.get(at + taken..)?);
+    let others = || before.iter().chain(after).map(String::as_str);
+    if value == "…" || !others().all(plain) {
+        return Some(failure.next("coral query --help has examples"));
+    }
+    let line: Vec<&str> = std::iter::once("coral")
+        .chain(before.iter().map(String::as_str))
+        .chain([word.as_str()])
+        .chain(after.iter().map(String::as_str))
+        .collect();
+    Some(failure.next(line.join(" ")))
 }
 
 /// Commands that Coral will have: naming one must not open a service called so.

@@ -1,10 +1,13 @@
 //! `coral eyes`: whether agents look into the kernel, what that costs, and opening and closing their eyes.
 
+use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
 use coral_model::num::u64_sat;
-use coral_model::view::{EyesRow, Row, Told};
+use coral_model::text::{clean, fit};
+use coral_model::view::{EyesRow, Row, State, Told};
 
 use super::Context;
 use super::args::{self, Lid};
@@ -37,9 +40,41 @@ pub async fn run(context: &Context, flags: &args::Eyes) -> Result<Exit, Failure>
     if open.is_some() {
         all = settled(&client, host, all).await?;
     }
-    print(context, &all, flags.format.json)?;
-    let met = open.is_none_or(|open| all.iter().all(|(row, _)| is_met(row, open)));
+    print(context, &all, flags)?;
+    let mut met = open.is_none_or(|open| all.iter().all(|(row, _)| is_met(row, open)));
+    if let Some(host) = host.filter(|_| !all.iter().any(|(row, _)| is_connected(row))) {
+        let everywhere = client.eyes(None, None).await?;
+        let rows = everywhere.iter().map(|(row, _)| row);
+        // The rows stand on standard output already, whatever becomes of the remark.
+        _ = writeln!(io::stderr(), "coral: {}", nobody(host, rows, open));
+        // Whoever closes eyes in an emergency must not take a name that nobody has for done.
+        met &= open != Some(false);
+    }
     Ok(if met { Exit::Done } else { Exit::Unhealthy })
+}
+
+/// Whether an agent is there now.
+fn is_connected(row: &EyesRow) -> bool {
+    row.agent.is_some() && row.state == State::Active
+}
+
+/// Columns of the names of hosts that are connected.
+const NAMES: usize = 200;
+
+/// That no agent on a host is there to be told, which ones are, and how to take back what was said.
+fn nobody<'a>(host: &str, rows: impl Iterator<Item = &'a EyesRow>, open: Option<bool>) -> String {
+    let there: BTreeSet<&str> =
+        rows.filter(|row| is_connected(row)).filter_map(|row| row.host.as_deref()).collect();
+    let names: Vec<&str> = there.into_iter().collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+    let then = match open {
+        Some(false) => {
+            let host = clean(host);
+            format!("; nothing was closed now; to take it back: coral eyes on --host {host}")
+        }
+        _ => String::new(),
+    };
+    format!("no agent of that name is connected (connected: {}){then}", clean(&fit(&names, NAMES)))
 }
 
 /// Whether nothing remains to be done now.
@@ -68,9 +103,9 @@ async fn settled(
     Ok(all)
 }
 
-fn print(context: &Context, all: &[Known], json: bool) -> Result<(), Failure> {
+fn print(context: &Context, all: &[Known], flags: &args::Eyes) -> Result<(), Failure> {
     let mut out = Vec::new();
-    if json {
+    if flags.format.json {
         for (_, line) in all {
             out.extend_from_slice(line);
             out.push(b'\n');
@@ -79,7 +114,9 @@ fn print(context: &Context, all: &[Known], json: bool) -> Result<(), Failure> {
         return standard::write(&out);
     }
     let rows: Vec<Row> = all.iter().map(|(row, _)| Row::Eyes(Box::new(row.clone()))).collect();
-    if rows.is_empty() {
+    if rows.is_empty() && flags.host.is_some() {
+        out.extend(b"no agent reports from there, and nothing of its own is wanted of it\n");
+    } else if rows.is_empty() {
         out.extend(b"no agent reports: nothing is observed\n");
     } else {
         output::print(&mut out, &rows, &Reader::of_stdout(context.clock.clone()))?;
@@ -89,13 +126,10 @@ fn print(context: &Context, all: &[Known], json: bool) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use coral_model::view::State;
-
     use super::*;
 
-    #[test]
-    fn what_is_asked_for_is_met_only_where_it_is_so_or_nobody_is_there() {
-        let row = |told, open| EyesRow {
+    fn row(told: Told, open: Option<bool>) -> EyesRow {
+        EyesRow {
             agent: Some("9f2c".into()),
             host: Some("web-1".into()),
             state: State::Active,
@@ -108,7 +142,24 @@ mod tests {
             by: None,
             said: None,
             told,
-        };
+        }
+    }
+
+    #[test]
+    fn a_host_that_nobody_has_is_told_with_those_there_are() {
+        let there = row(Told::Done, Some(true));
+        let away = EyesRow { state: State::Stale, host: Some("db-1".into()), ..there.clone() };
+        let next = EyesRow { agent: None, state: State::NotObserved, ..there.clone() };
+        assert!(is_connected(&there) && !is_connected(&away) && !is_connected(&next));
+        let said = nobody("web-9", [&there, &away, &next].into_iter(), Some(false));
+        assert!(said.contains("no agent of that name is connected (connected: web-1);"), "{said}");
+        assert!(said.ends_with("coral eyes on --host web-9"), "{said}");
+        let said = nobody("web-9", [&away].into_iter(), Some(true));
+        assert_eq!(said, "no agent of that name is connected (connected: none)");
+    }
+
+    #[test]
+    fn what_is_asked_for_is_met_only_where_it_is_so_or_nobody_is_there() {
         assert!(is_met(&row(Told::Done, Some(false)), false));
         assert!(is_met(&row(Told::Later, None), false));
         // It was told to open them and may not; it did not answer in time; it does not understand.

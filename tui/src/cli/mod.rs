@@ -91,14 +91,15 @@ pub fn main(screen: OpenScreen) -> ExitCode {
 }
 
 fn run(typed: Vec<String>, screen: OpenScreen) -> Result<Exit, Failure> {
-    let cli = match Cli::try_parse_from(args::shape(typed)?) {
+    let typed = args::shape(typed)?;
+    let cli = match Cli::try_parse_from(&typed) {
         Ok(cli) => cli,
         // Help and version are answers, not errors; clap knows which is which.
         Err(e) if !e.use_stderr() => {
             let shown = standard::write(e.render().to_string().as_bytes());
             return shown.map(|()| Exit::Done);
         }
-        Err(e) => return Err(usage(&e)),
+        Err(e) => return Err(args::filter_word(&typed, &e).unwrap_or_else(|| usage(&e))),
     };
     if let Some(Verb::Completions { shell }) = &cli.verb {
         return complete::script(*shell);

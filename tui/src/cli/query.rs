@@ -1,10 +1,11 @@
 //! `coral query`: one question, printed.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 
-use coral_model::filter;
-use coral_model::question::Question;
-use coral_model::text::clean;
+use coral_model::filter::{self, Expr, Key, Term, Test, Value};
+use coral_model::question::{Question, View};
+use coral_model::text::{clean, duration};
 use coral_model::view::{End, Row};
 use tokio_stream::StreamExt;
 
@@ -55,6 +56,7 @@ pub async fn run(context: &Context, query: &Query) -> Result<Exit, Failure> {
         reader,
         follow: query.output.follow,
         rows: 0,
+        sides: None,
         end: None,
     };
     let mut out = io::stdout().lock();
@@ -64,33 +66,95 @@ pub async fn run(context: &Context, query: &Query) -> Result<Exit, Failure> {
     };
     drop(out);
     if printer.rows == 0 && !interrupted {
-        hint(&client, &asked.question).await;
+        hint(&client, &asked.question, printer.sides).await;
     }
     Ok(printer.exit(query.output.check, interrupted))
 }
 
-/// Services that are asked for when one is not known.
+/// Names that are asked for when one is not known.
 const NAMES: u32 = 2_000;
 
 /// Says on standard error why there may be no rows: an empty answer to a slip of the pen looks like
 /// all is well. Whatever fails, there is just less to say.
-async fn hint(client: &Client, question: &Question) {
-    let Ok(filter) = filter::parse(&question.filter) else { return };
-    if filter.is_everything() {
-        return;
+async fn hint(client: &Client, question: &Question, sides: Option<u64>) {
+    if let Some(said) = why_empty(client, question, sides).await {
+        _ = writeln!(io::stderr(), "hint: {}", clean(&said));
     }
-    let mut said = "nothing in this time passes the filter".to_owned();
-    let named = filter.services();
-    if !named.is_empty()
-        && let Ok(known) = client.complete("service", "", NAMES).await
-    {
-        let all = known.iter().map(String::as_str);
-        let stranger = named.iter().find(|name| !known.iter().any(|known| known == *name));
+}
+
+/// Why there may be no rows; `sides` is how many spans a `diff` compared.
+async fn why_empty(client: &Client, question: &Question, sides: Option<u64>) -> Option<String> {
+    // The answer says itself that nothing was found among them.
+    if sides.is_some_and(|spans| spans > 0) {
+        return otherwise(question);
+    }
+    if question.view == View::Trace {
+        return Some(no_trace(question));
+    }
+    let filter = filter::parse(&question.filter).ok()?;
+    if filter.is_everything() {
+        return None;
+    }
+    for (key, what) in [(Key::Service, "service"), (Key::Host, "host")] {
+        let named = named(&filter, &key);
+        if named.is_empty() {
+            continue;
+        }
+        let known = known(client, &key, what).await;
+        let stranger = named.iter().find(|name| !known.contains(**name));
         if let Some(name) = stranger.filter(|_| !known.is_empty()) {
-            said = unknown_among(name, all);
+            return Some(unknown_among(what, name, known.iter().map(String::as_str)));
         }
     }
-    _ = writeln!(io::stderr(), "hint: {}", clean(&said));
+    Some("nothing in this time passes the filter".to_owned())
+}
+
+/// What else a `diff` can compare.
+fn otherwise(question: &Question) -> Option<String> {
+    let told = question.compare.is_some() || question.builds.is_some();
+    (!told && question.against.is_none()).then(|| {
+        "--compare sets all requests of this time beside those of the time before it".to_owned()
+    })
+}
+
+/// That there is no such trace, and how far back that is known.
+fn no_trace(question: &Question) -> String {
+    let id = question.subject.as_deref().unwrap_or_default();
+    let what = if id.len() < 32 { "no trace whose id begins with" } else { "no trace" };
+    let length = duration(question.window.length());
+    let passes =
+        if question.filter.is_empty() { "" } else { " with a span that passes the filter" };
+    format!(
+        "{what} `{id}`{passes} within the {length} looked at: --since looks further back, and \
+         coral query traces lists those there are"
+    )
+}
+
+/// Names that a filter wants of a key, whole: not those it excludes.
+fn named<'a>(filter: &'a Expr, key: &Key) -> Vec<&'a str> {
+    match filter {
+        Expr::And(all) | Expr::Or(all) => all.iter().flat_map(|e| named(e, key)).collect(),
+        Expr::Term(Term { key: own, test: Test::Any(values) }) if own == key => {
+            let text = |value: &'a Value| match value {
+                Value::Text(name) => Some(name.as_str()),
+                _ => None,
+            };
+            values.iter().filter_map(text).collect()
+        }
+        Expr::Not(_) | Expr::Term(_) | Expr::Text(_) => Vec::new(),
+    }
+}
+
+/// Names there are: those that records have had, and hosts also where an agent is.
+async fn known(client: &Client, key: &Key, word: &str) -> BTreeSet<String> {
+    let names = client.complete(word, "", NAMES).await.unwrap_or_default();
+    let mut all: BTreeSet<String> = names.into_iter().collect();
+    if *key == Key::Host
+        && let Ok(status) = client.status().await
+    {
+        all.extend(status.agents.into_iter().map(|agent| agent.host));
+    }
+    all
 }
 
 /// Longest statement that is read; the colony takes no longer one.
@@ -125,6 +189,8 @@ struct Printer {
     reader: Reader,
     follow: bool,
     rows: u64,
+    /// Spans on the two sides of a `diff`.
+    sides: Option<u64>,
     end: Option<End>,
 }
 
@@ -158,6 +224,9 @@ impl Printer {
                 }
                 Ok(row) => {
                     self.rows += u64::from(!row.is_head());
+                    if let Row::DiffSides(head) = &row {
+                        self.sides = Some(head.selected.spans.saturating_add(head.baseline.spans));
+                    }
                     match &mut self.form {
                         Form::Json => {}
                         Form::Csv(csv) if row.is_head() => {

@@ -21,7 +21,9 @@ fn parse(line: &str) -> Result<Cli, Failure> {
 }
 
 fn parse_words(words: Vec<String>) -> Result<Cli, Failure> {
-    Cli::try_parse_from(args::shape(words)?).map_err(|e| Failure::usage(e.to_string()))
+    let words = args::shape(words)?;
+    Cli::try_parse_from(&words)
+        .map_err(|e| args::filter_word(&words, &e).unwrap_or_else(|| Failure::usage(e.to_string())))
 }
 
 fn query_of(words: &[String]) -> Query {
@@ -163,6 +165,8 @@ fn what_cannot_be_meant_is_exit_2_with_the_next_command() {
         ("coral query red --json --csv", "cannot be used with"),
         ("coral query red --from 12:00 --follow", "follows the present"),
         ("coral query red --sinse 1h", "--since"),
+        ("coral query red --limit 0", "1 or more"),
+        ("coral query red --limit few", "1 or more"),
         ("coral query coral:1/x", "no view"),
     ] {
         let failure = asked(line).expect_err(line);
@@ -476,6 +480,26 @@ fn slips_are_refused_with_what_was_meant() {
         (trace.view, trace.subject.as_deref(), trace.filter.as_str()),
         (View::Trace, Some("deadbeef"), "duration=1ms..")
     );
+}
+
+#[test]
+fn a_name_of_the_filter_that_was_typed_as_a_flag_is_put_right() {
+    let says = |line: &str| parse(line).expect_err(line);
+    let slip = says("coral query logs --service shipping --since 5m");
+    assert_eq!(slip.exit, Exit::Usage);
+    assert!(slip.what.ends_with("write service=shipping"), "{slip:?}");
+    let next = slip.next.as_deref();
+    assert_eq!(next, Some("coral query logs service=shipping --since 5m"));
+    let joined = says("coral tail --level=warn");
+    assert_eq!(joined.next.as_deref(), Some("coral tail level=warn"));
+    assert!(says("coral query red --error").what.ends_with("write error=true"));
+    assert!(says("coral query red --host").what.ends_with("write host=…"));
+    // A value that the shell would take apart is quoted; other slips stay what they are.
+    let words = ["coral", "query", "red", "--operation", "GET /cart"].map(str::to_owned);
+    let quoted = parse_words(words.to_vec()).unwrap_err();
+    assert!(quoted.what.ends_with("write operation=\"GET /cart\""), "{quoted:?}");
+    assert!(!says("coral query red --nonsense").what.contains("filter"));
+    assert!(!says("coral status --service x").what.contains("filter"));
 }
 
 #[test]

@@ -160,6 +160,19 @@ fn short_lived(all: &ShortLived) -> Vec<Vec<(Role, String)>> {
     lines
 }
 
+/// What the agent's own slice has counted, last and without zeros: the kernel names dozens, of which few ever count.
+fn cgroup(host: &HostRow) -> Vec<Vec<(Role, String)>> {
+    let counted = host.cgroup.iter().filter(|(_, value)| **value > 0).map(|(key, value)| {
+        let said = format!("{} {}", text::clean(key), text::count(*value));
+        vec![(Role::Dim, format!("{:<14}", "cgroup")), (Role::Text, said)]
+    });
+    let mut lines: Vec<_> = counted.collect();
+    if !lines.is_empty() {
+        lines.insert(0, Vec::new());
+    }
+    lines
+}
+
 /// One host in full.
 pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool) {
     let Some(host) = selected(app) else { return };
@@ -283,9 +296,6 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
             None => "? the kernel does not say".into(),
         },
     );
-    for (key, value) in &host.cgroup {
-        pair("cgroup", Role::Text, format!("{} {}", text::clean(key), text::count(*value)));
-    }
     for sentence in &host.blind {
         for (i, part) in
             folded(sentence, usize::from(area.width).saturating_sub(15)).into_iter().enumerate()
@@ -294,5 +304,6 @@ pub(super) fn one(app: &App, canvas: &mut Canvas<'_>, area: Rect, _focused: bool
         }
     }
     lines.extend(host.short_lived.iter().flat_map(short_lived));
+    lines.extend(cgroup(host));
     super::page(app, canvas, PaneId::Host, area, &lines);
 }

@@ -75,7 +75,7 @@ fn mover(app: &App, canvas: &mut Canvas<'_>, area: Rect, y: u16, row: &Mover) {
         }
         Change::Errors => error_share(v),
         Change::Rate => hertz(v),
-        Change::Inflight => text::count(coral_model::num::u64_from_f64(v)),
+        Change::Inflight | Change::Deaths => text::count(coral_model::num::u64_from_f64(v)),
         Change::Silence => "silent".into(),
     };
     let what = match row.measure {
@@ -86,6 +86,7 @@ fn mover(app: &App, canvas: &mut Canvas<'_>, area: Rect, y: u16, row: &Mover) {
         Change::Rate => "rate",
         Change::Inflight => "inflight",
         Change::Silence => "silence",
+        Change::Deaths => "died",
     };
     let at = row.since.map(|t| app.clock(t)).unwrap_or_default();
     let before = row.before.map_or_else(|| "?".into(), print);

@@ -75,6 +75,7 @@ impl Column {
 pub struct Scroll {
     offset: Cell<usize>,
     page: Cell<usize>,
+    len: Cell<usize>,
 }
 
 impl Scroll {
@@ -90,15 +91,22 @@ impl Scroll {
         self.offset.get()
     }
 
+    /// First visible row where the last one is at the bottom, as it was last drawn.
+    #[must_use]
+    pub fn furthest(&self) -> usize {
+        self.len.get().saturating_sub(self.page())
+    }
+
     /// Scrolled to `offset`, as far as there are rows when it is drawn.
     #[must_use]
     pub fn at(offset: usize) -> Self {
-        Self { offset: Cell::new(offset), page: Cell::default() }
+        Self { offset: Cell::new(offset), ..Self::default() }
     }
 
     /// Moves the offset as little as needed for `selected` to be among `height` rows.
     pub fn follow(&self, selected: Option<usize>, len: usize, height: usize) -> usize {
         self.page.set(height);
+        self.len.set(len);
         if len == 0 {
             // The rows may be on their way.
             return 0;

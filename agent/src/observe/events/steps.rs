@@ -16,8 +16,8 @@ const WAIT: u64 = 2 * SECOND;
 const REMEMBERED: u64 = 6 * SECOND;
 /// Ends that wait; one more, and the first waits no longer.
 const MAX_WAITING: usize = 64;
-/// Beginnings remembered.
-const MAX_BEGUN: usize = 256;
+/// Beginnings remembered: no more than can be told in that time.
+const MAX_BEGUN: usize = 1_024;
 
 #[derive(Debug)]
 struct Waiting<T> {
@@ -121,13 +121,13 @@ mod tests {
     fn what_waits_and_what_is_remembered_is_bounded() {
         let mut steps = Steps::default();
         let mut out = Vec::new();
-        for n in 0..1_000 {
+        for n in 0..3_000 {
             steps.began(vec![(Run { cgroup: String::new(), ..run(1, "web") }, 0)]);
             out.extend(steps.ended(run(1, "web"), 0, n));
             assert!(steps.waiting.len() <= MAX_WAITING && steps.begun.len() <= MAX_BEGUN);
         }
         out.extend(steps.settle(WAIT));
-        assert_eq!(out, (0..1_000).collect::<Vec<_>>());
+        assert_eq!(out, (0..3_000).collect::<Vec<_>>());
         steps.settle(REMEMBERED);
         assert!(steps.begun.is_empty());
     }

@@ -215,7 +215,7 @@ impl Ends {
     pub fn heard(&self, ended: Ended) {
         let mut inner = self.lock();
         let same = |other: &&Ended| (other.pid, other.start_ns) == (ended.pid, ended.start_ns);
-        if ended.pid != 0 && inner.newest.iter().rev().take(AT_ONCE).any(|other| same(&other)) {
+        if inner.newest.iter().rev().take(AT_ONCE).any(|other| same(&other)) {
             return;
         }
         inner.short_lived.count(&ended);
@@ -359,14 +359,17 @@ mod tests {
     #[test]
     fn threads_that_end_at_once_are_one_end() {
         let ends = Ends::default();
-        let end = |signal| ProcessEnd { pid: 7, start_ns: 9, signal, ..ProcessEnd::default() };
         ends.begin(0);
-        ends.heard(Ended::from(&end(15)));
-        ends.heard(Ended::from(&end(0)));
-        let told = ends.take_new();
-        assert_eq!((told.len(), told[0].signal), (1, Some(15)));
+        // Outside the agent's view they are told apart by when they began.
+        for (pid, start_ns) in [(7, 9), (0, 11), (0, 12)] {
+            let end = |signal| ProcessEnd { pid, start_ns, signal, ..ProcessEnd::default() };
+            ends.heard(Ended::from(&end(15)));
+            ends.heard(Ended::from(&end(0)));
+        }
+        let told: Vec<_> = ends.take_new().iter().map(|end| (end.pid, end.signal)).collect();
+        assert_eq!(told, [(7, Some(15)), (0, Some(15)), (0, Some(15))]);
         let short = ends.short_lived(60 * SECOND).unwrap();
-        assert_eq!(short.programs.iter().map(|row| row.count).collect::<Vec<_>>(), [1]);
+        assert_eq!(short.programs.iter().map(|row| row.count).collect::<Vec<_>>(), [3]);
     }
 
     #[test]

@@ -176,13 +176,17 @@ impl ServiceProcesses {
         self.lock().workers.remove(&pid);
     }
 
-    /// A process began that systemd started for a unit, `at_ns` since boot.
-    pub fn note_run(&self, run: Run, at_ns: u64) {
+    /// A process began that systemd started for a unit, `at_ns` since boot. False where an earlier one had to be
+    /// forgotten for it.
+    #[must_use]
+    pub fn note_run(&self, run: Run, at_ns: u64) -> bool {
         let mut inner = self.lock();
-        if inner.runs.len() >= MAX_RUNS {
+        let full = inner.runs.len() >= MAX_RUNS;
+        if full {
             inner.runs.pop_front();
         }
         inner.runs.push_back((run, at_ns));
+        !full
     }
 
     /// All that began of units since the last call, as far as it is remembered, with its time since boot, ns.
@@ -363,7 +367,7 @@ mod tests {
             executable: "/bin/web".into(),
         };
         for n in 0..MAX_RUNS as u64 + 10 {
-            table.note_run(run(&format!("u{n}")), n);
+            assert_eq!(table.note_run(run(&format!("u{n}")), n), n < MAX_RUNS as u64);
         }
         let taken = table.take_runs();
         assert_eq!((taken.len(), taken[0].1, taken[0].0.unit.as_str()), (MAX_RUNS, 10, "u10"));

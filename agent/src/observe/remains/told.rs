@@ -2,6 +2,7 @@
 
 use coral_model::text::{duration, fit};
 use coral_model::time::Time;
+use coral_model::view::SEEN_BY;
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 
 use super::output::{LINES, Line, Output};
@@ -146,6 +147,8 @@ impl LastWords {
         }
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let mut resource = vec![pair("service.name", whose.service), pair("host.name", whose.host)];
+        // The service itself has not reported.
+        resource.push(pair(SEEN_BY, "ebpf"));
         resource.extend(whose.instance.map(|id| pair("service.instance.id", id)));
         let record = |said: &Said| {
             let mut more = vec![pair(KEPT.0, KEPT.1), pair("process.pid", &whose.pid.to_string())];

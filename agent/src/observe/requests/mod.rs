@@ -12,9 +12,11 @@
 //! requests with responses, [`route`] takes ids out of paths; [`http2`] does all that of HTTP/2 and
 //! gRPC, [`redis`] of Redis, [`postgres`] of PostgreSQL, [`dns`] of DNS. [`names`] says whose process it is
 //! ([`containers`] whose container), [`watch`] which are watched, [`connections`] counts the connections below
-//! the requests, [`nat`] knows what their ends are called elsewhere, [`table`] holds it together, [`tls`] finds
+//! the requests, [`nat`] knows what their ends are called elsewhere, [`bridges`] which of them are called so on
+//! other hosts too, [`table`] holds it together, [`tls`] finds
 //! where OpenSSL is. All of that is plain state machines; [`task`] has the thread, the clock and the ring.
 
+pub mod bridges;
 pub mod connection;
 pub mod connections;
 pub mod containers;

@@ -233,7 +233,7 @@ impl Names {
             Some(Started::Beside) | None => None,
         };
         if let Some(run) = run.as_ref().filter(|run| !run.is_executor()) {
-            self.services.note_run(run.clone(), now_ns);
+            self.passed_over += u64::from(!self.services.note_run(run.clone(), now_ns));
         }
         let worker = Worker { service, first: pid, start_ticks, served: false, run };
         self.services.note_worker(pid, worker);

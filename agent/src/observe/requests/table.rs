@@ -1,6 +1,7 @@
 //! All connections that are followed, and what came of their bytes.
 
 mod datagrams;
+mod older;
 mod opened;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,11 +14,13 @@ use coral_model::view::SpanKind;
 use coral_proto::v1::PeerKind;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::bridges::Bridges;
 use super::connections::{Connections, Server};
 use super::conversation::{Conversation, Protocol};
 use super::dns::addresses::Addresses;
 use super::dns::datagrams::{Datagrams, Heard};
 use super::exchange::{Began, Exchange, Role, Told, Way};
+use super::head;
 use super::names::{Names, Source, Verdict};
 use super::nat::Nat;
 use super::tls;
@@ -26,6 +29,7 @@ use crate::observe::files::Files;
 use crate::observe::remains::{Remains, Wants};
 use crate::reduce::{Answer, Seen, Waiting};
 use crate::spans::Traced;
+use older::Older;
 
 /// Connections that are followed at once; more are not, counted.
 pub const CONNECTIONS: usize = 20_000;
@@ -51,6 +55,8 @@ pub struct Request {
     key: u64,
     /// `key` means something on this host alone.
     is_local: bool,
+    /// `key` may not be the other end's: how many requests came before is not known.
+    adrift: bool,
     sampled: bool,
     /// What is added to a time since boot to make it Unix time, ns.
     epoch_ns: u64,
@@ -83,15 +89,37 @@ impl Request {
         }
     }
 
-    /// As a span is made of it.
+    /// As a span is made of it. One whose key may be another request's has none here: that an edge is told with
+    /// its neighbour's other end changes nothing, but a span would stand in a trace that it is not of.
     #[must_use]
     pub fn traced(&self) -> Traced<'_> {
+        let seen = self.seen();
         Traced {
-            seen: self.seen(),
+            seen: Seen { key: if self.adrift { 0 } else { seen.key }, ..seen },
             source: &self.source,
             protocol: self.protocol,
             parent: self.exchange.parent,
             is_local: self.is_local,
+        }
+    }
+}
+
+/// What tells which request of a connection one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// How many came before, at either end.
+    Counted,
+    /// Nothing: the other end may have counted more, because something was lost here, or came before.
+    Adrift,
+    /// Its number (HTTP/2), whatever was lost.
+    Numbered,
+}
+
+impl Order {
+    /// Something was lost.
+    fn lose(&mut self) {
+        if *self == Self::Counted {
+            *self = Self::Adrift;
         }
     }
 }
@@ -103,6 +131,9 @@ struct Followed {
     ends: Option<(SocketAddr, SocketAddr)>,
     /// The client's and the server's, as both of their agents call them; `None` before anything was told.
     wire: Option<(SocketAddr, SocketAddr)>,
+    /// Both of these mean something on this host alone.
+    is_local: bool,
+    order: Order,
     process: u32,
     pid: u32,
     last_ns: u64,
@@ -137,6 +168,8 @@ pub struct Table {
     followed: HashMap<u64, Followed>,
     connections: Connections,
     nat: Nat,
+    bridges: Bridges,
+    older: Older,
     /// Those that ended last.
     ended: VecDeque<u64>,
     /// What clients called the servers of connections of which nothing was read yet, by their ends.
@@ -194,6 +227,8 @@ impl Table {
             followed: HashMap::new(),
             connections: Connections::default(),
             nat: Nat::default(),
+            bridges: Bridges::default(),
+            older: Older::default(),
             ended: VecDeque::new(),
             names_asked: HashMap::new(),
             lossy: HashMap::new(),
@@ -211,10 +246,11 @@ impl Table {
         }
     }
 
-    /// The same, where addresses may be translated.
+    /// The same on a host that is at work: its addresses may be translated, and connections are open already.
     #[must_use]
-    pub fn with_nat(self, nat: Nat) -> Self {
-        Self { nat, ..self }
+    pub fn with_nat(mut self, nat: Nat) -> Self {
+        let older = Older::read(&mut self.files);
+        Self { nat, older, ..self }
     }
 
     /// The same, where what processes leave is kept there.
@@ -259,6 +295,15 @@ impl Table {
         if chunk.transport == transport::DATAGRAM {
             return self.datagram(chunk, bytes, epoch_ns);
         }
+        if matches!(chunk.what, what::OPENED | what::ENDED)
+            && let Some((local, remote)) = ends(chunk)
+        {
+            self.older.forget((local, remote));
+            if chunk.what == what::OPENED {
+                // Nor is the other end's, where that is here too.
+                self.older.forget((remote, local));
+            }
+        }
         if matches!(chunk.what, what::OPENED | what::NUMBERS | what::ENDED) {
             let wanted = self.connection(chunk, bytes);
             if chunk.what == what::ENDED {
@@ -276,6 +321,9 @@ impl Table {
             }
             if self.followed.len() >= CONNECTIONS {
                 self.counters.requests_connections_refused.add(1);
+                if let Some(ends) = ends(chunk) {
+                    self.older.note(ends);
+                }
                 return Wanted::Yes;
             }
             let ends = ends(chunk);
@@ -294,11 +342,15 @@ impl Table {
             let looked_up = || self.addresses.name(process, ends?.1.ip(), chunk.at_ns);
             let name = asked.map(Arc::from).or_else(looked_up);
             let encrypted_ns = None;
+            let older = |ends| self.older.may_be(ends, self.connections.has(ends));
+            let order = if ends.is_some_and(older) { Order::Adrift } else { Order::Counted };
             let followed = Followed {
                 conversation,
                 source,
                 ends,
                 wire: None,
+                is_local: true,
+                order,
                 process,
                 pid,
                 last_ns,
@@ -324,9 +376,11 @@ impl Table {
             [(Way::Received, chunk.missed_received), (Way::Sent, chunk.missed_sent)]
         {
             if missed > 0 {
+                followed.order.lose();
                 conversation.missed(way, at_ns, missed.into(), told);
             }
         }
+        let unknown = conversation.protocol().is_none();
         match chunk.what {
             what::RECEIVED => {
                 conversation.moved(Way::Received, at_ns, bytes, chunk.total.into(), told);
@@ -334,6 +388,14 @@ impl Table {
             what::SENT => conversation.moved(Way::Sent, at_ns, bytes, chunk.total.into(), told),
             what::ENDING => conversation.ending(at_ns, told),
             _ => conversation.ended(at_ns, told),
+        }
+        if unknown && conversation.protocol() == Some(Protocol::Http) {
+            followed.order = match (head::begins(bytes), followed.order) {
+                (None, _) => Order::Numbered,
+                // It turned out not to be what had numbers.
+                (Some(_), Order::Numbered) => Order::Adrift,
+                (Some(_), order) => order,
+            };
         }
         if over {
             conversation.ended(at_ns, told);
@@ -393,6 +455,7 @@ impl Table {
         for told in self.told.drain(..) {
             match told {
                 Told::Unknown(n) => {
+                    followed.order.lose();
                     self.counters.requests_unknown.add(n);
                     self.lossy.insert(followed.source.hash, bucket_end(at_ns + epoch_ns));
                 }
@@ -407,7 +470,11 @@ impl Table {
                     {
                         let open = |ends| self.connections.has(ends);
                         let role = exchange.role;
-                        followed.wire = Some(self.nat.wire(role, ends, at_ns, open));
+                        let wire = self.nat.wire(role, ends, at_ns, open);
+                        let (client, server) = (wire.0.ip(), wire.1.ip());
+                        followed.is_local = client.is_loopback() && server.is_loopback()
+                            || self.bridges.hold(&mut self.files, &[client, server], at_ns);
+                        followed.wire = Some(wire);
                     }
                     let client = exchange.role == Role::Client;
                     if client && followed.ends.is_some_and(|(_, to)| is_own(&self.own_ports, to)) {
@@ -435,7 +502,8 @@ impl Table {
                         protocol,
                         peer: if client { followed.peer(protocol) } else { String::new() },
                         key: followed.key(socket, &exchange),
-                        is_local: followed.is_local(),
+                        is_local: followed.is_local,
+                        adrift: followed.order == Order::Adrift,
                         sampled: lossy.is_some_and(|until| end_ns < *until)
                             || end_ns < self.all_lossy_ns,
                         exchange,
@@ -449,6 +517,9 @@ impl Table {
     /// Bytes were lost by `now_ns` (Unix), and nobody knows whose: their connections may be gone.
     pub fn lost(&mut self, now_ns: u64) {
         self.all_lossy_ns = bucket_end(now_ns);
+        for followed in self.followed.values_mut() {
+            followed.order.lose();
+        }
     }
 
     /// Ends what is over because nothing more came of it; `now_ns` since boot.
@@ -518,9 +589,14 @@ impl Table {
         self.swept_ns = now_ns;
         self.followed.retain(|_, followed| {
             // A request that hangs is what somebody looks for.
-            now_ns.saturating_sub(followed.last_ns) < IDLE_NS
+            let stays = now_ns.saturating_sub(followed.last_ns) < IDLE_NS
                 || followed.conversation.waiting().is_some()
-                    && now_ns.saturating_sub(followed.last_ns) < 4 * IDLE_NS
+                    && now_ns.saturating_sub(followed.last_ns) < 4 * IDLE_NS;
+            if !stays && let Some(ends) = followed.ends {
+                // It may go on.
+                self.older.note(ends);
+            }
+            stays
         });
         self.lossy.retain(|_, until| *until > now_ns + epoch_ns);
         self.addresses.sweep(now_ns);
@@ -528,13 +604,6 @@ impl Table {
 }
 
 impl Followed {
-    /// Whether its key means something on this host alone: other hosts have connections between the same
-    /// loopback addresses.
-    fn is_local(&self) -> bool {
-        let loopback = |at: SocketAddr| at.ip().is_loopback();
-        self.wire.is_none_or(|(client, server)| loopback(client) && loopback(server))
-    }
-
     /// Who serves, as an SDK's spans name it: a database by what it is and its address. Nothing where
     /// that is not known.
     fn peer(&self, protocol: Protocol) -> String {

@@ -84,13 +84,16 @@ fn what_an_agent_made_is_checked_and_passed_over() {
     };
     let batch = decoded(vec![own.clone()]).unwrap();
     assert_eq!((batch.facts().len(), batch.resources().len(), batch.spans), (0, 0, 2));
+    assert_eq!(batch.passed_over, 2);
     // Of what stands beside it every fact has its own resource.
     let batch = decoded(vec![own, both, theirs]).unwrap();
     let facts: Vec<_> = batch.facts().iter().map(|f| (f.trace[0], f.resource)).collect();
     assert_eq!((facts, batch.resources().len()), (vec![(3, 0), (4, 1)], 2));
+    assert_eq!((batch.spans, batch.passed_over), (6, 4));
     let mut short = span(1, 2);
     short.span_id.clear();
-    assert_eq!(decoded(vec![of_scope(SCOPE, vec![short])]).unwrap().rejected, 1);
+    let batch = decoded(vec![of_scope(SCOPE, vec![short])]).unwrap();
+    assert_eq!((batch.rejected, batch.passed_over), (1, 0));
 }
 
 #[test]

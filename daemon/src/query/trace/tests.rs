@@ -86,6 +86,7 @@ fn ends_that_the_kernel_saw_stand_one_below_the_other() {
     let server = |id: u64, parent, start| {
         let mut span = span(id, parent, start, 5);
         span.row.attributes = [(CALLER.to_owned(), SpanId([9; 8]).to_string())].into();
+        span.row.operation = "call".to_owned();
         span
     };
     let client = |parent| {
@@ -95,21 +96,27 @@ fn ends_that_the_kernel_saw_stand_one_below_the_other() {
         span
     };
     // Without a trace of its own, and with one whose caller is elsewhere.
-    assert_eq!(shape(vec![client(0), server(2, 0, 10)]), "call@0 2@1");
-    assert_eq!(shape(vec![client(7), server(2, 7, 10)]), "call@0? 2@1");
+    assert_eq!(shape(vec![client(0), server(2, 0, 10)]), "call@0 call@1");
+    assert_eq!(shape(vec![client(7), server(2, 7, 10)]), "call@0? call@1");
     // Whom the request names is there and has called as well.
-    assert_eq!(shape(vec![span(7, 0, 0, 90), client(7), server(2, 7, 10)]), "7@0 call@1 2@2");
+    assert_eq!(shape(vec![span(7, 0, 0, 90), client(7), server(2, 7, 10)]), "7@0 call@1 call@2");
     assert_eq!(order(vec![client(0), server(2, 0, 10)])[1].parent_id, Some(SpanId([9; 8])));
     // Nobody saw who asks: what the request says stands.
-    assert_eq!(shape(vec![span(7, 0, 0, 90), server(2, 7, 10)]), "7@0 2@1");
-    assert_eq!(shape(vec![server(2, 0, 10)]), "2@0");
+    assert_eq!(shape(vec![span(7, 0, 0, 90), server(2, 7, 10)]), "7@0 call@1");
+    assert_eq!(shape(vec![server(2, 0, 10)]), "call@0");
     // What only has that number, or none, is no caller.
     let mut other = client(0);
     other.row.kind = SpanKind::Server;
-    assert_eq!(shape(vec![other, server(2, 0, 10)]), "call@0 2@0");
+    assert_eq!(shape(vec![other, server(2, 0, 10)]), "call@0 call@0");
     let mut odd = server(2, 0, 10);
     odd.row.attributes = [(CALLER.to_owned(), "x".to_owned())].into();
-    assert_eq!(shape(vec![client(0), odd]), "call@0 2@0");
+    assert_eq!(shape(vec![client(0), odd]), "call@0 call@0");
+    // Who was asked something else was not asked by it.
+    let mut else_asked = server(2, 7, 10);
+    else_asked.row.operation = "something else".to_owned();
+    let rows = order(vec![span(7, 0, 0, 90), client(7), else_asked]);
+    let told: Vec<_> = rows.iter().map(|r| (r.operation.as_str(), r.depth)).collect();
+    assert_eq!(told, [("7", 0), ("call", 1), ("something else", 1)]);
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //!
 //! Spans that agents made of what the kernel saw know only what the request says of its trace. Who serves
 //! names the span of who asks as well ([`CALLER`]), which is there if somebody saw that end too: then it
-//! stands above.
+//! stands above, unless what it asked is something else: then their agents have counted a connection's requests
+//! differently.
 
 use coral_model::SpanId;
 use coral_model::view::{CALLER, SpanKind};
@@ -47,11 +48,15 @@ pub fn joined(mut spans: Vec<Stored>) -> Vec<Stored> {
     if callers.is_empty() {
         return spans;
     }
-    let asks = |span: &&Stored| span.row.kind == SpanKind::Client;
-    let clients = spans.iter().filter(asks).map(|span| span.row.span_id);
-    let there: HashSet<SpanId> = clients.filter(|id| callers.contains(id)).collect();
+    let asks =
+        |span: &&Stored| span.row.kind == SpanKind::Client && callers.contains(&span.row.span_id);
+    let mut asked: HashMap<SpanId, HashSet<String>> = HashMap::new();
+    for span in spans.iter().filter(asks) {
+        asked.entry(span.row.span_id).or_default().insert(span.row.operation.clone());
+    }
     for span in &mut spans {
-        if let Some(id) = caller(span).filter(|id| there.contains(id)) {
+        let same = |id: &SpanId| asked.get(id).is_some_and(|of| of.contains(&span.row.operation));
+        if let Some(id) = caller(span).filter(same) {
             span.row.parent_id = Some(id);
         }
     }

@@ -61,7 +61,7 @@ fn movers(rows: &[Mover], reader: &Reader) -> Block {
             }
             Change::Errors => cell::percent(x),
             Change::Rate => cell::rate(x),
-            Change::Inflight | Change::Silence => {
+            Change::Inflight | Change::Silence | Change::Deaths => {
                 coral_model::text::count(coral_model::num::u64_from_f64(x))
             }
         };
@@ -73,6 +73,7 @@ fn movers(rows: &[Mover], reader: &Reader) -> Block {
             Change::Rate => "rate",
             Change::Inflight => "in flight",
             Change::Silence => "silent",
+            Change::Deaths => "died",
         };
         block.rows.push(vec![
             Cell::text(&row.service),

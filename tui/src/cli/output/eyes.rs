@@ -57,7 +57,11 @@ fn wanted(row: &EyesRow) -> String {
 fn why(row: &EyesRow) -> String {
     match row.told {
         Told::Later if row.state == State::NotObserved => {
-            "no agent yet: the next one is told".into()
+            let later = "no agent yet: the next one is told";
+            match row.host.as_ref().filter(|_| !row.wanted && row.by.is_some()) {
+                Some(host) => format!("{later}; to take it back: coral eyes on --host {host}"),
+                None => later.to_owned(),
+            }
         }
         Told::Later => "not connected: the agent is told when it is".into(),
         Told::TooOld if row.by.is_some() => {

@@ -2,7 +2,9 @@
 //! could not be read.
 
 use coral_model::text::{bytes, count};
+use coral_model::time::SECOND;
 use coral_model::view::HostRow;
+use coral_model::when::print_duration;
 
 use super::Reader;
 use super::cell::{self, Cell, Look};
@@ -120,15 +122,17 @@ fn processes(rows: &[&HostRow]) -> Block {
     block.without_empty(&["NOT SEEN"])
 }
 
+/// Processes that ended soon after they began: how many `IN` the host's window, and how long they lived.
 fn short_lived(rows: &[&HostRow]) -> Block {
     let mut block = Block::new(vec![
         text("HOST", 8),
         text("SHORT-LIVED", 11),
         text("BY", 8),
         number("ENDED"),
+        number("IN"),
         number("RATE"),
         number("FAILED"),
-        number("LIVED"),
+        number("MEAN"),
         number("LONGEST"),
         text("LAST FAILURE", 8),
     ]);
@@ -141,6 +145,8 @@ fn short_lived(rows: &[&HostRow]) -> Block {
                 Cell::text(&program.program),
                 Cell::maybe(program.parent.as_deref()),
                 Cell::from(count(program.count)),
+                // The window, in whole seconds.
+                Cell::from(print_duration(all.window_ns / SECOND * SECOND)),
                 all.per_second(program.count)
                     .map_or_else(Cell::none, |rate| Cell::from(cell::rate(rate))),
                 Cell::from(count(program.failed)).look(look),

@@ -208,7 +208,11 @@ pub(super) fn services(rows: &[&ServiceRow], reader: &Reader) -> Block {
             None => Cell::unknown(),
         });
         cells.push(cell::duration(row.oldest_ns));
-        cells.push(Cell::text(&row.instances.to_string()));
+        // What only the kernel sees does not say.
+        cells.push(match row.instances {
+            0 => Cell::none(),
+            n => Cell::text(&n.to_string()),
+        });
         cells.push(Cell::maybe(row.versions.last().map(String::as_str)));
         cells.push(Cell::maybe(row.place.as_deref()));
         cells.push(cell::state(row.state, age));

@@ -61,7 +61,10 @@ impl Table {
             }
             let end_ns = ended.exchange.end_ns.saturating_add(epoch_ns);
             let lossy = self.lossy.get(&source.hash).is_some_and(|until| end_ns < *until);
-            let is_local = ended.peer.is_none_or(|peer| peer.ip().is_loopback());
+            let is_local = ended.peer.is_none_or(|peer| {
+                let ip = peer.ip();
+                ip.is_loopback() || self.bridges.hold(&mut self.files, &[ip], at_ns)
+            });
             let peer = ended.peer.filter(|_| client).map(|peer| format!("dns@{peer}"));
             self.counters.requests_seen.add(1);
             self.out.push(Request {
@@ -70,6 +73,8 @@ impl Table {
                 peer: peer.unwrap_or_default(),
                 key: ended.key,
                 is_local,
+                // Messages of DNS have ids.
+                adrift: false,
                 sampled: lossy || end_ns < self.all_lossy_ns,
                 exchange: ended.exchange,
                 epoch_ns,

@@ -261,3 +261,112 @@ fn what_was_broken_off_before_it_was_met_has_ended() {
     take(&mut table, chunk("ab", 2, (40_000, 80), what::SENT, 8), ASK);
     assert_eq!((table.ended().count(), table.followed.len()), (1, 0));
 }
+
+/// At these moments a request is asked on a connection of nginx, and answered.
+fn serve(table: &mut Table, socket: u64, (ask, answer): (&[u8], &[u8]), at_ns: &[u64]) {
+    for at in at_ns {
+        take(table, chunk("nginx", socket, (80, 40_000), what::RECEIVED, *at), ask);
+        take(table, chunk("nginx", socket, (80, 40_000), what::SENT, *at), answer);
+    }
+}
+
+/// Of those that ended: whether they have a key where edges are told, and one where spans are.
+fn keys(table: &mut Table) -> Vec<(bool, bool)> {
+    let keys = |request: Request| (request.seen().key != 0, request.traced().seen.key != 0);
+    table.ended().map(keys).collect()
+}
+
+#[test]
+fn spans_have_no_key_after_something_of_their_connection_was_lost() {
+    let counters = Arc::new(Counters::default());
+    let lossy: [fn(&mut Table); 3] = [
+        |table| {
+            let chunk = chunk("nginx", 1, (80, 40_000), what::RECEIVED, 2);
+            take(table, Chunk { missed_received: 40, ..chunk }, b"");
+        },
+        // An answer to nobody.
+        |table| _ = take(table, chunk("nginx", 1, (80, 40_000), what::SENT, 2), ANSWER),
+        |table| table.lost(2),
+    ];
+    for lose in lossy {
+        let mut table = table(&counters);
+        serve(&mut table, 1, (ASK, ANSWER), &[1]);
+        lose(&mut table);
+        assert_eq!(keys(&mut table), [(true, true)]);
+        serve(&mut table, 1, (ASK, ANSWER), &[3, 4]);
+        assert_eq!(keys(&mut table), [(true, false); 2]);
+        // The next one between the same ends is another.
+        take(&mut table, chunk("nginx", 1, (80, 40_000), what::ENDED, 5), b"");
+        serve(&mut table, 7, (ASK, ANSWER), &[6]);
+        assert_eq!(keys(&mut table), [(true, true)]);
+    }
+}
+
+#[test]
+fn spans_have_no_key_where_the_beginning_of_their_connection_was_not_seen() {
+    let counters = Arc::new(Counters::default());
+    let end = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let mut table = table(&counters);
+    table.older.note((end(80), end(40_000)));
+    serve(&mut table, 1, (ASK, ANSWER), &[1]);
+    assert_eq!(keys(&mut table), [(true, false)]);
+    // One that begins is not older, at either end.
+    take(&mut table, chunk("nginx", 1, (80, 40_000), what::ENDED, 2), b"");
+    for ends in [(end(80), end(40_000)), (end(40_000), end(80))] {
+        table.older.note(ends);
+    }
+    take(&mut table, chunk("ab", 2, (40_000, 80), what::OPENED, 3), b"");
+    serve(&mut table, 7, (ASK, ANSWER), &[4]);
+    take(&mut table, chunk("ab", 2, (40_000, 80), what::SENT, 4), ASK);
+    take(&mut table, chunk("ab", 2, (40_000, 80), what::RECEIVED, 4), ANSWER);
+    assert_eq!(keys(&mut table), [(true, true); 2]);
+    // One that was forgotten goes on.
+    table.sweep(2 * IDLE_NS, 0);
+    serve(&mut table, 7, (ASK, ANSWER), &[2 * IDLE_NS]);
+    assert_eq!(keys(&mut table), [(true, false)]);
+}
+
+#[test]
+fn requests_with_numbers_of_their_own_keep_their_keys() {
+    let counters = Arc::new(Counters::default());
+    let end = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let mut table = table(&counters);
+    table.older.note((end(80), end(40_000)));
+    let settings = [0u8, 0, 0, 4, 0, 0, 0, 0, 0];
+    let get = [0u8, 0, 2, 1, 5, 0, 0, 0, 1, 0x82, 0x84];
+    let ask = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &get].concat();
+    let answer = [&settings[..], &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88]].concat();
+    serve(&mut table, 1, (&ask[..], &answer[..]), &[1]);
+    assert!(table.followed.values().all(|followed| followed.order == Order::Numbered));
+    assert_eq!(keys(&mut table), [(true, true)]);
+}
+
+#[test]
+fn what_is_between_containers_of_one_bridge_is_local() {
+    let counters = Arc::new(Counters::default());
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("proc/net")).unwrap();
+    std::fs::create_dir_all(dir.path().join("sys/class/net/docker0/bridge")).unwrap();
+    let hex = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
+    let (net, mask) = (hex([172, 17, 0, 0]), hex([255, 255, 0, 0]));
+    let route = format!("docker0\t{net}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n");
+    std::fs::write(dir.path().join("proc/net/route"), route).unwrap();
+    let mut table = table(&counters);
+    table.files = Files::below(dir.path());
+    let ip = |ip: [u8; 4]| {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&ip);
+        bytes
+    };
+    for (socket, remote) in [(1, [172, 17, 0, 3]), (2, [192, 0, 2, 7])] {
+        let ends = Chunk {
+            local: ip([172, 17, 0, 2]),
+            remote: ip(remote),
+            ..chunk("nginx", socket, (80, 40_000), what::RECEIVED, 1)
+        };
+        take(&mut table, ends, ASK);
+        take(&mut table, Chunk { what: what::SENT, ..ends }, ANSWER);
+    }
+    let local: Vec<bool> = table.ended().map(|request| request.traced().is_local).collect();
+    assert_eq!(local, [true, false]);
+}
