@@ -175,12 +175,14 @@ fn an_exhausted_pool_is_seen_and_an_idle_one_told_apart() {
     };
     let _busy = pool("pool-busy", busy);
     let _idle = pool("pool-idle", ["5", "/small.html", "1"]);
-    // Numbers of the kernel's come every ten seconds.
-    let enough = |c: &Connections| c.opened == 5 && c.rtt_ns.is_some() && c.open > 3.0;
+    // Numbers of the kernel's come every ten seconds, and tell of time that may lie before an edge was first seen: the
+    // average comes to what it is.
+    let enough =
+        |c: &Connections| c.opened == 5 && c.rtt_ns.is_some() && (3.0..=5.5).contains(&c.open);
     let (busy, row) = bench.connections("pool-busy", "nginx", enough);
     let share = busy.busy_share.unwrap();
     assert!(share > 0.9 && share <= 1.0, "busy {share}: {row:?}");
-    assert!(busy.open <= 5.5 && busy.sent_bytes > 500 && busy.received_bytes > 150_000, "{row:?}");
+    assert!(busy.sent_bytes > 500 && busy.received_bytes > 150_000, "{row:?}");
     let (idle, row) = bench.connections("pool-idle", "nginx", enough);
     let share = idle.busy_share.unwrap();
     assert!(share < 0.2, "busy {share}: {row:?}");
