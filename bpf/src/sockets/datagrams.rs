@@ -21,7 +21,7 @@ use coral_bpf_types::{COMM, COPIED, Chunk, SocketOffsets, form, lost, transport,
 use super::bytes::{Cursor, FORMS, Source, copy, user};
 use super::framed::Call;
 use super::room::{OfCpu, Room as _};
-use super::{AF_INET, AF_INET6, MET, affordable, put, socket_offsets};
+use super::{AF_INET, AF_INET6, MET, SOCKET_OFFSETS, affordable, put, socket_offsets};
 use crate::{count, member, pid_seen_by_agent};
 
 /// Names of the local network, which nobody is asked for in particular (mDNS, LLMNR).
@@ -237,7 +237,10 @@ fn of_call(n: u32) -> Option<()> {
 /// Tells of a message, if it is one of DNS.
 #[inline(always)]
 fn told(key: u64, direction: u32, bytes: u32, at_ns: u64, found: Found) -> Option<()> {
-    let offsets = socket_offsets();
+    // Each by itself: on the stack there is no room for where they all are, of which kernels before 6.13 give all parts
+    // of a program 512 bytes together.
+    // SAFETY: a static of plain integers; volatile because the loader replaces it.
+    let offset = |place: *const u32| unsafe { core::ptr::read_volatile(place) };
     let Found { source, name } = found;
     let mut cursor = Cursor::of(&source);
     if source.list != 0 && !cursor.piece(&source) || cursor.left < 12 || bytes < 12 {
@@ -251,20 +254,20 @@ fn told(key: u64, direction: u32, bytes: u32, at_ns: u64, found: Found) -> Optio
     // SAFETY: `sk` is what the kernel handed over.
     let (mut family, local_port, mut remote_port) = unsafe {
         (
-            member::<u16>(sk, offsets.family)?,
-            member::<u16>(sk, offsets.local_port)?,
-            u16::from_be(member::<u16>(sk, offsets.remote_port)?),
+            member::<u16>(sk, offset(&raw const SOCKET_OFFSETS.family))?,
+            member::<u16>(sk, offset(&raw const SOCKET_OFFSETS.local_port))?,
+            u16::from_be(member::<u16>(sk, offset(&raw const SOCKET_OFFSETS.remote_port))?),
         )
     };
     let (mut local, mut remote) = ([0; 16], [0; 16]);
     // SAFETY: as above.
     unsafe {
         if family == AF_INET6 {
-            local = member(sk, offsets.local6)?;
-            remote = member(sk, offsets.remote6)?;
+            local = member(sk, offset(&raw const SOCKET_OFFSETS.local6))?;
+            remote = member(sk, offset(&raw const SOCKET_OFFSETS.remote6))?;
         } else {
-            let [a, b, c, d]: [u8; 4] = member(sk, offsets.local4)?;
-            let [p, q, r, s]: [u8; 4] = member(sk, offsets.remote4)?;
+            let [a, b, c, d]: [u8; 4] = member(sk, offset(&raw const SOCKET_OFFSETS.local4))?;
+            let [p, q, r, s]: [u8; 4] = member(sk, offset(&raw const SOCKET_OFFSETS.remote4))?;
             (local[0], local[1], local[2], local[3]) = (a, b, c, d);
             (remote[0], remote[1], remote[2], remote[3]) = (p, q, r, s);
         }
